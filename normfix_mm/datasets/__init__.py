@@ -1,0 +1,1 @@
+"""Data sets this project generates itself: nothing is downloaded."""

@@ -1,0 +1,45 @@
+"""MMDetection's ResNet and ResNeXt with normalized convolutions.
+
+MMDetection trains with ``norm_eval=True``: BN is a fixed affine map, so the convolution before it
+is not scale-invariant and norm fixing would change the network. Weight normalization with a gain
+g_f = |w_f| per filter keeps the function of a pretrained backbone and makes its weights
+scale-invariant (our choice: FixNorm does not say how it treated the backbone's BN). With BN in
+training mode, or GN, ``normalize=dict(form='WS')`` gives weight standardization instead.
+
+The layers are swapped when the backbone is built; ``init_cfg`` runs later and sees parameter names
+and layer classes as in the stock backbone, so torchvision's weights load as ever.
+"""
+from __future__ import annotations
+
+from mmdet.models.backbones import ResNet, ResNeXt
+from mmengine.registry import MODELS
+
+from normfix_mm.core.swap import normalize_layers
+
+
+class _Normalized:
+    """Mixin before a ResNet: the option ``normalize``."""
+
+    def __init__(self, *args, normalize: dict | list[dict] = dict(form='WN', gain=True), **kwargs):
+        super().__init__(*args, **kwargs)
+        normalize_layers(self, normalize)
+        self._freeze_stages()  # once more: the gains of frozen stages are new
+
+
+@MODELS.register_module()
+class NormalizedResNet(_Normalized, ResNet):
+    """ResNet whose convolutions are normalized by the rules in ``normalize``.
+
+    Args:
+        normalize: One rule or a list of rules of :func:`normfix_mm.normalize_layers`. Default:
+            weight normalization with a gain per filter on every convolution.
+        *args, **kwargs: ResNet's.
+    """
+
+
+@MODELS.register_module()
+class NormalizedResNeXt(_Normalized, ResNeXt):
+    """ResNeXt whose convolutions are normalized by the rules in ``normalize``, see NormalizedResNet.
+
+    Grouped convolutions with a thin fan-in stay plain unless a rule says ``depthwise=True``.
+    """

@@ -1,0 +1,1 @@
+"""The mathematics, in pure torch: layers, regularizer, norm fixing, checks and folding."""

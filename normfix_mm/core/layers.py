@@ -1,0 +1,281 @@
+"""Convolutions and linear layers that normalize their weight in `forward`.
+
+    WSConv2d       (w_f - mu) / (s + eps)                  weight standardization
+    WNConv2d       g_f w_f / ||w_f||, or w_f / ||w_f||     weight normalization, with gain or without
+    CWNConv2d      (w_f - mu) / ||w_f - mu||               centered weight normalization
+    WNLinear       g W / ||W||                             FixNorm, eq. 6: one g for the layer
+    FixNormLinear  min(g, alpha sqrt(classes)) W / ||W||   FixNorm, eq. 10
+    FixNormConv2d  min(g, alpha sqrt(c_out)) W / ||W||     FixNorm, eq. 29
+
+`weight` and `bias` stay ordinary parameters under their ordinary names, so initializers, stock
+checkpoints, DDP, EMA and deepcopy see nothing unusual; the gain is a parameter `g` beside them.
+Above the cap the gradient of g is zero, as eq. 10 says. The bias stands outside the normalization.
+
+The papers do not say how g starts. Here it starts at ||W||, which leaves the layer's function as it
+was, and follows ||W|| until somebody else (an optimizer, a checkpoint) changes g, so that an
+initialization or a stock checkpoint that comes later still gets the right gain.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from . import functional
+
+
+class _Normalized:
+    """What all forms share: how a plain layer becomes one, and the forward's weight."""
+
+    form: str
+    option_names: tuple[str, ...] = ()
+
+    @classmethod
+    def adopt(cls, layer: nn.Module, **options) -> nn.Module:
+        """Turn a plain layer into this form in place: same object, parameters and hooks."""
+        plain = layer.__class__
+        layer.__class__ = cls
+        try:
+            layer._set_options(**options)
+        except Exception:
+            layer.__class__ = plain
+            raise
+        return layer
+
+    def normalized_weight(self) -> Tensor:
+        """The effective weight, connected to the graph, in the weight's shape and dtype."""
+        raise NotImplementedError
+
+    def _set_options(self, **options) -> None:
+        for name, value in options.items():
+            setattr(self, name, value)
+
+    def extra_repr(self) -> str:
+        options = "".join(f", {name}={getattr(self, name)}" for name in self.option_names)
+        return super().extra_repr() + options
+
+
+class _Gained(_Normalized):
+    """A layer with a gain `g` that follows ||W|| until somebody else changes it.
+
+    While it follows, g is compared with ||W|| at every forward, which ends with the first optimizer
+    step. From then on a weight that changes without its g is refused; that is read off the
+    parameters' version counters and costs no synchronization.
+    """
+
+    gain_per_filter = False
+
+    def _set_options(self, **options) -> None:
+        super()._set_options(**options)
+        count = self.weight.shape[0] if self.gain_per_filter else 1
+        self.g = nn.Parameter(self.weight.new_empty(count), self.weight.requires_grad)
+        self._follows = True
+        self.reset_gain()
+
+    def _weight_norm(self) -> Tensor:
+        rows = self.weight.detach().reshape(len(self.g), -1)
+        wide = torch.float64 if rows.dtype == torch.float64 else torch.float32
+        return torch.linalg.vector_norm(rows, dim=1, dtype=wide).to(self.g.dtype)
+
+    @torch.no_grad()
+    def reset_gain(self) -> None:
+        """Set g = ||W||. A zero weight gets a random direction and g = 0, so that it can learn."""
+        norm = self._weight_norm()
+        self.g.copy_(norm)
+        if not norm.is_meta and not norm.all():
+            # One fixed seed: every rank draws the same direction.
+            generator = torch.Generator().manual_seed(self.weight.numel())
+            direction = torch.randn(self.weight.shape, generator=generator)
+            direction *= (len(norm) / direction.numel()) ** 0.5
+            zero = (norm == 0).view(-1, *[1] * (self.weight.dim() - 1))
+            self.weight.copy_(torch.where(zero, direction.to(self.weight), self.weight))
+        self._seen = self._versions()
+        self._gain_set = self.g.detach().clone()
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        if "g" in self._parameters:  # absent while the parent's __init__ runs
+            self._follows = True
+            self.reset_gain()
+
+    def _versions(self) -> tuple[int, ...]:
+        return id(self.weight), self.weight._version, id(self.g), self.g._version
+
+    @torch.compiler.disable
+    def _settle_gain(self) -> None:
+        """Before g is used or copied: let it follow, let go of it, or refuse a stale one."""
+        if self.weight.is_meta:
+            return
+        now, seen = self._versions(), self._seen or self._versions()
+        gain_changed = now[2:] != seen[2:]
+        if self._follows:
+            equal = torch.equal(self.g.detach(), self._gain_set.to(self.g))
+            self._follows = equal and not gain_changed
+        if self._follows:
+            frozen_alone = self.weight.requires_grad and not self.g.requires_grad
+            if not frozen_alone and not torch.equal(self._weight_norm(), self.g.detach()):
+                self.reset_gain()
+        elif now[:2] != seen[:2] and not gain_changed and self.g.requires_grad:
+            raise RuntimeError(
+                f"{type(self).__name__}: `weight` was changed and its gain `g` was not, so g is "
+                "stale. After initializing the weight again call `reset_gain()`; to train the "
+                "weight alone freeze g with `g.requires_grad_(False)`."
+            )
+        self._seen = self._versions()
+
+    def _gain(self) -> Tensor:
+        if self._follows or not torch.compiler.is_compiling():
+            self._settle_gain()
+        return self.g
+
+    def __getstate__(self) -> dict:
+        self._settle_gain()
+        # Version counters belong to the parameters left behind, not to a copy's.
+        return self.__dict__ | {"_seen": None}
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
+        self._settle_gain()
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+
+    def _load_from_state_dict(
+        self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, errors
+    ) -> None:
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, errors
+        )
+        if self.g is None:
+            return
+        if prefix + "g" in state_dict:
+            self._follows = False
+            self._seen = self._versions()
+        elif prefix + "weight" in state_dict:
+            if prefix + "g" in missing_keys:
+                missing_keys.remove(prefix + "g")
+            self._follows = True
+            self.reset_gain()
+
+
+class _FixNorm(_Gained):
+    """Whole-layer normalization with the gain bounded by alpha sqrt(outputs)."""
+
+    form = "FixNorm"
+    option_names = ("alpha",)
+
+    def _set_options(self, alpha: float = 1.0) -> None:
+        if not alpha > 0:
+            raise ValueError(f"Invalid alpha: {alpha}; FixNorm needs alpha > 0, for example 1.0.")
+        super()._set_options(alpha=float(alpha))
+
+    @property
+    def cap(self) -> float:
+        """The largest gain, alpha sqrt(outputs)."""
+        return self.alpha * math.sqrt(self.weight.shape[0])
+
+    def normalized_weight(self) -> Tensor:
+        return functional.normalize_layer(self.weight, self._gain().clamp(max=self.cap))
+
+
+class WSConv2d(_Normalized, nn.Conv2d):
+    """Convolution with standardized filters: `eps` is added to the unbiased deviation."""
+
+    form = "WS"
+    option_names = ("eps",)
+
+    def __init__(self, *args, eps: float = 1e-5, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._set_options(eps=eps)
+
+    def _set_options(self, eps: float = 1e-5) -> None:
+        if not eps > 0:
+            raise ValueError(f"Invalid eps: {eps}; the standard deviation needs eps > 0.")
+        super()._set_options(eps=eps)
+
+    def normalized_weight(self) -> Tensor:
+        return functional.standardize(self.weight, self.eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.normalized_weight(), self.bias)
+
+
+class WNConv2d(_Gained, nn.Conv2d):
+    """Convolution with filters of length g_f, or of length 1 with `gain=False`."""
+
+    form = "WN"
+    option_names = ("gain",)
+    gain_per_filter = True
+
+    def __init__(self, *args, gain: bool = True, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._set_options(gain=gain)
+
+    def _set_options(self, gain: bool = True) -> None:
+        if gain:
+            super()._set_options(gain=True)
+        else:
+            _Normalized._set_options(self, gain=False)
+            self.register_parameter("g", None)
+
+    def _settle_gain(self) -> None:
+        if self.g is not None:
+            super()._settle_gain()
+
+    def reset_gain(self) -> None:
+        """Set g_f = ||w_f||; nothing to do without a gain."""
+        if self.g is not None:
+            super().reset_gain()
+
+    def normalized_weight(self) -> Tensor:
+        return functional.normalize(self.weight, None if self.g is None else self._gain())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.normalized_weight(), self.bias)
+
+
+class CWNConv2d(_Normalized, nn.Conv2d):
+    """Convolution with centered filters of length 1."""
+
+    form = "CWN"
+
+    def normalized_weight(self) -> Tensor:
+        return functional.center_normalize(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.normalized_weight(), self.bias)
+
+
+class WNLinear(_Gained, nn.Linear):
+    """Linear layer whose whole weight has length g (FixNorm, eq. 6: WN-FC)."""
+
+    form = "WN"
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._set_options()
+
+    def normalized_weight(self) -> Tensor:
+        return functional.normalize_layer(self.weight, self._gain())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.normalized_weight(), self.bias)
+
+
+class FixNormConv2d(_FixNorm, nn.Conv2d):
+    """Convolutional classifier whose weight has length min(g, alpha sqrt(out_channels))."""
+
+    def __init__(self, *args, alpha: float = 1.0, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._set_options(alpha=alpha)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.normalized_weight(), self.bias)
+
+
+class FixNormLinear(_FixNorm, nn.Linear):
+    """Linear classifier whose weight has length min(g, alpha sqrt(out_features))."""
+
+    def __init__(self, *args, alpha: float = 1.0, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._set_options(alpha=alpha)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.normalized_weight(), self.bias)

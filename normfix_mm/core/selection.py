@@ -1,0 +1,223 @@
+"""Which weights of a model are what: the one table everybody reads.
+
+The ε-shift, norm fixing, the optimizer constructor, the invariance check and the table printed
+before training all select through this module, so they cannot disagree. Selection is by the type of
+the layer that owns a weight, never by a tensor's shape: the reference code of the ε-shift selects by
+shape and so also hits convolutions that are not standardized.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+from torch.optim import Optimizer
+
+from .layers import _Gained, _Normalized
+
+Patterns = str | Iterable[str] | None
+
+# mmcv's own weight-standardized convolutions, known by name because the core does without mmcv.
+_MMCV_FORMS = {"ConvWS2d": "WS", "ConvAWS2d": "AWS"}
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+
+
+@dataclass(frozen=True)
+class WeightInfo:
+    """One parameter of a model.
+
+    Attributes:
+        kind: 'conv', 'linear', 'norm', 'bias', 'gain' or 'other'.
+        form: how the owning layer normalizes this weight: 'WS', 'WN', 'CWN', 'FixNorm', 'AWS'
+            (mmcv's ConvAWS), or None for a weight that is used as it is.
+        per_filter: whether that normalization is per output filter (else per layer).
+    """
+
+    name: str
+    param: nn.Parameter
+    module: nn.Module
+    module_name: str
+    kind: str
+    form: str | None
+    per_filter: bool
+
+
+def weights_of(model: nn.Module) -> list[WeightInfo]:
+    """Every distinct parameter of the model, once, in `named_parameters` order."""
+    infos, seen = [], set()
+    for module_name, module in model.named_modules():
+        for short, param in module.named_parameters(recurse=False):
+            if param not in seen:
+                seen.add(param)
+                name = f"{module_name}.{short}" if module_name else short
+                infos.append(_describe(name, param, module, module_name, short))
+    return infos
+
+
+def eps_shift_weights(
+    model: nn.Module, include: Patterns = None, exclude: Patterns = None
+) -> list[WeightInfo]:
+    """The trainable weights the ε-shifted regularizer is for: normalized filter by filter."""
+    infos = [w for w in weights_of(model) if w.form and w.per_filter and w.param.requires_grad]
+    return filter_names(infos, include, exclude)
+
+
+def norm_fix_weights(
+    model: nn.Module,
+    weights: str = "conv+classifier",
+    include: Patterns = None,
+    exclude: Patterns = None,
+) -> list[WeightInfo]:
+    """The trainable weights whose norm FixNorm fixes.
+
+    Args:
+        weights: 'conv' for the convolutions before the classifier (Algorithm 1), or
+            'conv+classifier' for those and the weights of FixNorm and WNLinear layers. A plain
+            linear layer is not scale-invariant and never takes part.
+    """
+    if weights not in ("conv", "conv+classifier"):
+        raise ValueError(f"Unknown weights={weights!r}; choose 'conv' or 'conv+classifier'.")
+    infos = [w for w in weights_of(model) if w.param.requires_grad]
+    convs = [w for w in infos if w.kind == "conv" and w.form != "FixNorm"]
+    if weights == "conv":
+        return filter_names(convs, include, exclude)
+    classifiers = [w for w in infos if w.form == "FixNorm" or (w.kind == "linear" and w.form)]
+    chosen = {w.name for w in convs + classifiers}
+    return filter_names([w for w in infos if w.name in chosen], include, exclude)
+
+
+def filter_names(
+    infos: list[WeightInfo], include: Patterns = None, exclude: Patterns = None
+) -> list[WeightInfo]:
+    """Keep what `include` finds and `exclude` does not; regular expressions, searched in names.
+
+    Raises:
+        ValueError: a pattern that finds nothing, with the names there are.
+    """
+
+    def found(patterns: Patterns) -> set[str]:
+        names: set[str] = set()
+        for pattern in [patterns] if isinstance(patterns, str) else patterns:
+            hits = {w.name for w in infos if re.search(pattern, w.name)}
+            if not hits:
+                raise ValueError(
+                    f"Pattern {pattern!r} matches no weight; there are: {listing(infos)}."
+                )
+            names |= hits
+        return names
+
+    kept = {w.name for w in infos} if include is None else found(include)
+    dropped = set() if exclude is None else found(exclude)
+    return [w for w in infos if w.name in kept - dropped]
+
+
+def listing(items: Iterable, most: int = 12) -> str:
+    """Names for an error message: the first few and how many more."""
+    names = [getattr(item, "name", item) for item in items]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more if names else "none"
+
+
+def claim(optimizer: Optimizer, infos: list[WeightInfo], treatment: str) -> None:
+    """Note that `treatment` now takes care of these weights in place of the optimizer's decay.
+
+    Raises:
+        ValueError: a weight that the optimizer does not hold, that it decays as well, or that
+            another treatment has; nothing is noted then.
+    """
+    groups = {p: group for group in optimizer.param_groups for p in group["params"]}
+    absent = [w for w in infos if w.param not in groups]
+    if absent:
+        raise ValueError(
+            f"{treatment}: the optimizer does not hold {listing(absent)}; build it from the "
+            "model's present parameters, or freeze these weights."
+        )
+    decayed = [w for w in infos if groups[w.param].get("weight_decay", 0) != 0]
+    if decayed:
+        raise ValueError(
+            f"{treatment} and the optimizer's weight_decay are both on {listing(decayed)}; put "
+            "these weights in a parameter group with weight_decay=0."
+        )
+    table = claims(optimizer)
+    taken = [w for w in infos if w.param in table]
+    if taken:
+        raise ValueError(
+            f"{treatment}: {listing(taken)} already under {table[taken[0].param]}; a weight gets "
+            "one of the two: separate them with include= and exclude=."
+        )
+    table.update({w.param: treatment for w in infos})
+
+
+def release(optimizer: Optimizer, treatment: str) -> None:
+    """Forget what `treatment` had claimed."""
+    table = claims(optimizer)
+    for param in [p for p, name in table.items() if name == treatment]:
+        del table[param]
+
+
+def claims(optimizer: Optimizer) -> dict[nn.Parameter, str]:
+    """Which treatment has claimed which parameter of this optimizer."""
+    return optimizer.__dict__.setdefault("_normfix_claims", {})
+
+
+def treatment_table(model: nn.Module, optimizer: Optimizer) -> str:
+    """What every parameter of the model gets, one row per class of parameter.
+
+    Columns: treatment, kind, form, number of tensors, number of elements, joint L2 norm, and the
+    first and last name of the class.
+    """
+    decay = {
+        p: group.get("weight_decay", 0) for group in optimizer.param_groups for p in group["params"]
+    }
+    table = claims(optimizer)
+    rows: dict[tuple, list[WeightInfo]] = defaultdict(list)
+    for w in weights_of(model):
+        if not w.param.requires_grad:
+            treatment = "frozen"
+        elif w.param in table:
+            treatment = table[w.param]
+        elif w.param not in decay:
+            treatment = "not in the optimizer"
+        else:
+            treatment = f"decay {decay[w.param]:g}" if decay[w.param] else "none"
+        rows[treatment, w.kind, w.form or "-"].append(w)
+    lines = [("treatment", "kind", "form", "tensors", "elements", "joint norm", "from … to")]
+    for key in sorted(rows):
+        group = rows[key]
+        norm = sum(w.param.detach().double().square().sum() for w in group) ** 0.5
+        span = group[0].name if len(group) == 1 else f"{group[0].name} … {group[-1].name}"
+        elements = sum(w.param.numel() for w in group)
+        lines.append((*key, str(len(group)), f"{elements:,}", f"{float(norm):.4g}", span))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _describe(name, param, module, module_name, short) -> WeightInfo:
+    form, per_filter = None, False
+    if short == "weight":
+        if isinstance(module, _Normalized):
+            form = module.form
+            per_filter = not isinstance(module, _Gained) or module.gain_per_filter
+        else:
+            names = (cls.__name__ for cls in type(module).__mro__)
+            form = next((_MMCV_FORMS[n] for n in names if n in _MMCV_FORMS), None)
+            per_filter = form is not None
+    if isinstance(module, _NORMS):
+        kind = "norm"
+    elif short == "g" and isinstance(module, _Gained):
+        kind = "gain"
+    elif short.endswith("bias"):
+        kind = "bias"
+    elif short == "weight" and isinstance(module, _ConvNd):
+        kind = "conv"
+    elif short == "weight" and isinstance(module, nn.Linear):
+        kind = "linear"
+    else:
+        kind = "other"
+    return WeightInfo(name, param, module, module_name, kind, form, per_filter)

@@ -1,0 +1,150 @@
+"""FixNorm's norm fixing (Algorithm 1) in an mmengine run.
+
+Takes the target norm before training, restores it after every real optimizer step, carries it in
+the checkpoints, and refuses weights whose rescaling would change the network. The rescaling itself
+is a step hook of the torch optimizer (`normfix_mm.NormFix`), so it is right under accumulation and
+skipped AMP steps, and every mmengine hook that runs after an iteration sees rescaled weights.
+An EMA copy is not rescaled; an average of points on a sphere lies inside it, and its norm is logged.
+"""
+
+from mmengine.hooks import EMAHook, Hook, LoggerHook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
+from mmengine.registry import HOOKS
+from torch import nn
+
+from normfix_mm.core.layers import FixNormConv2d, FixNormLinear
+from normfix_mm.core.norm_fix import NormFix
+from normfix_mm.core.selection import norm_fix_weights, treatment_table
+
+from .invariance_check import check_scale_invariance
+from .monitor import effective_lr, joint_norm
+
+_KEY = "norm_fix"
+
+
+@HOOKS.register_module(force=True)
+class NormFixHook(Hook):
+    """Keep the joint norm of a model's weights where training found it.
+
+    Args:
+        mode: 'joint' (Algorithm 1) or 'layer' (each weight's own norm, an ablation).
+        weights: 'conv+classifier', or 'conv' to leave the classifier to ordinary decay.
+        include, exclude: regular expressions on parameter names.
+        check: whether weights that are not scale-invariant stop the run (True), are only listed
+            ('warn'), or are not looked for (False). Looked for once, on the first batch.
+        interval: log every so many iterations; None takes the LoggerHook's.
+
+    Logs 'train/joint_norm', 'train/effective_lr', for each FixNorm layer 'train/gain/<layer>' and
+    'train/cap/<layer>', and 'train/ema_joint_norm' where an EMAHook runs.
+
+    Raises:
+        ValueError: before training, for a bad option, a weight the optimizer also decays, or a
+            resumed checkpoint without a target; on the first batch, for scale-variant weights.
+    """
+
+    # After EMAHook (50) has averaged, before LoggerHook (60) reads the message hub.
+    priority = 55
+
+    def __init__(
+        self,
+        mode: str = "joint",
+        weights: str = "conv+classifier",
+        include: str | list[str] | None = None,
+        exclude: str | list[str] | None = None,
+        check: bool | str = True,
+        interval: int | None = None,
+    ) -> None:
+        if check not in (True, False, "warn"):
+            raise ValueError(f"NormFixHook: check={check!r} is unknown; take True, 'warn' or False.")
+        if interval is not None and interval < 1:
+            raise ValueError(f"NormFixHook: interval={interval} must be at least 1, or None.")
+        self.options = dict(mode=mode, weights=weights, include=include, exclude=exclude)
+        self.check = check
+        self.interval = interval
+        self.norm_fix: NormFix | None = None
+        self._saved: dict | None = None
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        self._saved = checkpoint.get(_KEY)
+
+    def before_train(self, runner) -> None:
+        model, optimizer = _bare(runner.model), _only_optimizer(runner)
+        settle_gains(model)
+        if self.norm_fix is not None:
+            self.norm_fix.remove()
+        self.norm_fix = NormFix(optimizer, model, **self.options)
+        # A run that goes on (not one that merely loaded weights) keeps the norms it started with.
+        self._pending_check = self.check and runner.iter == 0
+        if runner.iter > 0:
+            if self._saved is None:
+                raise ValueError(
+                    "NormFixHook: the resumed checkpoint carries no target norm, because the run "
+                    "that wrote it had no NormFixHook; start from its weights with load_from."
+                )
+            self.norm_fix.load_state_dict(self._saved)
+        self._set_up_monitor(runner, model)
+        print_log(treatment_table(model, optimizer), logger="current")
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        if self._pending_check:
+            self._pending_check = False
+            rules = {k: v for k, v in self.options.items() if k != "mode"}
+            names = [info.name for info in norm_fix_weights(_bare(runner.model), **rules)]
+            check_scale_invariance(
+                _bare(runner.model), data_batch, names, only_warn=self.check == "warn"
+            )
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        due = self.every_n_inner_iters(batch_idx, self._log_interval)
+        if not due and not self.end_of_epoch(runner.train_dataloader, batch_idx):
+            return
+        hub = runner.message_hub
+        norm = float(self.norm_fix.joint_norm())
+        hub.update_scalar("train/joint_norm", norm)
+        hub.update_scalar("train/effective_lr", effective_lr(runner.optim_wrapper, norm))
+        for name, layer in self._capped.items():
+            hub.update_scalar(f"train/gain/{name}", float(layer.g))
+            hub.update_scalar(f"train/cap/{name}", layer.cap)
+        if self._ema is not None:
+            copies = dict(self._ema.ema_model.module.named_parameters())
+            ema_norm = float(joint_norm([copies[name] for name in self._names]))
+            hub.update_scalar("train/ema_joint_norm", ema_norm)
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        if self.norm_fix is not None:
+            checkpoint[_KEY] = self.norm_fix.state_dict()
+
+    def _set_up_monitor(self, runner, model: nn.Module) -> None:
+        loggers = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
+        self._log_interval = self.interval or next(iter(loggers), 10)
+        self._ema = next((hook for hook in runner.hooks if isinstance(hook, EMAHook)), None)
+        rules = {k: v for k, v in self.options.items() if k != "mode"}
+        self._names = [info.name for info in norm_fix_weights(model, **rules)]
+        kinds = (FixNormConv2d, FixNormLinear)
+        self._capped = {n: layer for n, layer in model.named_modules() if isinstance(layer, kinds)}
+
+
+def settle_gains(model: nn.Module) -> None:
+    """Give every layer whose gain no checkpoint has set g = ||W||, now rather than at a forward.
+
+    A zero weight gets its random direction here too, before a norm is taken from it.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "normalized_weight"):
+            layer.normalized_weight()
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model
+
+
+def _only_optimizer(runner):
+    if not isinstance(runner.optim_wrapper, OptimWrapper):
+        raise ValueError(
+            "NormFixHook: the joint norm belongs to one optimizer, but this run has a "
+            f"{type(runner.optim_wrapper).__name__}; train with a single OptimWrapper, or attach "
+            "normfix_mm.NormFix to one of its optimizers yourself."
+        )
+    return runner.optim_wrapper.optimizer

@@ -1,0 +1,23 @@
+"""The layers under their class names in mmengine's root registries.
+
+The root, because a type known only to mmdet's registry is not found under mmseg's scope. After
+this module `conv_cfg=dict(type='WNConv2d', gain=True)` and `cls_predictor_cfg=dict(type=
+'FixNormLinear', alpha=1.0)` work wherever OpenMMLab takes such a dictionary.
+"""
+
+from mmengine.registry import MODELS
+
+from normfix_mm.core.layers import (
+    CWNConv2d,
+    FixNormConv2d,
+    FixNormLinear,
+    WNConv2d,
+    WNLinear,
+    WSConv2d,
+)
+
+LAYERS = (WSConv2d, WNConv2d, CWNConv2d, WNLinear, FixNormConv2d, FixNormLinear)
+
+for layer in LAYERS:
+    # `force`: importing this module a second time (importlib.reload) is no error.
+    MODELS.register_module(name=layer.__name__, module=layer, force=True)

@@ -1,0 +1,193 @@
+"""Norm fixing: after every optimizer step, W ← W · ‖W₀‖ / ‖W‖.
+
+FixNorm, Algorithm 1: all fixed weights are ONE vector, whose norm is restored; the norms of single
+layers stay free to move against each other. ``mode='layer'`` restores each weight's own norm
+instead (Hoffer et al.'s norm-bounded weight normalization), the paper's ablation.
+
+The weights must be scale-invariant, or fixing them changes the network: see
+:func:`normfix_mm.find_scale_variant`. Departures: none; the target is the norm at construction.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .selection import claim, norm_fix_weights, release
+from .stepping import keep_going, on_device, refuse_closure, refuse_sharded
+
+TREATMENT = "norm fixing"
+VERSION = 1
+MODES = ("joint", "layer")
+
+
+class NormFix:
+    r"""Hold the norm of the weights of ``model`` at its present value, from now on.
+
+    Args:
+        optimizer: holds every selected weight, in groups whose ``weight_decay`` is 0.
+        model: where the weights come from; frozen ones (``requires_grad=False``) do not count.
+        mode: 'joint' (one vector, Algorithm 1) or 'layer' (each weight by itself).
+        weights: 'conv+classifier' (FixNorm and WN linear layers too) or 'conv'.
+        include, exclude: regular expressions on parameter names that narrow the selection.
+
+    Attributes:
+        target (Tensor): float64, 0-dim for 'joint', one entry a weight for 'layer'.
+
+    The norm is exact to 1e-6 relative after every real step. The step itself costs one pass for
+    the norm and one for the rescale, and no synchronization. Weights must be float32 or
+    float64: half precision cannot hold a rescale by less than 2⁻⁹ (train those under autocast).
+    A norm that becomes zero or non-finite in training leaves the weights as they are.
+
+    Raises:
+        ValueError: unknown mode, nothing to fix, half-precision weights, a norm of zero or
+            not finite, a weight that is not in the optimizer or has another treatment.
+
+    Example:
+        >>> fixing = NormFix(optimizer, model)
+        >>> optimizer.step()  # ‖W‖ is fixing.target again
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        model: nn.Module,
+        mode: str = "joint",
+        *,
+        weights: str = "conv+classifier",
+        include: str | list[str] | None = None,
+        exclude: str | list[str] | None = None,
+    ) -> None:
+        if mode not in MODES:
+            raise ValueError(f"NormFix: mode must be 'joint' or 'layer', got {mode!r}.")
+        infos = norm_fix_weights(model, weights, include, exclude)
+        if not infos:
+            raise ValueError(
+                f"NormFix: the model has no trainable weight to fix (weights={weights!r}): it needs"
+                " convolutions, or FixNorm or WN linear layers."
+            )
+        refuse_sharded("NormFix", model, infos)
+        _refuse_half(infos)
+        self.optimizer, self.mode, self.infos = optimizer, mode, infos
+        self.names = [info.name for info in infos]
+        self._params = [info.param for info in infos]
+        self.target = self._checked_norms()
+        claim(optimizer, infos, TREATMENT)
+        self._handle = optimizer.register_step_post_hook(self._after_step)
+
+    def remove(self) -> None:
+        """Detach from the optimizer; the weights are free for another treatment."""
+        self._handle.remove()
+        release(self.optimizer, TREATMENT)
+
+    @torch.no_grad()
+    def joint_norm(self) -> Tensor:
+        """The present norm of all fixed weights as one vector, float64, 0-dim, on the device."""
+        return squared_norms(self._params).sum().sqrt()
+
+    def retarget(self) -> None:
+        """Take the present norms as the target (after loading other weights)."""
+        self.target = self._checked_norms()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Version, mode, names and target: all that a resumed run needs."""
+        return {
+            "version": VERSION,
+            "mode": self.mode,
+            "names": list(self.names),
+            "target": self.target.detach().clone(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the target. Raises ValueError if the state belongs to other weights."""
+        lacking = sorted({"version", "mode", "names", "target"} - set(state))
+        if lacking:
+            raise ValueError(f"NormFix: the state lacks {lacking}: it is no state of NormFix.")
+        if state["version"] != VERSION:
+            raise ValueError(
+                f"NormFix: the state has version {state['version']}, this package reads {VERSION}:"
+                " resume with the package version that wrote it."
+            )
+        if state["mode"] != self.mode:
+            raise ValueError(
+                f"NormFix: the state was written with mode={state['mode']!r}, this run has"
+                f" mode={self.mode!r}: resume with the same mode, or start without resuming."
+            )
+        if list(state["names"]) != self.names:
+            only_there = [n for n in state["names"] if n not in set(self.names)]
+            only_here = [n for n in self.names if n not in set(state["names"])]
+            raise ValueError(
+                f"NormFix: the state fixes other weights (only there: {only_there[:5]}, only here:"
+                f" {only_here[:5]}, or in another order): resume with the same model and selection."
+            )
+        target = torch.as_tensor(state["target"]).to(self.target)
+        if target.shape != self.target.shape or not bool((target > 0).all() & target.isfinite().all()):
+            raise ValueError("NormFix: the state's target is not a positive norm: it is damaged.")
+        self.target = target.clone()
+
+    @torch.no_grad()
+    def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        refuse_closure("NormFix", args, kwargs)
+        squared = squared_norms(self._params)
+        norms = squared.sum().sqrt() if self.mode == "joint" else squared.sqrt()
+        scale = self.target / norms
+        usable = (norms > 0) & norms.isfinite()
+        going = keep_going(optimizer)
+        if going is not None:
+            usable = usable & (on_device(going, scale.device) != 0)
+        scale = torch.where(usable, scale, 1.0)
+        rescale(self._params, scale)
+
+    @torch.no_grad()
+    def _checked_norms(self) -> Tensor:
+        """Present norms in the shape of the target; once, so it may synchronize."""
+        squared = squared_norms(self._params)
+        norms = squared.sum().sqrt() if self.mode == "joint" else squared.sqrt()
+        good = (norms > 0) & norms.isfinite()
+        if not bool(good.all()):
+            bad = [
+                name
+                for name, value in zip(self.names, squared.tolist())
+                if not 0 < value < float("inf")
+            ]
+            raise ValueError(
+                f"NormFix: the norm to hold is zero or not finite (look at {bad[:5]}): initialize"
+                " or load the weights before fixing their norm."
+            )
+        return norms
+
+
+def squared_norms(params: list[Tensor]) -> Tensor:
+    """‖W‖² of each tensor: float64, shape (len(params),), on the first tensor's device."""
+    device = params[0].device
+    # One dot product a tensor is off by 1e-7 and cheaper than _foreach_norm, off by 7e-6.
+    flat = [p.detach().reshape(-1) for p in params]
+    return torch.stack([torch.dot(f, f).to(device, torch.float64) for f in flat])
+
+
+def rescale(params: list[Tensor], scale: Tensor) -> None:
+    """Multiply all tensors by a 0-dim ``scale``, or each by its own entry."""
+    params = [p.detach() for p in params]
+    for device in {p.device for p in params}:
+        for dtype in {p.dtype for p in params}:
+            at = [k for k, p in enumerate(params) if p.device == device and p.dtype == dtype]
+            if not at:
+                continue
+            here = [params[k] for k in at]
+            factor = scale.to(device, dtype)
+            if scale.dim() == 0:
+                torch._foreach_mul_(here, factor)
+            else:
+                for k, p in zip(at, here):
+                    p.mul_(factor[k])
+
+
+def _refuse_half(infos: list) -> None:
+    half = [i.name for i in infos if i.param.dtype not in (torch.float32, torch.float64)]
+    if half:
+        raise ValueError(
+            f"NormFix: {half[0]} is {infos[0].param.dtype}, which cannot hold a small rescale: keep"
+            " the weights in float32 and use autocast for half-precision arithmetic."
+        )

@@ -1,0 +1,64 @@
+"""What the optimizer step hooks of :mod:`eps_shift` and :mod:`norm_fix` share.
+
+Both edit tensors around ``Optimizer.step``, so both meet the same three things: a closure (which
+recomputes gradients after the pre-hook), sharded parameters (whose local norms are wrong), and
+fused optimizers under a ``GradScaler``, which are called even when the step is to be skipped.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .selection import WeightInfo
+
+
+def refuse_closure(who: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    """Raise if a step was given a closure; ``args`` and ``kwargs`` as a step hook gets them."""
+    closure = kwargs.get("closure")
+    # torch passes the optimizer itself as args[0]; a closure is the only other argument of step.
+    others = [a for a in args if not isinstance(a, torch.optim.Optimizer)]
+    if closure is not None or any(callable(a) for a in others):
+        raise RuntimeError(
+            f"{who} does not work with a closure, which computes the gradients inside step(), after"
+            " they would have been edited: call backward() first, then step() without arguments"
+            " (LBFGS cannot be used)."
+        )
+
+
+def refuse_sharded(who: str, model: nn.Module, infos: Sequence[WeightInfo]) -> None:
+    """Raise for FSDP modules and DTensor weights: a shard's norm is not the weight's norm."""
+    wrapped = any(
+        cls.__name__ in ("FullyShardedDataParallel", "FSDPModule")
+        for module in model.modules()
+        for cls in type(module).__mro__
+    )
+    sharded = [i.name for i in infos if hasattr(i.param, "placements")]
+    if wrapped or sharded:
+        at = f" ({sharded[0]})" if sharded else ""
+        raise ValueError(
+            f"{who} needs whole weights, but this model is sharded by FSDP or is made of"
+            f" DTensors{at}, whose local norms are wrong: use DistributedDataParallel instead."
+        )
+
+
+def keep_going(optimizer: torch.optim.Optimizer) -> Tensor | None:
+    """0-dim tensor, 0 where a fused optimizer is about to skip (found inf), else 1.
+
+    None when nothing can be skipped: ``GradScaler`` calls ordinary optimizers on real steps only.
+    Stays on its device, so asking costs no synchronization.
+    """
+    found_inf = getattr(optimizer, "found_inf", None)
+    return None if found_inf is None else (found_inf.reshape(()) == 0).to(found_inf.dtype)
+
+
+def on_device(value: float | Tensor, device: torch.device) -> float | Tensor:
+    """``value`` where tensors on ``device`` can be multiplied by it without a synchronization."""
+    if not isinstance(value, Tensor):
+        return value
+    value = value.detach().reshape(())  # 0-dim: never changes the dtype of what it multiplies
+    return value if value.device in (device, torch.device("cpu")) else value.to(
+        device, non_blocking=True
+    )

@@ -1,0 +1,26 @@
+"""Fixtures that every folder of tests may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the real image sets: ``$NORMFIX_DATA`` or ``../shared/data`` beside the checkout.
+
+    A stranger's clone has none, and the test is skipped; continuous integration has them, so there
+    a missing folder is a failure.
+    """
+    named = os.environ.get("NORMFIX_DATA")
+    beside = REPOSITORY.parent / "shared"
+    folder = Path(named) if named else beside / "data"
+    if folder.is_dir():
+        return folder
+    reason = f"no real images at {folder}: set NORMFIX_DATA to the folder that holds bccd/"
+    if named or (os.environ.get("CI", "").lower() in ("1", "true") and beside.is_dir()):
+        pytest.fail(reason)
+    pytest.skip(reason)

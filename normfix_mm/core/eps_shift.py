@@ -105,7 +105,7 @@ class EpsShift:
             if self._is_decoupled(optimizer, group):
                 # found_inf: a fused optimizer skips this step, and so must we.
                 factors, targets = [-1.0, group["lr"], keep_going(optimizer)], [
-                    info.param for info in infos
+                    info.param.data for info in infos
                 ]
             else:
                 # A fused optimizer unscales inside its kernel: what is added must be scaled too.

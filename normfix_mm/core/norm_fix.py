@@ -169,7 +169,9 @@ def squared_norms(params: list[Tensor]) -> Tensor:
 
 def rescale(params: list[Tensor], scale: Tensor) -> None:
     """Multiply all tensors by a 0-dim ``scale``, or each by its own entry."""
-    params = [p.detach() for p in params]
+    # .data has a version counter of its own. Layers with a gain watch the weight's, to tell a weight
+    # somebody initialized again, and a rescale is no such change (fused optimizers do not count).
+    params = [p.data for p in params]
     for device in {p.device for p in params}:
         for dtype in {p.dtype for p in params}:
             at = [k for k, p in enumerate(params) if p.device == device and p.dtype == dtype]

@@ -1,0 +1,135 @@
+"""Normalized ResNet and ResNeXt: stock checkpoints, initialization, frozen stages."""
+
+import pytest
+import torch
+from mmdet.models.backbones import ResNet, ResNeXt
+from mmdet.models.necks import FPN
+from mmengine.registry import MODELS
+from torch import nn
+
+from normfix_mm import WNConv2d, WSConv2d
+from normfix_mm.detection import NormalizedResNet, NormalizedResNeXt
+
+R18 = dict(depth=18, base_channels=8, stem_channels=8, frozen_stages=1, norm_eval=True)
+
+
+def convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
+    return {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+
+
+def trained(cls=ResNet, **options) -> nn.Module:
+    """A stock backbone whose BN statistics and affine parameters are those of no fresh model."""
+    torch.manual_seed(2)
+    model = cls(**(options or R18))
+    model.init_weights()
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.normal_(std=0.1)
+            layer.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+    return model
+
+
+def assert_same_function(ours: nn.Module, stock: nn.Module) -> None:
+    for model in (ours, stock):
+        model.train()  # with norm_eval, as detectors train; mmdet's train() returns None
+    x = torch.randn(2, 3, 48, 40)
+    for got, expected in zip(ours(x), stock(x), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_every_convolution_gets_a_gain_and_a_stock_checkpoint_its_function():
+    stock, ours = trained(), NormalizedResNet(**R18)
+    ours.load_state_dict(stock.state_dict(), strict=True)
+    names = convolutions(stock)
+    assert len(names) == 1 + 8 * 2 + 3  # stem, blocks, downsamples
+    assert all(type(ours.get_submodule(n)) is WNConv2d for n in names)
+    assert set(ours.state_dict()) == set(stock.state_dict()) | {f"{n}.g" for n in names}
+    assert_same_function(ours, stock)
+
+
+def test_frozen_bn_and_a_gain_make_the_weights_scale_invariant():
+    ours = NormalizedResNet(**R18)
+    ours.load_state_dict(NormalizedResNet(**R18).state_dict())
+    ours.train()
+    x = torch.randn(1, 3, 48, 40)
+    before = [y.detach() for y in ours(x)]
+    with torch.no_grad():
+        for layer in convolutions(ours).values():
+            layer.weight.mul_(2.5)
+            layer.g.mul_(1.0)  # ours, hence no longer following the weight
+    for got, expected in zip(ours(x), before, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_gains_of_frozen_stages_are_frozen():
+    stock, ours = ResNet(**R18), NormalizedResNet(**R18)
+    for mode in (True, False, True):
+        ours.train(mode)
+        trains = {n.rpartition(".")[0] for n, p in ours.named_parameters() if p.requires_grad}
+        expected = {n.rpartition(".")[0] for n, p in stock.named_parameters() if p.requires_grad}
+        assert trains == expected
+        gains = {n for n, p in ours.named_parameters() if n.endswith(".g") and p.requires_grad}
+        assert "conv1.g" not in gains and "layer1.0.conv1.g" not in gains
+        assert "layer2.0.conv1.g" in gains
+
+
+def test_kaiming_initialization_reaches_the_normalized_layers():
+    torch.manual_seed(3)
+    stock = ResNet(**R18)
+    torch.manual_seed(3)
+    ours = NormalizedResNet(**R18)
+    for model in (stock, ours):
+        torch.manual_seed(4)
+        model.init_weights()
+    for name, layer in convolutions(stock).items():
+        torch.testing.assert_close(ours.get_submodule(name).weight, layer.weight)
+        torch.testing.assert_close(ours.get_submodule(name).normalized_weight(), layer.weight)
+
+
+def test_a_pretrained_file_loads_through_init_cfg(tmp_path):
+    stock = trained()
+    file = tmp_path / "resnet.pth"  # torchvision's layout: bare names, and an fc on top
+    torch.save(stock.state_dict() | {"fc.weight": torch.zeros(2, 2)}, file)
+    ours = NormalizedResNet(**R18, init_cfg=dict(type="Pretrained", checkpoint=str(file)))
+    ours.init_weights()
+    assert_same_function(ours, stock)
+
+
+def test_rules_are_the_config_s():
+    rules = [dict(form="WS", layers="^layer[34]"), dict(form="WN", gain=True, layers="^layer2")]
+    kinds = {n: type(m) for n, m in convolutions(NormalizedResNet(**R18, normalize=rules)).items()}
+    assert {k for n, k in kinds.items() if n[:6] in ("layer3", "layer4")} == {WSConv2d}
+    assert {k for n, k in kinds.items() if n.startswith("layer2")} == {WNConv2d}
+    assert {k for n, k in kinds.items() if n[:6] in ("conv1", "layer1")} == {nn.Conv2d}
+    with pytest.raises(ValueError, match="layer9"):
+        NormalizedResNet(**R18, normalize=dict(form="WS", layers="layer9"))
+
+
+def test_resnext():
+    options = dict(depth=50, groups=4, base_width=4, base_channels=16, stem_channels=16)
+    stock, ours = trained(ResNeXt, **options), NormalizedResNeXt(**options)
+    ours.load_state_dict(stock.state_dict(), strict=True)
+    assert_same_function(ours, stock)
+    thin = {n for n, m in convolutions(stock).items() if m.groups > 1 and m.weight[0].numel() < 32}
+    plain = {n for n, m in convolutions(ours).items() if type(m) is nn.Conv2d}
+    assert plain == thin
+
+
+def test_fpn_through_conv_cfg():
+    sizes = dict(in_channels=[8, 16], out_channels=8, num_outs=3, add_extra_convs="on_input")
+    stock, ours = FPN(**sizes), FPN(**sizes, conv_cfg=dict(type="WNConv2d", gain=True))
+    stock.init_weights()
+    ours.init_weights()  # xavier, by the name of the layer's base
+    weight = ours.fpn_convs[0].conv.weight
+    assert float(weight.detach().abs().max()) <= (6 / (2 * 8 * 9)) ** 0.5
+    ours.load_state_dict(stock.state_dict(), strict=True)
+    assert [type(ours.get_submodule(n)) for n in convolutions(stock)] == [WNConv2d] * 5
+    x = [torch.randn(1, 8, 8, 8), torch.randn(1, 16, 4, 4)]
+    for got, expected in zip(ours(x), stock(x), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_names_are_in_the_root_registry():
+    for name in ("NormalizedResNet", "NormalizedResNeXt", "FixNormRetinaHead", "WNRetinaHead"):
+        assert name in MODELS.module_dict

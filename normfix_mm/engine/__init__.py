@@ -8,7 +8,8 @@ from .compat import allow_history_buffers
 from .eps_shift_constructor import EpsShiftOptimWrapperConstructor
 from .norm_fix_hook import NormFixHook
 from .registry import LAYERS
+from .reproducible_hook import ReproducibleHook
 
 allow_history_buffers()
 
-__all__ = ["LAYERS", "EpsShiftOptimWrapperConstructor", "NormFixHook"]
+__all__ = ["LAYERS", "EpsShiftOptimWrapperConstructor", "NormFixHook", "ReproducibleHook"]

@@ -105,7 +105,7 @@ class NormFixHook(Hook):
         hub.update_scalar("train/joint_norm", norm)
         hub.update_scalar("train/effective_lr", effective_lr(runner.optim_wrapper, norm))
         for name, layer in self._capped.items():
-            hub.update_scalar(f"train/gain/{name}", float(layer.g))
+            hub.update_scalar(f"train/gain/{name}", float(layer.g.detach()))
             hub.update_scalar(f"train/cap/{name}", layer.cap)
         if self._ema is not None:
             copies = dict(self._ema.ema_model.module.named_parameters())

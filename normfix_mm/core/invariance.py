@@ -67,8 +67,10 @@ def find_scale_variant(
 
     Returns:
         name -> largest relative change of an output when the weight alone is multiplied by
-        `scale`, the worst first; inf if an output became infinite. Empty if all are invariant. Only
-        the worst 16 are scaled; for the others it is extrapolated from the gradient.
+        `scale`, the largest first; inf if an output became infinite. Empty if all are invariant.
+        Of more than 16 suspects only the 16 clearest are scaled alone; for the others the change is
+        extrapolated from the gradient. All this with zero weights and zero norm weights made
+        non-zero for the time, since nothing shows through them.
 
     Raises:
         ValueError: invalid scale or tol, unknown names, no finite output, random outputs.
@@ -98,6 +100,8 @@ def measure_scale_variance(model, run, weights=None, scale=2.0, tol=0.1) -> Scal
             stack.enter_context(torch.autocast(device, enabled=False))
         model.train()
         params = _selected(model, weights)
+        if not params:
+            return ScaleReport()
         _revive(model)
         snapshot.remember_weights()
         return _Probe(model, run, params, scale, tol, snapshot).judge()
@@ -122,19 +126,20 @@ class _Probe:
         suspects = [n for n in self.params if not ratio[n] <= self.tol]
         suspects.sort(key=lambda n: -ratio[n])
         innocent = [n for n in self.params if ratio[n] <= self.tol]
+        variant: dict[str, float] = {}
 
         if innocent and self._excess(self._outputs(innocent), self.base, innocent) > 1:
             self._refuse_random_outputs()
-            suspects = self._bisect([], innocent, self.base) + suspects
+            variant = self._bisect([], innocent, self.base)
+            suspects = [*variant, *suspects]
 
         self.factor = dict.fromkeys(self.params, self.scale)
-        variant = {}
         for name in suspects[:MOST_SCALED_ALONE]:
             outputs = self._outputs([name])
             if self._excess(outputs, self.base, [name]) > 1:
                 variant[name] = self._change(outputs, self.base)
         for name in suspects[MOST_SCALED_ALONE:]:
-            variant[name] = slope[name] * abs(math.log(self.scale))
+            variant.setdefault(name, slope[name] * abs(math.log(self.scale)))
         return ScaleReport(
             variant=dict(sorted(variant.items(), key=lambda item: -item[1])),
             unreached=[n for n in self.params if self.random_slope[n] == 0],
@@ -165,22 +170,22 @@ class _Probe:
             dict(zip(names, values[n:], strict=True)),
         )
 
-    def _bisect(self, kept: list[str], names: list[str], before: list[Tensor]) -> list[str]:
-        """At least one name: those in `names` whose scaling makes the difference.
+    def _bisect(self, kept: list[str], names: list[str], before: list[Tensor]) -> dict[str, float]:
+        """At least one name: those in `names` whose scaling makes the difference, and how large.
 
         The second half is scaled on top of the first, so the two changes add up to the whole.
         """
         if len(names) == 1:
-            return names
+            return {names[0]: self._change(self._outputs(kept + names), before)}
         left, right = names[: len(names) // 2], names[len(names) // 2 :]
         between = self._outputs(kept + left)
         excess_left = self._excess(between, before, left)
         excess_right = self._excess(self._outputs(kept + names), between, right)
-        found = []
+        found = {}
         if excess_left > 1 or excess_left >= excess_right:
-            found += self._bisect(kept, left, before)
+            found |= self._bisect(kept, left, before)
         if excess_right > 1 or excess_right > excess_left:
-            found += self._bisect(kept + left, right, between)
+            found |= self._bisect(kept + left, right, between)
         return found
 
     def _outputs(self, names: list[str]) -> list[Tensor]:

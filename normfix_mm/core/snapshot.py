@@ -1,8 +1,9 @@
 """A model's whole state, put aside while somebody experiments on it, and put back bit for bit.
 
 Weights are copied back rather than divided by the factor they were scaled with: division rounds.
-They are written through `.data`, which leaves the version counters alone, so that a normalized
-layer whose gain follows ||W|| does not take the experiment for an initialization.
+They are written through `.data`, which leaves the version counters alone, and gains that still
+follow ||W|| hold still meanwhile, so that no normalized layer takes the experiment for an
+initialization.
 """
 
 import random
@@ -29,7 +30,10 @@ class Snapshot(AbstractContextManager):
         with torch.no_grad():
             for module in self.model.modules():
                 if hasattr(module, "normalized_weight"):
-                    module.normalized_weight()  # a gain that is yet to follow ||W|| does so now
+                    module.normalized_weight()  # a gain that has yet to follow ||W|| does so now
+        self.following = [m for m in self.model.modules() if getattr(m, "_follows", False)]
+        for module in self.following:
+            module._follows = False
         self.modes = [(m, m.training) for m in self.model.modules()]
         self.params = [
             (p, p.detach().clone(), p.grad, p.requires_grad) for p in self.model.parameters()
@@ -67,6 +71,8 @@ class Snapshot(AbstractContextManager):
             param.requires_grad_(requires_grad)
         for module, mode in self.modes:
             module.training = mode
+        for module in self.following:
+            module._follows = True
 
 
 def _random_states() -> dict:

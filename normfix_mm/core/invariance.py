@@ -4,29 +4,33 @@ Norm fixing (FixNorm, Algorithm 1) multiplies weights by a factor after every st
 only where the factor cancels: behind a norm in training mode, or inside a weight normalization.
 `find_scale_variant` finds the weights where it does not, whatever the model is made of.
 
-How: a weight w is scale-invariant where <w, dL/dw> = 0, so the backward pass of one forward screens
-all weights at once. A second forward with all innocent weights scaled, each by its own factor,
-confirms it; where that fails, bisection names the offenders. Suspects are scaled one by one. A model
-that passes costs two forwards.
+How: a weight w is scale-invariant where <w, dL/dw> = 0, so the backward pass of one forward
+screens all weights at once. A second forward with all innocent weights scaled, each by its own
+factor, confirms it; where that fails, bisection names the offenders. Suspects are scaled one by
+one. A model that passes costs two forwards.
 
-The yardstick. A loss may hardly feel a layer (RetinaNet's focal loss at its prior moves by 1e-6 when
-P7's convolution doubles), and the eps of a norm makes true invariance approximate, so no threshold on
-the change of the loss separates them. Both are therefore compared with what a step of the same length
-in a random direction would do, |w| |dL/dw| / sqrt(n). In these units a RetinaNet R-50's plain
-convolutions measure 0.9 to 5 and its convolutions before a BN at most 1e-4; the eps of a BN adds about
-eps / variance. `tol` = 0.1 stands between.
+The yardstick. A loss may hardly feel a layer (RetinaNet's focal loss at its prior moves by 5e-6
+when P7's convolution doubles), and the eps of a norm makes true invariance approximate, so no
+threshold on the change of the loss separates them. Both are therefore compared with what a step of
+the same length in a random direction would do, |w| |dL/dw| / sqrt(n). In these units a fresh
+RetinaNet R-50's plain convolutions measure 0.9 to 5 and its convolutions before a BN at most 2e-4;
+with their weights at 1/10, which makes the BN's eps weigh 100 times more, at most 1e-2. `tol` = 0.1
+stands between.
+
+A weak spot: a weight whose slope happens to be near 0 in this batch is left to the joint forward,
+which overlooks it if it is also much weaker than the others.
 """
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
+from .outputs import projection, relative_change, tensors, worst_of_ranks
 from .selection import WeightInfo, listing, norm_fix_weights, weights_of
 from .snapshot import Snapshot
 
@@ -154,7 +158,7 @@ class _Probe:
             param.requires_grad_(True)
         with torch.enable_grad():
             outputs = self._forward([])
-            total = _projection(outputs)
+            total = projection(outputs)
             grads = torch.autograd.grad(total, params, allow_unused=True)
         slopes, lengths = [], []
         for param, grad in zip(params, grads, strict=True):
@@ -162,7 +166,7 @@ class _Probe:
             g = torch.zeros_like(w) if grad is None else grad.double()
             slopes.append((w * g).sum().abs())
             lengths.append(w.norm() * g.norm() / math.sqrt(w.numel()))
-        values = _worst_of_ranks([float(v) for v in slopes + lengths])
+        values = worst_of_ranks([float(v) for v in slopes + lengths])
         names, n = list(self.params), len(params)
         return (
             [out.detach() for out in outputs],
@@ -198,7 +202,7 @@ class _Probe:
         for name in names:
             self.params[name].data.mul_(self.factor[name])
         self.forwards += 1
-        return _tensors(self.run(self.model))
+        return tensors(self.run(self.model))
 
     def _excess(self, outputs: list[Tensor], before: list[Tensor], names: list[str]) -> float:
         """The change, as a multiple of what passes."""
@@ -207,7 +211,7 @@ class _Probe:
         return change / (self.tol * math.hypot(*steps) or 1e-300) if change else 0.0
 
     def _change(self, outputs: list[Tensor], before: list[Tensor]) -> float:
-        return _worst_of_ranks([_relative_change(outputs, before)])[0]
+        return worst_of_ranks([relative_change(outputs, before)])[0]
 
     def _refuse_random_outputs(self) -> None:
         """A changed output may only mean that `run` is not repeatable."""
@@ -248,60 +252,3 @@ def _revive(model: nn.Module) -> None:
         else:
             fan_in = param[0].numel()
             param.copy_(torch.randn(param.shape, generator=generator) / math.sqrt(fan_in))
-
-
-def _tensors(outputs: object) -> list[Tensor]:
-    """The floating-point tensors of nested outputs, in order."""
-    if isinstance(outputs, Tensor):
-        return [outputs] if outputs.is_floating_point() else []
-    if isinstance(outputs, Mapping):
-        outputs = outputs.values()
-    elif not isinstance(outputs, (list, tuple)):
-        return []
-    return [tensor for item in outputs for tensor in _tensors(item)]
-
-
-def _projection(outputs: list[Tensor]) -> Tensor:
-    """One number in which every output counts by its relative change.
-
-    Each value has its own random coefficient: a plain sum over the values behind a norm is
-    constant and would hide everything.
-    """
-    generator = torch.Generator().manual_seed(0)
-    total = torch.zeros((), dtype=torch.float64)
-    for out in outputs:
-        norm = out.detach().double().norm()
-        if out.requires_grad and norm.isfinite() and norm > 0:
-            coefficient = torch.rand(out.shape, generator=generator, dtype=torch.float64) + 0.5
-            coefficient *= torch.randn(out.shape, generator=generator, dtype=torch.float64).sign()
-            total = total + (coefficient.to(out.device) * out / norm).sum().cpu()
-    if not total.requires_grad:
-        raise ValueError(
-            "run(model) returned no finite, non-zero tensor that depends on the weights, so nothing "
-            "can be measured; return the losses themselves, not detached, of an ordinary batch."
-        )
-    return total
-
-
-def _relative_change(outputs: list[Tensor], before: list[Tensor]) -> float:
-    """Largest ||a - b|| / ||b|| over the outputs; inf if one changed shape or is not finite."""
-    if [o.shape for o in outputs] != [b.shape for b in before]:
-        return math.inf
-    largest = 0.0
-    for out, base in zip(outputs, before, strict=True):
-        out, base = out.detach().double(), base.double()
-        if base.isfinite().all() and base.any():
-            change = float((out - base).norm() / base.norm())
-            largest = max(largest, change if math.isfinite(change) else math.inf)
-    return largest
-
-
-def _worst_of_ranks(values: list[float]) -> list[float]:
-    """The largest over all ranks, so that each rank draws the same conclusion."""
-    values = [math.inf if math.isnan(v) else v for v in values]
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return values
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    shared = torch.tensor(values, dtype=torch.float64, device=device)
-    dist.all_reduce(shared, op=dist.ReduceOp.MAX)
-    return shared.tolist()

@@ -26,7 +26,7 @@ class Snapshot(AbstractContextManager):
     def __init__(self, model: nn.Module) -> None:
         self.model = model
 
-    def __enter__(self) -> "Snapshot":  # noqa: PYI034, typing.Self needs Python 3.11
+    def __enter__(self) -> "Snapshot":
         with torch.no_grad():
             for module in self.model.modules():
                 if hasattr(module, "normalized_weight"):

@@ -102,9 +102,9 @@ def operator_build(gpu: bool, nvcc: str | None, torch_cuda: str | None) -> tuple
         return "cuda", None
     cause = f"nvcc is of CUDA {nvcc}" if nvcc else "there is no nvcc"
     return "cpu", (
-        f"A GPU is visible, but {cause} and torch needs {torch_cuda}: mmcv's operators are compiled "
-        "for the CPU only, so train with CUDA_VISIBLE_DEVICES= (empty), or install the CUDA "
-        f"{torch_cuda} toolkit, set CUDA_HOME and run `make distclean setup`."
+        f"A GPU is visible, but {cause} and torch needs {torch_cuda}: mmcv's operators are "
+        "compiled for the CPU only, so train with CUDA_VISIBLE_DEVICES= (empty), or install the "
+        f"CUDA {torch_cuda} toolkit, set CUDA_HOME and run `make distclean setup`."
     )
 
 

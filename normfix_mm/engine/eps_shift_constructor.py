@@ -53,7 +53,8 @@ class EpsShiftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         optimizer = optim_wrapper.optimizer
         if self.eps_shift is not None:
             optimizer.eps_shift = EpsShift(optimizer, model, **self.eps_shift)
-        print_log(treatment_table(model, optimizer), logger="current")
+        table = treatment_table(model, optimizer)
+        print_log(f"Treatment of every parameter, not yet initialized:\n{table}", logger="current")
         return optim_wrapper
 
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = "", **kwargs) -> None:
@@ -91,8 +92,8 @@ class EpsShiftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         merged: dict[str, dict] = {}
         for group in groups:
             # The multipliers have done their work; mmengine leaves them behind in the group.
-            options = {k: v for k, v in group.items() if k not in ("params", "lr_mult", "decay_mult")}
-            options = defaults | options
+            spent = ("params", "lr_mult", "decay_mult")
+            options = defaults | {k: v for k, v in group.items() if k not in spent}
             key = repr(sorted(options.items()))
             merged.setdefault(key, options | {"params": []})["params"] += group["params"]
         return list(merged.values())

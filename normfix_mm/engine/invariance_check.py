@@ -1,7 +1,7 @@
 """Refuse to fix the norm of weights whose rescaling would change the network.
 
-Measured on a real batch of the run with `normfix_mm.find_scale_variant`, which leaves the model, the
-random states and the gradients as they were and gives the same verdict on every rank.
+Measured on a real batch of the run with `normfix_mm.find_scale_variant`, which leaves the model,
+the random states and the gradients as they were and gives the same verdict on every rank.
 """
 
 import copy
@@ -14,7 +14,7 @@ from normfix_mm.core.invariance import find_scale_variant
 from normfix_mm.core.selection import listing
 
 _REMEDY = (
-    "train the norm behind such a weight (norm_eval=False, frozen_stages=0), or normalize the layer "
+    "train the norm behind such a weight (norm_eval=False), or normalize the layer "
     "itself (conv_cfg=dict(type='WNConv2d', gain=True), normfix_mm.normalize_layers), or leave it "
     "out with exclude=..., or, knowing this, set check='warn'"
 )

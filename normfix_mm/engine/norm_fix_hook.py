@@ -4,7 +4,7 @@ Takes the target norm before training, restores it after every real optimizer st
 the checkpoints, and refuses weights whose rescaling would change the network. The rescaling itself
 is a step hook of the torch optimizer (`normfix_mm.NormFix`), so it is right under accumulation and
 skipped AMP steps, and every mmengine hook that runs after an iteration sees rescaled weights.
-An EMA copy is not rescaled; an average of points on a sphere lies inside it, and its norm is logged.
+An EMA copy is not rescaled; an average of points on a sphere lies inside it: its norm is logged.
 """
 
 from mmengine.hooks import EMAHook, Hook, LoggerHook
@@ -15,11 +15,11 @@ from mmengine.registry import HOOKS
 from torch import nn
 
 from normfix_mm.core.layers import FixNormConv2d, FixNormLinear
-from normfix_mm.core.norm_fix import NormFix
-from normfix_mm.core.selection import norm_fix_weights, treatment_table
+from normfix_mm.core.metrics import effective_learning_rate
+from normfix_mm.core.norm_fix import NormFix, squared_norms
+from normfix_mm.core.selection import WeightInfo, listing, norm_fix_weights, treatment_table
 
 from .invariance_check import check_scale_invariance
-from .monitor import effective_lr, joint_norm
 
 _KEY = "norm_fix"
 
@@ -57,7 +57,7 @@ class NormFixHook(Hook):
         interval: int | None = None,
     ) -> None:
         if check not in (True, False, "warn"):
-            raise ValueError(f"NormFixHook: check={check!r} is unknown; take True, 'warn' or False.")
+            raise ValueError(f"NormFixHook: unknown check={check!r}; take True, 'warn' or False.")
         if interval is not None and interval < 1:
             raise ValueError(f"NormFixHook: interval={interval} must be at least 1, or None.")
         self.options = dict(mode=mode, weights=weights, include=include, exclude=exclude)
@@ -72,58 +72,65 @@ class NormFixHook(Hook):
     def before_train(self, runner) -> None:
         model, optimizer = _bare(runner.model), _only_optimizer(runner)
         settle_gains(model)
-        if self.norm_fix is not None:
+        if self.norm_fix is not None:  # trained before, and now trained on
+            self._saved = self.norm_fix.state_dict()
             self.norm_fix.remove()
+        selection = {k: v for k, v in self.options.items() if k != "mode"}
+        _refuse_decay(optimizer, norm_fix_weights(model, **selection))
         self.norm_fix = NormFix(optimizer, model, **self.options)
         # A run that goes on (not one that merely loaded weights) keeps the norms it started with.
-        self._pending_check = self.check and runner.iter == 0
         if runner.iter > 0:
-            if self._saved is None:
-                raise ValueError(
-                    "NormFixHook: the resumed checkpoint carries no target norm, because the run "
-                    "that wrote it had no NormFixHook; start from its weights with load_from."
-                )
-            self.norm_fix.load_state_dict(self._saved)
-        self._set_up_monitor(runner, model)
-        print_log(treatment_table(model, optimizer), logger="current")
+            self._resume_target()
+        self._pending_check = bool(self.check) and runner.iter == 0
+        loggers = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
+        self._log_interval = self.interval or next(iter(loggers), 10)
+        self._ema = next((hook for hook in runner.hooks if isinstance(hook, EMAHook)), None)
+        self._capped = {
+            name: layer
+            for name, layer in model.named_modules()
+            if isinstance(layer, FixNormConv2d | FixNormLinear)
+        }
+        table = treatment_table(model, optimizer)
+        print_log(f"Treatment of every parameter:\n{table}", logger="current")
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         if self._pending_check:
             self._pending_check = False
-            rules = {k: v for k, v in self.options.items() if k != "mode"}
-            names = [info.name for info in norm_fix_weights(_bare(runner.model), **rules)]
             check_scale_invariance(
-                _bare(runner.model), data_batch, names, only_warn=self.check == "warn"
+                _bare(runner.model), data_batch, self.norm_fix.names, self.check == "warn"
             )
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        # Reading a norm waits for the device, so only when the LoggerHook is about to log.
         due = self.every_n_inner_iters(batch_idx, self._log_interval)
         if not due and not self.end_of_epoch(runner.train_dataloader, batch_idx):
             return
-        hub = runner.message_hub
-        norm = float(self.norm_fix.joint_norm())
-        hub.update_scalar("train/joint_norm", norm)
-        hub.update_scalar("train/effective_lr", effective_lr(runner.optim_wrapper, norm))
+        params = [info.param for info in self.norm_fix.infos]
+        scalars = {
+            "joint_norm": self.norm_fix.joint_norm(),
+            "effective_lr": effective_learning_rate(_rate_of(params[0], runner), params),
+        }
         for name, layer in self._capped.items():
-            hub.update_scalar(f"train/gain/{name}", float(layer.g.detach()))
-            hub.update_scalar(f"train/cap/{name}", layer.cap)
+            scalars[f"gain/{name}"] = layer.g.detach()
+            scalars[f"cap/{name}"] = layer.cap
         if self._ema is not None:
             copies = dict(self._ema.ema_model.module.named_parameters())
-            ema_norm = float(joint_norm([copies[name] for name in self._names]))
-            hub.update_scalar("train/ema_joint_norm", ema_norm)
+            squared = squared_norms([copies[name] for name in self.norm_fix.names])
+            scalars["ema_joint_norm"] = squared.sum().sqrt()
+        for name, value in scalars.items():
+            runner.message_hub.update_scalar(f"train/{name}", float(value))
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         if self.norm_fix is not None:
             checkpoint[_KEY] = self.norm_fix.state_dict()
 
-    def _set_up_monitor(self, runner, model: nn.Module) -> None:
-        loggers = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
-        self._log_interval = self.interval or next(iter(loggers), 10)
-        self._ema = next((hook for hook in runner.hooks if isinstance(hook, EMAHook)), None)
-        rules = {k: v for k, v in self.options.items() if k != "mode"}
-        self._names = [info.name for info in norm_fix_weights(model, **rules)]
-        kinds = (FixNormConv2d, FixNormLinear)
-        self._capped = {n: layer for n, layer in model.named_modules() if isinstance(layer, kinds)}
+    def _resume_target(self) -> None:
+        if self._saved is None:
+            raise ValueError(
+                "NormFixHook: the resumed checkpoint carries no target norm, because the run that "
+                "wrote it had no NormFixHook; start from its weights with load_from instead."
+            )
+        self.norm_fix.load_state_dict(self._saved)
 
 
 def settle_gains(model: nn.Module) -> None:
@@ -148,3 +155,21 @@ def _only_optimizer(runner):
             "normfix_mm.NormFix to one of its optimizers yourself."
         )
     return runner.optim_wrapper.optimizer
+
+
+def _refuse_decay(optimizer, infos: list[WeightInfo]) -> None:
+    decay = {p: g.get("weight_decay", 0) for g in optimizer.param_groups for p in g["params"]}
+    decayed = [info for info in infos if decay.get(info.param, 0) != 0]
+    if decayed:
+        raise ValueError(
+            f"NormFixHook: the optimizer decays {len(decayed)} of the {len(infos)} weights whose "
+            f"norm is to be fixed ({listing(decayed, 3)}), which would undo each other; set the "
+            "optimizer's weight_decay=0., or keep it for the others with paramwise_cfg=dict("
+            "custom_keys={'': dict(decay_mult=0.), '<classifier>': dict(decay_mult=1.)})."
+        )
+
+
+def _rate_of(param: nn.Parameter, runner) -> float:
+    """The learning rate of the parameter group that holds `param`."""
+    groups = runner.optim_wrapper.optimizer.param_groups
+    return next(g["lr"] for g in groups if any(p is param for p in g["params"]))

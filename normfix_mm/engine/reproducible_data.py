@@ -1,8 +1,8 @@
 """Data whose every random number is a function of (seed, rank, iteration, place in the batch).
 
 A worker's generators run on from sample to sample, so what an augmentation draws depends on all
-the worker has done since it started, which a resumed run cannot know. Here every sample's generators
-(Python's, NumPy's, torch's) are seeded anew from its number before its pipeline runs.
+the worker has done since it started, which a resumed run cannot know. Here the generators
+(Python's, NumPy's, torch's) are seeded anew for every sample before its pipeline runs.
 Departure from a plain run: none in distribution, only in which numbers are drawn.
 
 Not covered: transforms that keep state of their own between samples (a mosaic's cache), and

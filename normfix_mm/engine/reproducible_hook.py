@@ -1,9 +1,9 @@
 """A resumed run that equals the uninterrupted one, bit for bit where the hardware does.
 
-mmengine saves no random state, its workers outlive epochs, and its samplers draw from a seed that a
-resumed run learns too late. Instead of saving states, this hook makes every random number a function
-of where it is used: (seed, rank, iteration) in the training process, and (seed, rank, iteration,
-place in the batch) in the data pipeline, whatever the number of workers.
+mmengine saves no random state, its workers outlive epochs, and its samplers draw from a seed that
+a resumed run learns too late. Instead of saving states, this hook makes every random number a
+function of where it is used: (seed, rank, iteration) in the training process, and (seed, rank,
+iteration, place in the batch) in the data pipeline, whatever the number of workers.
 """
 
 import logging
@@ -38,39 +38,45 @@ class ReproducibleHook(Hook):
 
     def __init__(self) -> None:
         self._saved: dict | None = None
+        self._epoch_start = 0
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         self._saved = checkpoint.get(_KEY)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        checkpoint[_KEY] = self._signature(runner)
+        # An epoch that just ended is counted already in the checkpoint, but not yet by the loop.
+        in_epoch = checkpoint["meta"]["epoch"] == runner.epoch
+        done = checkpoint["meta"]["iter"] - self._epoch_start if in_epoch else 0
+        checkpoint[_KEY] = self._signature(runner) | dict(batches_done=done)
 
     def before_train(self, runner) -> None:
         loop = runner.train_loop
         _refuse(loop)
         # Rank 0's: samplers must agree, also where `diff_rank_seed` gives every rank its own.
-        self.seed = int(broadcast_int(runner.seed))
+        self.seed = _broadcast(runner.seed)
         self.rank = get_rank()
         old = loop.dataloader
         batches = fresh_batches(runner.cfg.get("train_dataloader"), old, self.seed)
         loop.dataloader = numbered_loader(old, batches, self.seed, self.rank)
         self._batches = loop.dataloader.batch_sampler
-        same_data = self._saved == self._signature(runner)
-        if runner.iter > 0 and not same_data:
+        signature = self._signature(runner)
+        saved = {key: (self._saved or {}).get(key) for key in signature}
+        if runner.iter > 0 and saved != signature:
             print_log(
                 "ReproducibleHook: this run will differ from an uninterrupted one, because the "
-                f"checkpoint was written with {self._saved or 'no ReproducibleHook'} and this run "
-                f"has {self._signature(runner)}.",
+                f"checkpoint was written with {self._saved and saved}, and this run has "
+                f"{signature}.",
                 logger="current",
                 level=logging.WARNING,
             )
         if isinstance(loop, IterBasedTrainLoop):
             self._batches.done = runner.iter
             loop.dataloader_iterator = type(loop.dataloader_iterator)(loop.dataloader)
-        elif same_data:
-            self._batches.skip = runner.iter - runner.epoch * len(loop.dataloader)
+        elif runner.iter > 0 and saved == signature:
+            self._batches.skip = self._saved["batches_done"]
 
     def before_train_epoch(self, runner) -> None:
+        self._epoch_start = runner.iter - self._batches.skip
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             self._batches.iteration = runner.iter
 
@@ -81,7 +87,7 @@ class ReproducibleHook(Hook):
         """What must not change for the data to come in the same order."""
         return dict(
             version=1,
-            seed=int(runner.seed),
+            seed=self.seed,
             batches_per_epoch=len(runner.train_dataloader),
             ranks=get_world_size(),
         )
@@ -91,7 +97,7 @@ def fresh_batches(config: dict | None, loader: DataLoader, seed: int) -> BatchSa
     """The run's batch sampler built again, with the seed and from its start.
 
     The one in the loader was seeded before a resumed run knew its seed, and workers may have
-    drawn from it already. Without a config there is no way to build another, and it is used as it is.
+    drawn from it already. Without a config there is no way to build another, and it has to do.
     """
     if not config or not isinstance(config.get("sampler"), dict):
         return loader.batch_sampler
@@ -104,7 +110,7 @@ def fresh_batches(config: dict | None, loader: DataLoader, seed: int) -> BatchSa
     return BatchSampler(sampler, config["batch_size"], config.get("drop_last", False))
 
 
-def broadcast_int(value: int) -> int:
+def _broadcast(value: int) -> int:
     """Rank 0's value on every rank."""
     shared = torch.tensor(value)
     broadcast(shared)

@@ -10,10 +10,10 @@ import torch
 
 pytest.importorskip("mmdet", reason="the engine's tests run MMDetection")
 
-from mmengine.config import Config  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
+from mmengine.config import Config
+from mmengine.runner import Runner
 
-import normfix_mm.detection  # noqa: E402, F401  registers layers, hooks and heads
+import normfix_mm.detection  # noqa: F401  registers layers, hooks and heads
 
 CLASSES = ("disc", "box")
 SIZE = 64

@@ -148,26 +148,24 @@ def _background(rng: np.random.Generator, size: int) -> np.ndarray:
     slope = rng.uniform(-40, 40, (2, 3))
     axis = np.linspace(-0.5, 0.5, size)[:, None]
     picture += (axis * slope[0])[:, None] + (axis * slope[1])[None]
-    return np.clip(picture + rng.uniform(60, 195, 3), 0, 255)
+    return np.clip(picture + rng.uniform(30, 110, 3), 0, 255)
 
 
 def _ink(rng: np.random.Generator, digit: np.ndarray, size: int) -> np.ndarray:
-    """Opacity (side, side) of one digit (8, 8), enlarged to a side of 1/5 ... 1/2 of the picture."""
+    """Opacity (side, side) of one digit (8, 8), enlarged to a side of 1/5 ... 2/5 of the picture."""
     import cv2
-    side = int(size * math.exp(rng.uniform(math.log(1 / 5), math.log(1 / 2))))
+    side = int(size * math.exp(rng.uniform(math.log(1 / 5), math.log(2 / 5))))
     scale = side / 10  # a margin of one source pixel, so that strokes are not cut when turned
-    turn = cv2.getRotationMatrix2D((3.5, 3.5), rng.uniform(-12, 12), scale)
+    turn = cv2.getRotationMatrix2D((3.5, 3.5), rng.uniform(-10, 10), scale)
     turn[:, 2] += side / 2 - 0.5 - 3.5
     ink = cv2.warpAffine(digit, turn, (side, side), flags=cv2.INTER_CUBIC)
     return np.clip(2 * ink - 0.4, 0, 1)
 
 
 def _colour(rng: np.random.Generator, behind: np.ndarray) -> np.ndarray:
-    """A colour whose brightness is at least 70 of 255 away from what is behind it."""
-    while True:
-        colour = rng.uniform(0, 255, 3)
-        if abs(colour.mean() - behind.mean()) >= 70:
-            return colour
+    """A tint whose brightness is 80 ... 130 of 255 above what is behind it, as chalk on a board."""
+    tint = rng.uniform(-30, 30, 3)
+    return behind.mean() + rng.uniform(80, 130) + tint - tint.mean()
 
 
 def _write_split(root: Path, split: str, count: int, rows: np.ndarray, digits: np.ndarray,
@@ -178,7 +176,7 @@ def _write_split(root: Path, split: str, count: int, rows: np.ndarray, digits: n
     images, annotations = [], []
     for number in range(count):
         rng = np.random.default_rng([seed, ('train', 'val').index(split), number])
-        chosen = rng.choice(rows, rng.integers(2, 7), replace=False)
+        chosen = rng.choice(rows, rng.integers(3, 9), replace=False)
         picture, ignored, shown = render(rng, chosen, digits, size)
         name = f'{number:06d}.jpg'
         images.append(dict(id=number, file_name=name, width=size, height=size))

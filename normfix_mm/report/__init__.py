@@ -1,0 +1,9 @@
+"""What runs did, as one HTML page: ``python -m normfix_mm.report WORK_DIR... --out page.html``.
+
+``run`` reads a work dir, ``plots`` and ``boxes`` draw, ``page`` assembles, ``picture`` makes the
+README's. Importing the package registers ``NormMonitorHook`` with mmengine.
+"""
+
+from .monitor import NormMonitorHook
+
+__all__ = ['NormMonitorHook']

@@ -1,0 +1,137 @@
+"""One HTML file that shows what one or several runs did. It needs no network and no other file."""
+
+from __future__ import annotations
+
+import base64
+import html
+import os
+import tempfile
+from pathlib import Path
+
+from . import boxes, plots
+from .run import Run, settings
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #24292f; --soft: #59636e; --line: #d8dee4;
+        --ground: #ffffff; --card: #f6f8fa; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #d6dbe1; --soft: #9198a1; --line: #3d444d; --ground: #14181d; --card: #1c2128; } }
+body { margin: 2rem auto; max-width: 1120px; padding: 0 1.2rem; color: var(--ink);
+       background: var(--ground); font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+p, figcaption { color: var(--soft); } figcaption { font-size: .85rem; padding: 0 .6rem .4rem; }
+code { font: .9em ui-monospace, monospace; color: var(--ink); background: var(--card);
+       padding: .1em .35em; border-radius: 4px; overflow-wrap: anywhere; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { border-bottom: 1px solid var(--line); padding: .35rem .7rem; text-align: left;
+         vertical-align: top; }
+.figures td, .figures th { text-align: right; }
+.figures td:first-child, .figures th:first-child { text-align: left; }
+.settings td { font-size: .85rem; overflow-wrap: anywhere; }
+.settings td:first-child { white-space: nowrap; }
+.wide { overflow-x: auto; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 430px), 1fr));
+         gap: 1rem; }
+figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 8px;
+         padding: .5rem; }
+img { max-width: 100%; height: auto; display: block; }
+.boxes { display: grid; gap: .5rem; }
+.boxes b { font-size: .9rem; }
+"""
+
+
+def build(runs: list[Run], title: str, command: str | None = None) -> str:
+    """The page.
+
+    Args:
+        runs: the one it is about first, those it is compared with after it.
+        command: what the reader types to make the page anew.
+    """
+    parts = [f'<h1>{_text(title)}</h1>']
+    if command:
+        parts.append(f'<p>Made by <code>{_text(command)}</code></p>')
+    parts += ['<h2>Results</h2>', _results(runs), '<h2>On validation images</h2>', _boxes(runs),
+              '<h2>Curves</h2>', _curves(runs), '<h2>Settings</h2>', _settings(runs)]
+    return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n<meta name="viewport" '
+            f'content="width=device-width, initial-scale=1">\n<title>{_text(title)}</title>\n'
+            f'<style>{STYLE}</style></head>\n<body>\n' + '\n'.join(parts) + '\n</body></html>\n')
+
+
+def write(path: str | os.PathLike, content: str | bytes) -> None:
+    """Write a file whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    handle, partial = tempfile.mkstemp(prefix=f'.{path.name}-', dir=path.parent)
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            file.write(data)
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise
+
+
+def _results(runs: list[Run]) -> str:
+    labels = list(dict.fromkeys(label for run in runs for label in run.results()))
+    head = ['run', *labels, 'iterations', 'time per iteration']
+    rows = []
+    for run in runs:
+        results, seconds = run.results(), run.seconds_per_iteration()
+        rows.append([run.name, *(f'{results[x]:.3f}' if x in results else '–' for x in labels),
+                     str(max(run.train)), f'{seconds:.2f} s' if seconds else '–'])
+    note = '' if labels else '<p>No evaluation has been logged yet.</p>'
+    return note + _table('figures', head, rows)
+
+
+def _boxes(runs: list[Run]) -> str:
+    try:
+        rows = boxes.draw(runs)
+    except (FileNotFoundError, ImportError) as error:
+        return f'<p>No pictures: {_text(str(error))}.</p>'
+    columns = ['ground truth', *(f'{run.name}: predictions' for run in runs)]
+    style = f'grid-template-columns: repeat({len(columns)}, minmax(0, 1fr))'
+    cells = [f'<b>{_text(column)}</b>' for column in columns]
+    cells += [_image(boxes.png(image), alt) for row in rows for image, alt in zip(row, columns)]
+    return (f'<p>The number after a class is its score in per cent; boxes under '
+            f'{boxes.SCORE:.0%} are left out.</p>\n'
+            f'<div class="boxes" style="{style}">\n' + '\n'.join(cells) + '\n</div>')
+
+
+def _curves(runs: list[Run]) -> str:
+    figures = []
+    for draw, caption in plots.PLOTS:
+        light, dark = (plots.picture(draw, runs, theme) for theme in ('light', 'dark'))
+        if light:
+            source = (f'<source media="(prefers-color-scheme: dark)" srcset="{_data(dark)}">')
+            figures.append(f'<figure><picture>{source}{_image(light, caption)}</picture>'
+                           f'<figcaption>{_text(caption)}</figcaption></figure>')
+    return '<div class="plots">\n' + '\n'.join(figures) + '\n</div>'
+
+
+def _settings(runs: list[Run]) -> str:
+    columns = [dict(settings(run)) for run in runs]
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    rows = [[name, *(column.get(name, '–') for column in columns)] for name in names]
+    rows.append(['whole config', *(str(run.config_path) for run in runs)])
+    return _table('settings', ['', *(run.name for run in runs)], rows)
+
+
+def _table(kind: str, head: list[str], rows: list[list[str]]) -> str:
+    def line(cells: list[str], tag: str) -> str:
+        return '<tr>' + ''.join(f'<{tag}>{_text(cell)}</{tag}>' for cell in cells) + '</tr>'
+    body = '\n'.join(line(row, 'td') for row in rows)
+    return f'<div class="wide"><table class="{kind}">\n{line(head, "th")}\n{body}\n</table></div>'
+
+
+def _image(data: bytes, alt: str) -> str:
+    return f'<img src="{_data(data)}" alt="{_text(alt)}">'
+
+
+def _data(data: bytes) -> str:
+    return 'data:image/png;base64,' + base64.b64encode(data).decode()
+
+
+def _text(text: str) -> str:
+    return html.escape(str(text))

@@ -191,9 +191,9 @@ def _gpu(torch, built_for: str) -> Finding:
 
 def _ours(stack: str) -> list[Finding]:
     """This package's own modules, where what they stand on is there."""
-    modules = ("normfix_mm",) if stack == "none" else ("normfix_mm", "normfix_mm.detection")
+    on_stack = () if stack == "none" else ("normfix_mm.engine", "normfix_mm.detection")
     findings = []
-    for name in modules:
+    for name in ("normfix_mm", *on_stack):
         module, why = load(name)
         version = getattr(sys.modules.get("normfix_mm"), "__version__", "")
         if module is None:

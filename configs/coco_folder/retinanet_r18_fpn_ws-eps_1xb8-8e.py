@@ -1,0 +1,16 @@
+"""The same RetinaNet-R18 with weight standardization in the backbone and the ε-shifted regularizer.
+
+Command:
+    python tools/train_folder.py configs/coco_folder/retinanet_r18_fpn_ws-eps_1xb8-8e.py FOLDER
+Run time and expected result: as the baseline's.
+Every backbone convolution has a BN behind it and is standardized; pyramid and head have none and
+stay plain under ordinary decay (λ 1e-4), as do BN's parameters; biases get no decay.
+λ and ε are the paper's for large models.
+"""
+
+_base_ = './retinanet_r18_fpn_baseline_1xb8-8e.py'
+
+model = dict(backbone=dict(type='NormalizedResNet', normalize=dict(form='WS')))
+optim_wrapper = dict(
+    constructor='EpsShiftOptimWrapperConstructor',
+    paramwise_cfg=dict(eps_shift=dict(lam=1e-4, eps=1e-3)))

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from normfix_mm.datasets.digits import make_digits  # noqa: E402
+from normfix_mm.datasets.digits import make_digits
 
 
 def main() -> None:

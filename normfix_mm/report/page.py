@@ -35,8 +35,9 @@ th, td { border-bottom: 1px solid var(--line); padding: .35rem .7rem; text-align
 figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 8px;
          padding: .5rem; }
 img { max-width: 100%; height: auto; display: block; }
-.boxes { display: grid; gap: .5rem; }
-.boxes b { font-size: .9rem; }
+.boxes { display: grid; gap: .5rem; grid-template-columns: repeat(4, minmax(0, 1fr)); }
+.boxes img { width: 100%; border-radius: 4px; }
+h3 { font-size: .95rem; margin: 1rem 0 .4rem; font-weight: 600; }
 """
 
 
@@ -87,16 +88,16 @@ def _results(runs: list[Run]) -> str:
 
 def _boxes(runs: list[Run]) -> str:
     try:
-        rows = boxes.draw(runs)
+        rows = boxes.draw(runs)  # one per image
     except (FileNotFoundError, ImportError) as error:
         return f'<p>No pictures: {_text(str(error))}.</p>'
-    columns = ['ground truth', *(f'{run.name}: predictions' for run in runs)]
-    style = f'grid-template-columns: repeat({len(columns)}, minmax(0, 1fr))'
-    cells = [f'<b>{_text(column)}</b>' for column in columns]
-    cells += [_image(boxes.png(image), alt) for row in rows for image, alt in zip(row, columns)]
+    lines = ['ground truth', *(f'{run.name}: predictions' for run in runs)]
+    parts = []
+    for line, images in zip(lines, zip(*rows)):
+        cells = ''.join(_image(boxes.png(image), line) for image in images)
+        parts.append(f'<h3>{_text(line)}</h3>\n<div class="boxes">{cells}</div>')
     return (f'<p>The number after a class is its score in per cent; boxes under '
-            f'{boxes.SCORE:.0%} are left out.</p>\n'
-            f'<div class="boxes" style="{style}">\n' + '\n'.join(cells) + '\n</div>')
+            f'{boxes.SCORE:.0%} are left out.</p>\n' + '\n'.join(parts))
 
 
 def _curves(runs: list[Run]) -> str:

@@ -1,0 +1,148 @@
+"""The commands as a user types them: train, resume, test; MMDetection's own train.py; `mim train`."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mmdet
+import pytest
+import torch
+from mmdet.datasets import CocoDataset
+from mmengine.config import Config
+from toy_coco import make_toy_coco, toy_options
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "configs" / "retinanet" / "retinanet_r50_fpn_fixnorm_8xb2-90k_coco.py"
+CLASSES = CocoDataset.METAINFO["classes"]
+SMALL = """
+_base_ = {base!r}
+model = dict(
+    backbone=dict(depth=18, base_channels=8, stem_channels=8, init_cfg=None),
+    neck=dict(in_channels=[8, 16, 32, 64], out_channels=8),
+    bbox_head=dict(in_channels=8, feat_channels=8, stacked_convs=1))
+train_cfg = dict(max_iters=2, val_interval=2)
+default_hooks = dict(checkpoint=dict(interval=1))
+"""
+
+
+def run(*command: object, ok: bool = True) -> str:
+    """Both streams of a command that must succeed (or must fail)."""
+    env = os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
+    done = subprocess.run(
+        [sys.executable, *map(str, command)], env=env, text=True, capture_output=True, timeout=300
+    )
+    assert (done.returncode == 0) is ok, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    return make_toy_coco(tmp_path_factory.mktemp("coco"), CLASSES)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory, toy):
+    """The paper's config with a tiny model, on the toy data."""
+    file = tmp_path_factory.mktemp("config") / "small.py"
+    cfg = Config.fromstring(SMALL.format(base=str(CONFIG)), ".py")
+    cfg.merge_from_dict(toy_options(toy))
+    cfg.dump(file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def trained(small, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp("run")
+    return run(ROOT / "tools/train.py", small, "--work-dir", work_dir), work_dir
+
+
+def test_train(trained):
+    output, work_dir = trained
+    assert "bbox_mAP" in output and (work_dir / "iter_2.pth").exists()
+    state = torch.load(work_dir / "iter_2.pth", weights_only=False)["state_dict"]
+    assert state["bbox_head.retina_cls.g"].shape == (1,)
+
+
+def test_resume_and_auto_scale_lr(trained, small, tmp_path):
+    _, work_dir = trained
+    output = run(
+        ROOT / "tools/train.py", small, "--work-dir", tmp_path, "--resume", work_dir / "iter_1.pth",
+        "--auto-scale-lr", "--cfg-options", "train_cfg.max_iters=3", "train_cfg.val_interval=3",
+    )  # fmt: skip
+    assert "resumed epoch: 0, iter: 1" in output and (tmp_path / "iter_3.pth").exists()
+    assert not (tmp_path / "iter_1.pth").exists()
+    assert "LR has been automatically scaled from 0.0145 to 0.0018125" in output
+
+
+def test_test(trained, small, tmp_path):
+    _, work_dir = trained
+    output = run(
+        ROOT / "tools/test.py", small, work_dir / "iter_2.pth", "--work-dir", tmp_path,
+        "--out", tmp_path / "results.pkl", "--show-dir", "pictures", "--tta",
+    )  # fmt: skip
+    assert "bbox_mAP" in output and (tmp_path / "results.pkl").stat().st_size
+    assert list(tmp_path.glob("*/pictures/*"))
+
+
+def test_mmdetection_s_own_train_py_takes_the_full_config(toy, tmp_path):
+    options = toy_options(toy, batch=1) | {"model.backbone.init_cfg": None}
+    options |= {"train_cfg.max_iters": 1, "train_cfg.val_interval": 2}
+    output = run(
+        Path(mmdet.__file__).parent / ".mim/tools/train.py", CONFIG, "--work-dir", tmp_path,
+        "--cfg-options", *(f"{k}={v}".replace(" ", "") for k, v in options.items()),
+    )  # fmt: skip
+    assert "norm fixing" in output and (tmp_path / "iter_1.pth").exists()
+
+
+def test_mim_train(small, tmp_path):
+    mim = "from mim.cli import cli; cli()"
+    run("-c", mim, "train", "mmdet", small, "--gpus", 0, "--work-dir", tmp_path)
+    assert (tmp_path / "iter_2.pth").exists()
+
+
+def test_distributed_training_in_two_processes(small, tmp_path):
+    env = os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", MASTER_PORT="29617")
+    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+    command = [ROOT / "tools/dist_train.sh", small, 2, "--work-dir", tmp_path]
+    command += ["--cfg-options", "env_cfg.dist_cfg.backend=gloo"]
+    done = subprocess.run(
+        ["bash", *map(str, command)], env=env, text=True, capture_output=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "iter_2.pth").exists()
+
+
+@pytest.mark.parametrize("script", ["dist_train.sh", "dist_test.sh"])
+def test_launchers_say_how_they_are_called(script):
+    done = subprocess.run(["bash", ROOT / "tools" / script], text=True, capture_output=True)
+    assert done.returncode == 2 and done.stderr.startswith("usage: ")
+
+
+def test_bad_input_is_one_sentence_and_no_traceback(small, tmp_path):
+    output = run(
+        ROOT / "tools/train.py", small, "--work-dir", tmp_path / "none",
+        "--cfg-options", "train_dataloader.dataset.data_root=/nowhere/", ok=False,
+    )  # fmt: skip
+    assert output.strip().splitlines()[-1].startswith("error: The image folder '/nowhere/train2017")
+    assert "Traceback" not in output and not (tmp_path / "none").exists()
+    output = run(ROOT / "tools/test.py", small, "absent.pth", ok=False)
+    assert "error: The checkpoint 'absent.pth'" in output and "Traceback" not in output
+
+
+@pytest.mark.parametrize("missing", ["mmdet", "mmcv.ops"])
+def test_a_missing_stack_is_one_sentence(missing, small):
+    """`missing` cannot be imported, as where it is absent or mmcv has no compiled operators."""
+    code = f"""
+import runpy, sys
+class Absent:
+    def find_spec(self, name, *_):
+        if name == {missing!r}:
+            raise ModuleNotFoundError(f'No module named {{name!r}}', name=name)
+sys.meta_path.insert(0, Absent())
+sys.argv = ['train.py', {str(small)!r}]
+runpy.run_path({str(ROOT / "tools/train.py")!r}, run_name='__main__')
+"""
+    output = run("-c", code, ok=False)
+    assert "error: normfix_mm.detection needs MMDetection" in output
+    assert "check_env" in output and "Traceback" not in output

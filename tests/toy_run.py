@@ -1,5 +1,6 @@
 """A RetinaNet small enough to train in a second, through the real Runner and the real mmdet."""
 
+import itertools
 import random
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from mmengine.runner import Runner
 import normfix_mm.detection  # noqa: F401  registers layers, hooks and heads
 
 CLASSES = ("disc", "box")
+_NUMBER = itertools.count()
 
 
 def toy_config(
@@ -77,6 +79,8 @@ def toy_config(
             ),
             randomness=dict(seed=3),
             work_dir=str(work_dir),
+            # Runs of one second would share mmengine's global log, which goes by the time.
+            experiment_name=f"toy{next(_NUMBER)}",
             log_level="INFO",
         )
     )

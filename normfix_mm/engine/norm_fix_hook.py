@@ -7,6 +7,7 @@ skipped AMP steps, and every mmengine hook that runs after an iteration sees res
 An EMA copy is not rescaled; an average of points on a sphere lies inside it: its norm is logged.
 """
 
+import torch
 from mmengine.hooks import EMAHook, Hook, LoggerHook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
@@ -16,7 +17,7 @@ from torch import nn
 
 from normfix_mm.core.layers import FixNormConv2d, FixNormLinear
 from normfix_mm.core.metrics import effective_learning_rate
-from normfix_mm.core.norm_fix import NormFix, squared_norms
+from normfix_mm.core.norm_fix import NormFix
 from normfix_mm.core.selection import WeightInfo, listing, norm_fix_weights, treatment_table
 
 from .invariance_check import check_scale_invariance
@@ -100,6 +101,7 @@ class NormFixHook(Hook):
                 _bare(runner.model), data_batch, self.norm_fix.names, self.check == "warn"
             )
 
+    @torch.no_grad()
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         # Reading a norm waits for the device, so only when the LoggerHook is about to log.
         due = self.every_n_inner_iters(batch_idx, self._log_interval)
@@ -115,8 +117,8 @@ class NormFixHook(Hook):
             scalars[f"cap/{name}"] = layer.cap
         if self._ema is not None:
             copies = dict(self._ema.ema_model.module.named_parameters())
-            squared = squared_norms([copies[name] for name in self.norm_fix.names])
-            scalars["ema_joint_norm"] = squared.sum().sqrt()
+            norms = [copies[name].double().norm() for name in self.norm_fix.names]
+            scalars["ema_joint_norm"] = torch.stack(norms).norm()
         for name, value in scalars.items():
             runner.message_hub.update_scalar(f"train/{name}", float(value))
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 import setup_checks as checks  # noqa: E402
 import setup_env  # noqa: E402
+import setup_run  # noqa: E402
 
 sys.path.remove(str(ROOT / "tools"))
 
@@ -143,6 +145,31 @@ def test_a_failed_step_leaves_no_environment_and_names_its_log(project, monkeypa
     assert "No matching distribution" in project.log("build-tools").read_text()
 
 
+def test_an_interrupted_step_is_asked_to_end(project, monkeypatch):
+    """SIGKILL alone would leave ninja's compilers running."""
+    script = project.root / "step.py"
+    script.write_text(
+        "import pathlib, signal, sys, time\n"
+        "def end(*_):\n"
+        "    pathlib.Path('ended').touch()\n"
+        "    sys.exit()\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "pathlib.Path('started').touch()\n"
+        "time.sleep(60)\n"
+    )
+
+    def interrupt(log):
+        while not (project.root / "started").exists():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(setup_run, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(setup_run, "_progress", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        project.run("step", [sys.executable, str(script)])
+    assert (project.root / "ended").exists()
+
+
 def test_what_an_interruption_left_is_not_taken_for_done(project, monkeypatch):
     """SIGKILL leaves the folder and its empty note: the next run starts anew."""
     project.path.mkdir()
@@ -195,7 +222,7 @@ def test_an_environment_made_by_hand_is_left_alone(project):
 
 
 def test_the_command_ends_with_a_sentence_and_no_traceback(tmp_path):
-    for name in ("setup_env.py", "setup_checks.py", "constraints.txt"):
+    for name in ("setup_env.py", "setup_checks.py", "setup_run.py", "constraints.txt"):
         target = tmp_path / "tools" / name
         target.parent.mkdir(exist_ok=True)
         target.write_text((ROOT / "tools" / name).read_text())

@@ -11,16 +11,15 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import setup_checks as checks
 from setup_checks import SetupError
+from setup_run import run_step
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / ".setup"  # logs and compiled operators
@@ -110,7 +109,9 @@ class Environment:
         wheel = self.given_wheel()
         if wheel is None:
             checks.check_compiler()  # now, not after gigabytes of downloads
-        self.say("PyTorch, a download of 0.2 GB (CPU) to 3 GB (CUDA)")
+        self.say(
+            "PyTorch, a download of 0.2 GB (CPU only) to 3 GB (the index's default, with CUDA)"
+        )
         self.pip("torch", "install", checks.pinned(self.lines, "torch"), "-c", self.listed("torch"))
         self.say("about 100 pinned packages, one or two minutes")
         rest = self.listed(self.mmcv)
@@ -211,47 +212,17 @@ class Environment:
         self.run(step, [str(self.python), "-m", "pip", *arguments], env)
 
     def run(self, step: str, command: list[str], env: dict | None = None) -> None:
-        """One command with its output in a log; raises SetupError with the cause if it fails."""
-        log = self.log(step)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        env = dict(env or os.environ, PIP_DISABLE_PIP_VERSION_CHECK="1", PYTHONNOUSERSITE="1")
-        start = time.monotonic()
-        with open(log, "w") as out:
-            process = subprocess.Popen(
-                command, cwd=self.root, env=env, stdin=subprocess.DEVNULL, stdout=out,
-                stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
-            try:
-                while (code := _wait(process, 20)) is None:
-                    seconds = round(time.monotonic() - start)
-                    print(f"       {seconds // 60}:{seconds % 60:02d}{_progress(log)}", flush=True)
-            except BaseException:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                raise
-        if code:
-            cause = checks.cause_of(log.read_text(errors="replace"))
-            raise SetupError(f"the step '{step}' failed: {cause} ({log.relative_to(self.root)}).")
+        run_step(step, command, self.log(step), self.root, env or os.environ)
 
 
 def _digest(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
-def _wait(process: subprocess.Popen, seconds: float) -> int | None:
-    try:
-        return process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return None
-
-
-def _progress(log: Path) -> str:
-    """', 43 of 108 files' where ninja is counting."""
-    counts = re.findall(r"\[(\d+)/(\d+)\]", log.read_text(errors="replace"))
-    return f", {counts[-1][0]} of {counts[-1][1]} files" if counts else ""
-
-
 def _interrupt(*_: object) -> None:
+    """Once; a second signal must not stop the clearing away."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
@@ -259,7 +230,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stack", choices=STACKS, default="onedl")
     stack = parser.parse_args().stack
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         checks.check_python(sys.version_info)
         checks.check_venv()

@@ -67,7 +67,7 @@ def filter_moments(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def _rows(weight: Tensor, rows: int) -> Tensor:
     wide = weight if weight.dtype == torch.float64 else weight.float()
-    return wide.reshape(rows, -1)
+    return wide.reshape(rows, -1).contiguous()
 
 
 def _bessel(n: int) -> float:
@@ -130,7 +130,7 @@ class _Normalize(torch.autograd.Function):
     def forward(ctx, weight: Tensor, gain: Tensor | None, count: int) -> Tensor:
         rows = _rows(weight, count)
         norm = torch.linalg.vector_norm(rows, dim=1)
-        usable = norm > torch.finfo(norm.dtype).tiny
+        usable = norm > 1e3 * torch.finfo(norm.dtype).tiny ** 0.5  # 1/norm^2 stays finite
         inverse = torch.where(usable, norm, 1.0).reciprocal() * usable
         factor = inverse if gain is None else inverse * gain.to(inverse.dtype)
         ctx.save_for_backward(weight, inverse, factor)
@@ -146,8 +146,8 @@ class _Normalize(torch.autograd.Function):
         rows, grad_rows = _rows(weight, count), _rows(grad, count)
         radial = (grad_rows * rows).sum(1) * inverse
         grad_gain = None if ctx.gain_dtype is None else radial.to(ctx.gain_dtype)
-        out = grad_rows * factor.view(-1, 1)
-        out.addcmul_(rows, (radial * inverse * factor).view(-1, 1), value=-1)
+        out = torch.addcmul(grad_rows, rows, (radial * inverse).view(-1, 1), value=-1)
+        out.mul_(factor.view(-1, 1))
         return out.view_as(weight).to(weight.dtype), grad_gain, None
 
 

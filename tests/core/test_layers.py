@@ -1,0 +1,269 @@
+"""The layers as users meet them: function, gain, copies, checkpoints, compilers, autocast."""
+
+import copy
+import io
+import math
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from normfix_mm import (
+    CWNConv2d,
+    FixNormConv2d,
+    FixNormLinear,
+    WNConv2d,
+    WNLinear,
+    WSConv2d,
+)
+
+CONVS = [
+    (WSConv2d, {}),
+    (WNConv2d, {}),
+    (WNConv2d, {"gain": False}),
+    (CWNConv2d, {}),
+    (FixNormConv2d, {"alpha": 0.5}),
+]
+LINEARS = [(WNLinear, {}), (FixNormLinear, {"alpha": 0.5})]
+GAINED = [(WNConv2d, (4, 6, 3)), (FixNormConv2d, (4, 6, 3)), (WNLinear, (4, 6))] + [
+    (FixNormLinear, (4, 6))
+]
+
+
+def make(cls, options, **more):
+    shape = (4, 6) if issubclass(cls, nn.Linear) else (4, 6, 3)
+    return cls(*shape, **options, **more)
+
+
+def sample(layer):
+    return torch.randn(2, 4) if isinstance(layer, nn.Linear) else torch.randn(2, 4, 8, 8)
+
+
+@pytest.mark.parametrize(("cls", "options"), CONVS + LINEARS)
+def test_direct_subclass_with_the_stock_parameters(cls, options):
+    layer = make(cls, options)
+    assert {nn.Conv2d, nn.Linear} & set(cls.__bases__)
+    names = {name for name, _ in layer.named_parameters()}
+    gained = getattr(layer, "g", None) is not None
+    assert names == {"weight", "bias"} | ({"g"} if gained else set())
+
+
+@pytest.mark.parametrize(("cls", "options"), CONVS)
+@pytest.mark.parametrize(
+    "conv",
+    [
+        {},
+        {"stride": 2, "padding": 1, "bias": False},
+        {"padding": 2, "dilation": 2, "groups": 2},
+        {"padding": 1, "padding_mode": "reflect"},
+    ],
+)
+def test_convolves_with_the_normalized_weight(cls, options, conv):
+    layer = make(cls, options, **conv)
+    stock = nn.Conv2d(4, 6, 3, **conv)
+    stock.load_state_dict({k: v for k, v in layer.state_dict().items() if k != "g"})
+    stock.weight.data = layer.normalized_weight().detach()
+    x = sample(layer)
+    torch.testing.assert_close(layer(x), stock(x))
+
+
+def test_ws_equals_mmcv_conv_ws():
+    from mmcv.cnn.bricks.conv_ws import ConvWS2d
+
+    for groups in (1, 4):
+        ours, theirs = WSConv2d(4, 8, 3, groups=groups), ConvWS2d(4, 8, 3, groups=groups)
+        theirs.load_state_dict(ours.state_dict())
+        x = torch.randn(2, 4, 8, 8)
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
+
+
+def test_wn_conv_is_per_filter_and_wn_linear_per_layer():
+    conv, linear = WNConv2d(4, 6, 3), WNLinear(4, 6)
+    assert conv.g.shape == (6,) and linear.g.shape == (1,)
+    before = conv.normalized_weight(), linear.normalized_weight()
+    with torch.no_grad():
+        for layer in (conv, linear):
+            layer.weight[0] *= 3
+            layer.g += 0  # g belongs to somebody else now
+    torch.testing.assert_close(conv.normalized_weight(), before[0])
+    assert not torch.allclose(linear.normalized_weight(), before[1])
+
+
+@pytest.mark.parametrize("cls", [FixNormConv2d, FixNormLinear])
+def test_fixnorm_bounds_the_gain_at_alpha_root_outputs(cls):
+    layer = make(cls, {"alpha": 0.5})
+    cap = 0.5 * math.sqrt(6)
+    assert layer.cap == pytest.approx(cap)
+    for g, length, slope in ((0.3, 0.3, True), (1e3, cap, False)):
+        layer.g.data.fill_(g)
+        layer.zero_grad()
+        out = layer.normalized_weight()
+        assert out.norm().item() == pytest.approx(length, rel=1e-6)
+        out.sum().backward()
+        assert bool(layer.g.grad.abs() > 0) is slope  # eq. 10: no gradient above the cap
+    torch.testing.assert_close(out / cap, layer.weight / layer.weight.norm())
+
+
+def test_bias_is_outside_the_normalization():
+    layer = FixNormLinear(4, 6)
+    torch.testing.assert_close(layer(torch.zeros(1, 4))[0], layer.bias)
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+@pytest.mark.parametrize("how", ["nn.init", "data", "reset_parameters", "replaced", "adopted"])
+@pytest.mark.parametrize("forward_before", [False, True])
+def test_gain_follows_a_new_initialization(cls, shape, how, forward_before):
+    """Function of a stock layer with the same weight, whenever the weight is initialized."""
+    stock_class = nn.Linear if issubclass(cls, nn.Linear) else nn.Conv2d
+    options = {"alpha": 100.0} if "FixNorm" in cls.__name__ else {}
+    layer = cls(*shape, **options)
+    x = sample(layer)
+    if forward_before:
+        layer(x)
+    if how == "nn.init":
+        nn.init.normal_(layer.weight, std=0.5)
+    elif how == "data":
+        layer.weight.data.normal_(std=0.5)
+    elif how == "reset_parameters":
+        torch.optim.SGD(layer.parameters(), lr=1).step()
+        layer.reset_parameters()
+    elif how == "replaced":
+        layer.weight = nn.Parameter(torch.randn_like(layer.weight))
+    else:
+        layer = cls.adopt(stock_class(*shape), **options)
+    stock = stock_class(*shape)
+    stock.load_state_dict({"weight": layer.weight, "bias": layer.bias})
+    torch.testing.assert_close(layer(x), stock(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_stale_gain_is_refused_after_training(cls, shape):
+    layer = cls(*shape)
+    x = sample(layer)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    layer(x).square().sum().backward()
+    optimizer.step()
+    layer(x)
+    nn.init.normal_(layer.weight)
+    with pytest.raises(RuntimeError, match="reset_gain"):
+        layer(x)
+    layer.reset_gain()
+    layer(x)
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_trained_gain_stays_trained(cls, shape):
+    """Neither a forward, a copy, a pickle nor a checkpoint lets g fall back to ||W||."""
+    layer = cls(*shape, **({"alpha": 100.0} if "FixNorm" in cls.__name__ else {}))
+    x = sample(layer)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    layer(x).square().sum().backward()
+    optimizer.step()
+    trained = layer.g.detach().clone()
+    copies = [copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))]
+    loaded = copy.deepcopy(layer)
+    loaded.reset_parameters()
+    loaded.load_state_dict(layer.state_dict())
+    for one in [*copies, loaded, layer]:
+        torch.testing.assert_close(one(x), layer(x), rtol=0, atol=0)
+        torch.testing.assert_close(one.g.detach(), trained, rtol=0, atol=0)
+    assert not torch.allclose(trained, layer.weight.flatten(1).norm())
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_average_of_an_untrained_copy_keeps_its_gain(cls, shape):
+    """EMA copies the model before initialization and then writes through `.data`."""
+    layer = cls(*shape)
+    average = copy.deepcopy(layer)
+    for param in average.parameters():
+        param.data.add_(1.0)
+    expected = average.g.detach().clone()
+    torch.testing.assert_close(average.state_dict()["g"], expected)
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_stock_checkpoint_keeps_the_function(cls, shape):
+    stock = (nn.Linear if issubclass(cls, nn.Linear) else nn.Conv2d)(*shape)
+    layer = cls(*shape, **({"alpha": 100.0} if "FixNorm" in cls.__name__ else {}))
+    torch.optim.SGD(layer.parameters(), lr=1).step()
+    x = sample(layer)
+    layer.load_state_dict(stock.state_dict())  # strict: a missing g is not an error
+    torch.testing.assert_close(layer(x), stock(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("cls", "options"), CONVS + LINEARS)
+def test_state_dict_through_a_file(cls, options):
+    layer, other = make(cls, options), make(cls, options)
+    nn.init.normal_(layer.weight)  # before any forward: the saved g must be right all the same
+    buffer = io.BytesIO()
+    torch.save(layer.state_dict(), buffer)
+    buffer.seek(0)
+    other.load_state_dict(torch.load(buffer, weights_only=True))
+    x = sample(layer)
+    torch.testing.assert_close(other(x), layer(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_zero_weight_gets_a_direction_and_gain_zero(cls, shape):
+    layer = cls(*shape)
+    nn.init.zeros_(layer.weight)
+    x = sample(layer)
+    out = layer(x)
+    torch.testing.assert_close(out, (layer.bias.view(-1, *[1] * (out.dim() - 2))).expand_as(out))
+    assert (layer.g == 0).all() and (layer.weight != 0).any()
+    out.square().sum().backward()
+    assert (layer.g.grad != 0).all()
+    torch.optim.SGD(layer.parameters(), lr=0.1).step()
+    assert (layer(x) - out).abs().max() > 0
+
+
+@pytest.mark.parametrize(("cls", "options"), CONVS + LINEARS)
+def test_compiled_equals_eager(cls, options):
+    torch._dynamo.reset()
+    layer = make(cls, options)
+    eager = copy.deepcopy(layer)
+    compiled = torch.compile(layer, backend="aot_eager")
+    optimizers = [torch.optim.SGD(m.parameters(), lr=0.1) for m in (layer, eager)]
+    for _ in range(3):
+        x = sample(layer)
+        outs = compiled(x), eager(x)
+        torch.testing.assert_close(*outs, rtol=0, atol=0)
+        for out, optimizer in zip(outs, optimizers, strict=True):
+            optimizer.zero_grad()
+            out.square().mean().backward()
+            optimizer.step()
+    for a, b in zip(layer.parameters(), eager.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("cls", "options"), CONVS + LINEARS)
+def test_fp32_statistics_under_autocast(cls, options):
+    layer = make(cls, options)
+    expected = layer.normalized_weight()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        weight = layer.normalized_weight()
+        out = layer(sample(layer))
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(weight, expected, rtol=0, atol=0)
+    out.float().square().sum().backward()
+    assert layer.weight.grad.dtype == torch.float32 and layer.weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: FixNormConv2d(4, 6, 3, alpha=-1.0), "alpha"),
+        (lambda: FixNormLinear(4, 6, alpha=0.0), "alpha"),
+        (lambda: WSConv2d(4, 6, 3, eps=-1e-5), "eps"),
+    ],
+)
+def test_bad_options_are_refused(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_repr_names_the_options():
+    assert "alpha=0.5" in repr(FixNormConv2d(4, 6, 3, alpha=0.5))
+    assert "gain=False" in repr(WNConv2d(4, 6, 3, gain=False))
+    assert "eps=1e-05" in repr(WSConv2d(4, 6, 3))

@@ -1,0 +1,93 @@
+"""The one mechanism by which a built model gets normalized layers."""
+
+import pytest
+import torch
+from torch import nn
+
+from normfix_mm import FixNormLinear, WNConv2d, WSConv2d, normalize_layers
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3)
+        self.depthwise = nn.Conv2d(8, 8, 3, groups=8)
+        self.thin = nn.Conv2d(8, 8, 3, groups=4)
+        self.grouped = nn.Conv2d(8, 8, 3, groups=2)
+        self.head = nn.Conv2d(8, 4, 1)
+        self.fc = nn.Linear(4, 2)
+        self.alias = [self.stem]
+
+    def forward(self, x):
+        x = self.grouped(self.thin(self.depthwise(self.stem(x))))
+        return self.fc(self.head(x).mean((2, 3)))
+
+
+def test_swap_is_in_place_and_keeps_what_hangs_on_the_layer():
+    net = Net()
+    stem, parameters = net.stem, dict(net.named_parameters())
+    seen = []
+    stem.register_forward_hook(lambda *_: seen.append(1))
+    assert normalize_layers(net, {"form": "WS", "layers": "^stem$"}) is net
+    assert net.stem is stem is net.alias[0] and type(stem) is WSConv2d
+    assert dict(net.named_parameters()).keys() == parameters.keys()
+    assert all(p is parameters[name] for name, p in net.named_parameters())
+    net(torch.randn(1, 3, 16, 16))
+    assert seen
+
+
+def test_depthwise_and_thin_layers_stay_plain_unless_asked_for():
+    net = normalize_layers(Net(), {"form": "WS"})
+    swapped = {name for name, m in net.named_modules() if isinstance(m, WSConv2d)}
+    assert swapped == {"stem", "grouped", "head"}
+    net = normalize_layers(Net(), {"form": "WS", "depthwise": True})
+    assert isinstance(net.depthwise, WSConv2d) and isinstance(net.thin, WSConv2d)
+
+
+def test_gain_and_fixnorm_keep_the_function():
+    net, x = Net(), torch.randn(2, 3, 16, 16)
+    before = net(x)
+    rules = [
+        {"form": "WN", "gain": True},
+        {"form": "FixNorm", "kind": "linear", "alpha": 100.0},
+    ]
+    normalize_layers(net, rules)
+    assert type(net.fc) is FixNormLinear and type(net.head) is WNConv2d
+    torch.testing.assert_close(net(x), before, rtol=1e-5, atol=1e-6)
+
+
+def test_mmcv_wrappers_count_as_plain():
+    from mmcv.cnn.bricks.wrappers import Conv2d
+
+    net = nn.Sequential(Conv2d(3, 8, 3))
+    normalize_layers(net, {"form": "WS"})
+    assert type(net[0]) is WSConv2d
+
+
+def test_one_layer_alone():
+    layer = normalize_layers(nn.Conv2d(3, 8, 3), {"form": "WN"})
+    assert type(layer) is WNConv2d
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"form": "WS", "layers": "backbone"}, "matches no plain layer.*stem, depthwise"),
+        ([{"form": "WS", "layers": "stem"}, {"form": "WN", "layers": "st"}], "Two rules.*'stem'"),
+        ({"form": "WZ"}, "'WZ'"),
+        ({"form": "WS", "kind": "linear"}, "'WS'.*'linear'"),
+        ({"form": "WS", "alpha": 1.0}, "alpha"),
+        ({"form": "FixNorm", "layers": "head", "alpha": -1}, "alpha"),
+    ],
+)
+def test_bad_rules_change_nothing(rules, message):
+    net = Net()
+    with pytest.raises(ValueError, match=message):
+        normalize_layers(net, rules)
+    assert all(type(m) in (Net, nn.Conv2d, nn.Linear) for m in net.modules())
+
+
+def test_a_second_swap_finds_nothing_plain():
+    net = normalize_layers(Net(), {"form": "WS", "layers": "stem"})
+    with pytest.raises(ValueError, match="matches no plain layer"):
+        normalize_layers(net, {"form": "WN", "layers": "stem"})

@@ -42,7 +42,7 @@ def toy_config(
                 ),
                 bbox_head=dict(
                     type="FixNormRetinaHead", num_classes=2, in_channels=32, stacked_convs=1,
-                    feat_channels=32, alpha=0.5,
+                    feat_channels=32,
                 ),
                 train_cfg=dict(
                     assigner=dict(

@@ -63,7 +63,7 @@ def test_the_norm_is_held_after_initialization_and_every_step(toy_data, tmp_path
     assert logged["train/effective_lr"] == pytest.approx(0.02 / target**2, rel=1e-5)
     layer = runner.model.bbox_head.retina_cls
     assert logged["train/gain/bbox_head.retina_cls"] == pytest.approx(layer.g.item())
-    assert logged["train/cap/bbox_head.retina_cls"] == 0.5 * 18**0.5
+    assert logged["train/cap/bbox_head.retina_cls"] == 18**0.5
 
 
 def test_scalars_reach_the_log_file_at_its_interval(toy_data, tmp_path):

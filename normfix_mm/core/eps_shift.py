@@ -23,12 +23,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .filter_edits import add_edits
 from .selection import WeightInfo, claim, eps_shift_weights, release, weights_of
-from .stepping import keep_going, on_device, refuse_closure, refuse_sharded
+from .stepping import keep_going, refuse_closure, refuse_sharded
 
 TREATMENT = "ε-shift"
-CENTERED = ("WS", "AWS", "CWN")  # forms that subtract the filter's mean
-STANDARDIZED = ("WS", "AWS")  # forms whose size is the standard deviation, not the norm
 # Decoupled by class; Adam, NAdam and RAdam say so in their groups.
 DECOUPLED_CLASSES = ("AdamW", "Adafactor", "Muon")
 
@@ -104,18 +103,15 @@ class EpsShift:
             factors: list[float | Tensor | None]
             if self._is_decoupled(optimizer, group):
                 # found_inf: a fused optimizer skips this step, and so must we.
-                factors, targets = [-1.0, group["lr"], keep_going(optimizer)], [
-                    info.param.data for info in infos
-                ]
+                factors = [-1.0, group["lr"], keep_going(optimizer)]
+                targets = [info.param.data for info in infos]
             else:
                 # A fused optimizer unscales inside its kernel: what is added must be scaled too.
                 # maximize: the update adds the gradient, and the penalty still has to shrink.
-                sign = -1.0 if group.get("maximize") else 1.0
-                factors, targets = [sign, getattr(optimizer, "grad_scale", None)], [
-                    info.param.grad for info in infos
-                ]
-            for info, target in zip(infos, targets):
-                self._shift(info, target, [f for f in factors if f is not None])
+                factors = [-1.0 if group.get("maximize") else 1.0]
+                factors.append(getattr(optimizer, "grad_scale", None))
+                targets = [info.param.grad for info in infos]
+            add_edits(infos, targets, self.lam, self.eps, [f for f in factors if f is not None])
 
     def _is_decoupled(self, optimizer: torch.optim.Optimizer, group: dict) -> bool:
         if self.decoupled is not None:
@@ -123,26 +119,6 @@ class EpsShift:
         if "decoupled_weight_decay" in group:
             return bool(group["decoupled_weight_decay"])
         return any(c.__name__ in DECOUPLED_CLASSES for c in type(optimizer).__mro__)
-
-    def _shift(self, info: WeightInfo, target: Tensor, factors: list[float | Tensor]) -> None:
-        """target += Π factors · edit, per filter."""
-        weight = info.param.detach().flatten(1)
-        weight = weight.float() if weight.dtype in (torch.half, torch.bfloat16) else weight
-        n = weight.shape[1]
-        mean = weight.mean(1, keepdim=True) if info.form in CENTERED else 0.0
-        centered = weight - mean
-        size = torch.linalg.vector_norm(centered, dim=1, keepdim=True)
-        shift = self.eps * (n - 1) ** 0.5 if info.form in STANDARDIZED else self.eps
-        # A constant filter differs from its mean by rounding only: no direction to shift along.
-        noise = 4 * torch.finfo(weight.dtype).eps * n**0.5
-        floor = noise * mean.abs() if info.form in CENTERED else torch.zeros_like(size)
-        floor = floor + torch.finfo(weight.dtype).tiny
-        ratio = torch.where(size > floor, shift / size, 0.0)
-        edit = centered * (1 - ratio) + mean
-        edit *= self.lam
-        for factor in factors:
-            edit *= on_device(factor, edit.device)
-        target.add_(edit.view(target.shape))
 
 
 def _check(group: dict, infos: list[WeightInfo]) -> None:

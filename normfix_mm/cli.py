@@ -1,4 +1,5 @@
 """Command lines of ``tools/train.py`` and ``tools/test.py``: MMDetection's flags, checked first."""
+
 from __future__ import annotations
 
 import argparse
@@ -14,16 +15,24 @@ def parser(description: str) -> argparse.ArgumentParser:
     from mmengine.config import DictAction
 
     arguments = argparse.ArgumentParser(description=description)
-    arguments.add_argument('config', help='config file')
-    arguments.add_argument('--work-dir', help='folder for logs, checkpoints and results')
+    arguments.add_argument("config", help="config file")
+    arguments.add_argument("--work-dir", help="folder for logs, checkpoints and results")
     arguments.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-        help='change settings of the config, for example optim_wrapper.optimizer.lr=0.02')
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="change settings of the config, for example optim_wrapper.optimizer.lr=0.02",
+    )
     arguments.add_argument(
-        '--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none',
-        help='how the processes of a distributed run were started')
-    arguments.add_argument('--local_rank', '--local-rank', type=int, default=0,
-                           help='set by launchers, not by hand')
+        "--launcher",
+        choices=("none", "pytorch", "slurm", "mpi"),
+        default="none",
+        help="how the processes of a distributed run were started",
+    )
+    arguments.add_argument(
+        "--local_rank", "--local-rank", type=int, default=0, help="set by launchers, not by hand"
+    )
     return arguments
 
 
@@ -35,22 +44,24 @@ def load_config(args: argparse.Namespace):
     """
     from mmengine.config import Config
 
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     try:
         cfg = Config.fromfile(args.config)
     except FileNotFoundError as error:
         raise preflight.BadInput(
-            f'The config {args.config!r} or a base of it does not exist ({error}); see configs/ '
-            'for those there are.') from None
+            f"The config {args.config!r} or a base of it does not exist ({error}); see configs/ "
+            "for those there are."
+        ) from None
     except (ImportError, SyntaxError, OSError) as error:
         raise preflight.BadInput(
-            f'The config {args.config!r} cannot be read ({type(error).__name__}: {error}); correct '
-            'it or install what its custom_imports name.') from None
+            f"The config {args.config!r} cannot be read ({type(error).__name__}: {error}); correct "
+            "it or install what its custom_imports name."
+        ) from None
     cfg.launcher = args.launcher
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     name = os.path.splitext(os.path.basename(args.config))[0]
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or os.path.join('work_dirs', name)
+    cfg.work_dir = args.work_dir or cfg.get("work_dir") or os.path.join("work_dirs", name)
     return cfg
 
 
@@ -61,7 +72,7 @@ def build_runner(cfg):
     from mmengine.runner import Runner
 
     setup_cache_size_limit_of_dynamo()
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    return RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
 
 
 def run(main: Callable[[], None]) -> None:
@@ -70,4 +81,4 @@ def run(main: Callable[[], None]) -> None:
         preflight.check_stack()
         main()
     except preflight.BadInput as error:
-        sys.exit(f'error: {error}')
+        sys.exit(f"error: {error}")

@@ -1,9 +1,10 @@
 """What can be known to be wrong before a run costs time: paths, classes, checkpoints, the stack.
 
-``tools/train.py`` and ``tools/test.py`` call :func:`check` before a Runner exists. Each finding is a
-:class:`BadInput`, one sentence with the cause and the remedy. Remote paths are left to the Runner.
+``tools/train.py`` and ``tools/test.py`` call :func:`check` before a Runner exists. Each finding is
+a :class:`BadInput`, one sentence with cause and remedy. Remote paths are left to the Runner.
 The weight forms of a checkpoint are compared in ``normfix_mm.preflight_forms``.
 """
+
 from __future__ import annotations
 
 import json
@@ -12,9 +13,9 @@ import os
 from collections.abc import Iterator, Sequence
 
 LOADERS = {
-    'train': ('train_dataloader', None),
-    'val': ('val_dataloader', 'val_evaluator'),
-    'test': ('test_dataloader', 'test_evaluator'),
+    "train": ("train_dataloader", None),
+    "val": ("val_dataloader", "val_evaluator"),
+    "test": ("test_dataloader", "test_evaluator"),
 }
 
 
@@ -48,32 +49,32 @@ def check(cfg, phases: Sequence[str]) -> None:
 
     from .preflight_forms import check_forms
 
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmdet')):
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmdet")):
         for phase in phases:
             loader, evaluator = LOADERS[phase]
             if cfg.get(loader) is not None:
                 for dataset in _datasets(cfg[loader].dataset):
-                    _check_dataset(dataset, where=f'{loader}.dataset')
+                    _check_dataset(dataset, where=f"{loader}.dataset")
             if evaluator and cfg.get(evaluator) is not None:
                 _check_evaluator(cfg[evaluator], evaluator)
         for path in _pretrained(cfg.model):
-            read_checkpoint(path, 'init_cfg')
+            read_checkpoint(path, "init_cfg")
         try:
             model = MODELS.build(cfg.model)
         except Exception as error:  # an unknown type or option, a rule that matches nothing, ...
-            raise BadInput(f'The model cannot be built: {_one_line(error)}') from None
+            raise BadInput(f"The model cannot be built: {_one_line(error)}") from None
         path = checkpoint_of(cfg)
         if path is not None:
-            check_forms(model, read_checkpoint(path, 'load_from'), path)
+            check_forms(model, read_checkpoint(path, "load_from"), path)
 
 
 def checkpoint_of(cfg) -> str | None:
     """The local checkpoint that the Runner will load or resume from, if there is one."""
-    path = cfg.get('load_from')
-    if path is None and cfg.get('resume'):
+    path = cfg.get("load_from")
+    if path is None and cfg.get("resume"):
         from mmengine.runner import find_latest_checkpoint
 
-        marker = os.path.join(cfg.get('work_dir') or '.', 'last_checkpoint')
+        marker = os.path.join(cfg.get("work_dir") or ".", "last_checkpoint")
         path = find_latest_checkpoint(os.path.dirname(marker)) if os.path.exists(marker) else None
     return path if path is not None and _is_local(path) else None
 
@@ -88,25 +89,28 @@ def read_checkpoint(path: str, option: str) -> dict:
 
     if not os.path.isfile(path):
         raise BadInput(
-            f'The checkpoint {path!r} of `{option}` does not exist; correct the path, or set '
-            f'`{option}` to None to start without it.')
+            f"The checkpoint {path!r} of `{option}` does not exist; correct the path, or set "
+            f"`{option}` to None to start without it."
+        )
     try:
-        checkpoint = _load_checkpoint(path, map_location='cpu')
+        checkpoint = _load_checkpoint(path, map_location="cpu")
     except Exception as error:  # zip, pickle and torch each have errors of their own
         raise BadInput(
-            f'The checkpoint {path!r} of `{option}` cannot be read ({_one_line(error, 120)}); it '
-            'was probably cut off while being written or copied: fetch it again or use an earlier '
-            'one.') from None
+            f"The checkpoint {path!r} of `{option}` cannot be read ({_one_line(error, 120)}); it "
+            "was probably cut off while being written or copied: fetch it again or use an earlier "
+            "one."
+        ) from None
     if not isinstance(checkpoint, dict):
         raise BadInput(
-            f'{path!r} of `{option}` holds a {type(checkpoint).__name__}, not a checkpoint; save '
-            'the state dict instead of the module.')
+            f"{path!r} of `{option}` holds a {type(checkpoint).__name__}, not a checkpoint; save "
+            "the state dict instead of the module."
+        )
     return checkpoint
 
 
 def _datasets(dataset) -> Iterator[dict]:
     """The real datasets below wrappers such as RepeatDataset and ConcatDataset."""
-    inner = dataset.get('datasets', [dataset['dataset']] if 'dataset' in dataset else None)
+    inner = dataset.get("datasets", [dataset["dataset"]] if "dataset" in dataset else None)
     if inner is None:
         yield dataset
     else:
@@ -115,24 +119,26 @@ def _datasets(dataset) -> Iterator[dict]:
 
 
 def _check_dataset(dataset, where: str) -> None:
-    if dataset.get('backend_args') is not None:
+    if dataset.get("backend_args") is not None:
         return  # files live behind a client of the user's
-    root = dataset.get('data_root') or ''
-    for folder in dict(dataset.get('data_prefix') or {}).values():
+    root = dataset.get("data_root") or ""
+    for folder in dict(dataset.get("data_prefix") or {}).values():
         folder = os.path.join(root, folder)
         if _is_local(folder) and not os.path.isdir(folder):
             raise BadInput(
-                f'The image folder {folder!r} of {where} does not exist; put the data there or set '
-                '`data_root` and `data_prefix` (for example with --cfg-options).')
-    if not dataset.get('ann_file'):
+                f"The image folder {folder!r} of {where} does not exist; put the data there or set "
+                "`data_root` and `data_prefix` (for example with --cfg-options)."
+            )
+    if not dataset.get("ann_file"):
         return
-    ann_file = os.path.join(root, dataset['ann_file'])
+    ann_file = os.path.join(root, dataset["ann_file"])
     if not _is_local(ann_file):
         return
     if not os.path.isfile(ann_file):
         raise BadInput(
-            f'The annotation file {ann_file!r} of {where} does not exist; put the data there or set '
-            '`data_root` and `ann_file` (for example with --cfg-options).')
+            f"The annotation file {ann_file!r} of {where} does not exist; put the data there or "
+            "set `data_root` and `ann_file` (for example with --cfg-options)."
+        )
     wanted = _classes(dataset)
     if wanted is None:
         return
@@ -140,18 +146,20 @@ def _check_dataset(dataset, where: str) -> None:
     absent = [name for name in wanted if name not in names]
     if absent:
         raise BadInput(
-            f'The annotation file {ann_file!r} of {where} has no category {_listed(absent)} but '
-            f'{_listed(sorted(names))}; set `metainfo=dict(classes=...)` of the dataset (and '
-            '`num_classes` of the head) to the classes of the file.')
+            f"The annotation file {ann_file!r} of {where} has no category {_listed(absent)} but "
+            f"{_listed(sorted(names))}; set `metainfo=dict(classes=...)` of the dataset (and "
+            "`num_classes` of the head) to the classes of the file."
+        )
 
 
 def _check_evaluator(evaluator, where: str) -> None:
     for metric in evaluator if isinstance(evaluator, Sequence) else [evaluator]:
-        ann_file = metric.get('ann_file')
+        ann_file = metric.get("ann_file")
         if ann_file and _is_local(ann_file) and not os.path.isfile(ann_file):
             raise BadInput(
-                f'The annotation file {ann_file!r} of {where} does not exist; set '
-                f'`{where}.ann_file` to the file of the evaluated dataset.')
+                f"The annotation file {ann_file!r} of {where} does not exist; set "
+                f"`{where}.ann_file` to the file of the evaluated dataset."
+            )
 
 
 def _classes(dataset) -> Sequence[str] | None:
@@ -159,11 +167,11 @@ def _classes(dataset) -> Sequence[str] | None:
     from mmdet.datasets import CocoDataset
     from mmdet.registry import DATASETS
 
-    kind = dataset['type']
+    kind = dataset["type"]
     kind = DATASETS.get(kind) if isinstance(kind, str) else kind
     if kind is None or not issubclass(kind, CocoDataset):
         return None
-    classes = (dataset.get('metainfo') or {}).get('classes', kind.METAINFO.get('classes'))
+    classes = (dataset.get("metainfo") or {}).get("classes", kind.METAINFO.get("classes"))
     return None if isinstance(classes, str) else classes  # a string names a file of classes
 
 
@@ -171,24 +179,25 @@ def _category_names(ann_file: str) -> set[str]:
     """Names under "categories", without parsing the rest: COCO's file has 450 MB."""
     unreadable = BadInput(
         f'The annotation file {ann_file!r} is not complete JSON in COCO format with "categories"; '
-        'it was probably cut off: fetch or write it again.')
+        "it was probably cut off: fetch or write it again."
+    )
     if not os.path.getsize(ann_file):
         raise unreadable
-    with open(ann_file, 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        if not text[-64:].rstrip().endswith(b'}'):
+    with open(ann_file, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        if not text[-64:].rstrip().endswith(b"}"):
             raise unreadable
-        # The last "categories" is tried first; inside an annotation it would be followed by no list.
+        # The last "categories" is tried first; inside an annotation no list would follow it.
         start = text.rfind(b'"categories"')
-        head = text[start:start + (1 << 20)] if start >= 0 else b''
+        head = text[start : start + (1 << 20)] if start >= 0 else b""
     try:
-        after = head.decode('utf-8', 'ignore').split(':', 1)[1].lstrip()
+        after = head.decode("utf-8", "ignore").split(":", 1)[1].lstrip()
         categories, _ = json.JSONDecoder().raw_decode(after)
-        return {category['name'] for category in categories}
+        return {category["name"] for category in categories}
     except (IndexError, KeyError, TypeError, ValueError):
         pass
     try:
-        with open(ann_file, encoding='utf-8') as file:
-            return {category['name'] for category in json.load(file)['categories']}
+        with open(ann_file, encoding="utf-8") as file:
+            return {category["name"] for category in json.load(file)["categories"]}
     except (KeyError, TypeError, ValueError):
         raise unreadable from None
 
@@ -196,8 +205,8 @@ def _category_names(ann_file: str) -> set[str]:
 def _pretrained(node) -> Iterator[str]:
     """Local files that some ``init_cfg=dict(type='Pretrained')`` in the model names."""
     if isinstance(node, dict):
-        path = node.get('checkpoint')
-        if node.get('type') == 'Pretrained' and isinstance(path, str) and _is_local(path):
+        path = node.get("checkpoint")
+        if node.get("type") == "Pretrained" and isinstance(path, str) and _is_local(path):
             yield path
         for child in node.values():
             yield from _pretrained(child)
@@ -207,14 +216,14 @@ def _pretrained(node) -> Iterator[str]:
 
 
 def _is_local(path: str) -> bool:
-    return '://' not in path
+    return "://" not in path
 
 
 def _one_line(error: Exception, limit: int = 400) -> str:
-    text = ' '.join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else f'{text[:limit]}…'
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else f"{text[:limit]}…"
 
 
 def _listed(names: Sequence[str], most: int = 5) -> str:
-    more = f' and {len(names) - most} more' if len(names) > most else ''
-    return ', '.join(repr(name) for name in names[:most]) + more
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(repr(name) for name in names[:most]) + more

@@ -2,32 +2,42 @@
 
 Paths, classes and checkpoints are checked before anything is trained (``normfix_mm.preflight``).
 """
+
 from normfix_mm import cli, preflight
 
 
 def main() -> None:
-    parser = cli.parser('Train a detector')
-    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
-    parser.add_argument('--auto-scale-lr', action='store_true',
-                        help='scale the learning rate to the batch size in use')
-    parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
-                        help='go on from this checkpoint, or from the latest of the work dir')
+    parser = cli.parser("Train a detector")
+    parser.add_argument("--amp", action="store_true", help="automatic mixed precision")
+    parser.add_argument(
+        "--auto-scale-lr",
+        action="store_true",
+        help="scale the learning rate to the batch size in use",
+    )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="CHECKPOINT",
+        help="go on from this checkpoint, or from the latest of the work dir",
+    )
     args = parser.parse_args()
     cfg = cli.load_config(args)
     if args.amp:
-        cfg.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
+        cfg.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
     if args.auto_scale_lr:
-        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
             raise preflight.BadInput(
-                '--auto-scale-lr needs the batch size that the learning rate was chosen for; add '
-                'auto_scale_lr=dict(base_batch_size=16) or the like to the config.')
+                "--auto-scale-lr needs the batch size that the learning rate was chosen for; add "
+                "auto_scale_lr=dict(base_batch_size=16) or the like to the config."
+            )
         cfg.auto_scale_lr.enable = True
     if args.resume:
         cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-    preflight.check(cfg, ('train', 'val'))
+        cfg.load_from = None if args.resume == "auto" else args.resume
+    preflight.check(cfg, ("train", "val"))
     cli.build_runner(cfg).train()
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     cli.run(main)

@@ -5,16 +5,17 @@
 Importing this package registers everything a detection config may name: the layers, the optimizer
 constructor and the hooks of ``normfix_mm.engine``, and the heads and backbones below.
 """
+
 try:
     import mmcv.ops  # noqa: F401  most of mmdet needs mmcv's compiled operators
     import mmdet.models  # noqa: F401
 except (ImportError, AssertionError, OSError) as error:
     # ImportError: absent, or without its operators. AssertionError: mmdet's own version check.
     # OSError: an operator library built for another torch. One sentence instead of that chain.
+    _reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     raise ImportError(
-        'normfix_mm.detection needs MMDetection and an mmcv with compiled operators '
-        f"({type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else 'no reason given'}); "
-        'run `python -m normfix_mm.check_env` to see what is missing, or install the stack with '
+        f"normfix_mm.detection needs MMDetection and mmcv with compiled operators ({_reason}); "
+        "run `python -m normfix_mm.check_env` to see what is missing, or install the stack with "
         "`pip install 'normfix-mm[onedl]'`."
     ) from None
 
@@ -23,4 +24,4 @@ import normfix_mm.engine  # noqa: F401  registers layers, optimizer constructor 
 from .backbones import NormalizedResNet, NormalizedResNeXt
 from .heads import FixNormRetinaHead, WNRetinaHead
 
-__all__ = ['FixNormRetinaHead', 'NormalizedResNeXt', 'NormalizedResNet', 'WNRetinaHead']
+__all__ = ["FixNormRetinaHead", "NormalizedResNeXt", "NormalizedResNet", "WNRetinaHead"]

@@ -9,6 +9,7 @@ training mode, or GN, ``normalize=dict(form='WS')`` gives weight standardization
 The layers are swapped when the backbone is built; ``init_cfg`` runs later and sees parameter names
 and layer classes as in the stock backbone, so torchvision's weights load as ever.
 """
+
 from __future__ import annotations
 
 from mmdet.models.backbones import ResNet, ResNeXt
@@ -16,13 +17,15 @@ from mmengine.registry import MODELS
 
 from normfix_mm.core.swap import normalize_layers
 
+WEIGHT_NORMALIZATION = dict(form="WN", gain=True)
+
 
 class _Normalized:
     """Mixin before a ResNet: the option ``normalize``."""
 
-    def __init__(self, *args, normalize: dict | list[dict] = dict(form='WN', gain=True), **kwargs):
+    def __init__(self, *args, normalize: dict | list[dict] | None = None, **kwargs):
         super().__init__(*args, **kwargs)
-        normalize_layers(self, normalize)
+        normalize_layers(self, WEIGHT_NORMALIZATION if normalize is None else normalize)
         self._freeze_stages()  # once more: the gains of frozen stages are new
 
 
@@ -39,7 +42,7 @@ class NormalizedResNet(_Normalized, ResNet):
 
 @MODELS.register_module()
 class NormalizedResNeXt(_Normalized, ResNeXt):
-    """ResNeXt whose convolutions are normalized by the rules in ``normalize``, see NormalizedResNet.
+    """ResNeXt with the option ``normalize`` of :class:`NormalizedResNet`.
 
     Grouped convolutions with a thin fan-in stay plain unless a rule says ``depthwise=True``.
     """

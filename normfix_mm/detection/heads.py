@@ -12,6 +12,7 @@ The paper does not say which form of weight normalization its convolutions carry
 Salimans and Kingma's, one gain per output filter. Parameter names stay RetinaHead's (plus ``g``),
 so a stock checkpoint loads, and g = |W| leaves its function unchanged until the cap bites.
 """
+
 from __future__ import annotations
 
 from mmdet.models.dense_heads import RetinaHead
@@ -19,7 +20,7 @@ from mmengine.registry import MODELS
 
 from normfix_mm.core.swap import normalize_layers
 
-TOWERS = r'^(cls|reg)_convs\.'
+TOWERS = r"^(cls|reg)_convs\."
 
 
 class _NormalizedRetinaHead(RetinaHead):
@@ -30,11 +31,14 @@ class _NormalizedRetinaHead(RetinaHead):
         # A tower with a norm behind it is scale-invariant already, and one with a conv_cfg is what
         # the config asked for; the two predictors never have either.
         plain_towers = self.norm_cfg is None and self.conv_cfg is None
-        layers = f'{TOWERS}|^retina_reg$' if plain_towers else '^retina_reg$'
-        normalize_layers(self, [
-            dict(form='WN', layers=layers, gain=True),
-            dict(layers='^retina_cls$', **self._classifier()),
-        ])
+        layers = f"{TOWERS}|^retina_reg$" if plain_towers else "^retina_reg$"
+        normalize_layers(
+            self,
+            [
+                dict(form="WN", layers=layers, gain=True),
+                dict(layers="^retina_cls$", **self._classifier()),
+            ],
+        )
 
     def _classifier(self) -> dict:
         """Form and options of ``retina_cls``."""
@@ -50,7 +54,7 @@ class WNRetinaHead(_NormalizedRetinaHead):
     """
 
     def _classifier(self) -> dict:
-        return dict(form='WN', gain=True)
+        return dict(form="WN", gain=True)
 
 
 @MODELS.register_module()
@@ -72,4 +76,4 @@ class FixNormRetinaHead(_NormalizedRetinaHead):
         super().__init__(*args, **kwargs)
 
     def _classifier(self) -> dict:
-        return dict(form='FixNorm', alpha=self.alpha)
+        return dict(form="FixNorm", alpha=self.alpha)

@@ -25,6 +25,12 @@ from normfix_mm import FixNormConv2d, WNConv2d
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs" / "retinanet").glob("retinanet_r50_fpn_*_coco.py"))
 ITERATIONS = 2
+EXPECTED_AP = {
+    "retinanet_r50_fpn_wn_8xb2-90k_coco": 36.5,
+    "retinanet_r50_fpn_wn_8xb2-cosine-90k_coco": 36.2,
+    "retinanet_r50_fpn_fixnorm_8xb2-90k_coco": 36.9,
+    "retinanet_r50_fpn_fixnorm_8xb2-cosine-90k_coco": 37.1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +43,7 @@ def stock():
     """MMDetection's own model, which says what is a convolution and what has a norm behind it."""
     cfg = Config.fromfile(CONFIGS[0])
     base = Config.fromfile(
-        Path(mmdet.__file__).parent
-        / ".mim/configs/retinanet/retinanet_r50_fpn_1x_coco.py"
+        Path(mmdet.__file__).parent / ".mim/configs/retinanet/retinanet_r50_fpn_1x_coco.py"
     )
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         return MMDET_MODELS.build(base.model)
@@ -77,7 +82,8 @@ class Recorder(Hook):
             self.reached = set()
             runner.optim_wrapper.optimizer.register_step_pre_hook(
                 lambda *_: self.reached.update(
-                    n for n, p in runner.model.named_parameters()
+                    n
+                    for n, p in runner.model.named_parameters()
                     if p.grad is not None and p.grad.any()
                 )
             )
@@ -113,8 +119,10 @@ def test_config_trains_and_evaluates(config, toy, resnet50, stock, tmp_path):
     assert moved <= trained
     assert moved and {f"{n}.weight" for n in convolutions} & trained <= runner.seen.reached
     pretrained = torch.load(resnet50)
-    assert all(torch.equal(runner.seen.start[f"backbone.{n}"], pretrained[n]) for n in
-               ("conv1.weight", "layer4.2.conv3.weight"))
+    assert all(
+        torch.equal(runner.seen.start[f"backbone.{n}"], pretrained[n])
+        for n in ("conv1.weight", "layer4.2.conv3.weight")
+    )
     assert all(torch.isfinite(value) for value in runner.seen.losses.values())
 
     # Optimizer: the paper's rate and decay, on every trained parameter.
@@ -142,6 +150,7 @@ def test_config_trains_and_evaluates(config, toy, resnet50, stock, tmp_path):
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_schedule_and_losses_are_the_paper_s(config):
     cfg = Config.fromfile(config)
+    assert {path.stem for path in CONFIGS} == set(EXPECTED_AP)
     assert (cfg.train_cfg.type, cfg.train_cfg.max_iters) == ("IterBasedTrainLoop", 90000)
     assert cfg.auto_scale_lr.base_batch_size == 16 == 8 * cfg.train_dataloader.batch_size
     head = cfg.model.bbox_head
@@ -175,8 +184,7 @@ def test_schedule_and_losses_are_the_paper_s(config):
 def test_header_names_command_result_and_source(config):
     header = config.read_text().split('"""')[1]
     assert f"configs/retinanet/{config.name} 8" in header
-    expected = {"wn_8xb2-90k": 36.5, "wn_8xb2-cosine-90k": 36.2, "fixnorm_8xb2-90k": 36.9,
-                "fixnorm_8xb2-cosine-90k": 37.1}[config.stem[len("retinanet_r50_fpn_"):-5]]  # fmt: skip
+    expected = EXPECTED_AP[config.stem]
     assert f"Expected: {expected} box AP" in header and "the paper's figure" in header
     assert "Source: FixNorm" in header and "Run time:" in header
     metafile = (config.parent / "metafile.yml").read_text()

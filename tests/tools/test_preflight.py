@@ -1,0 +1,189 @@
+"""Bad input is found before training: paths, annotations, checkpoints, options, weight forms."""
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import save_checkpoint
+from toy_coco import make_toy_coco, toy_options
+
+from normfix_mm import fold
+from normfix_mm.preflight import BadInput, check
+
+ROOT = Path(__file__).parents[2]
+CLASSES = ("disc", "box")
+STOCK = """
+_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
+custom_imports = dict(imports=['normfix_mm.detection'], allow_failed_imports=False)
+model = dict(
+    backbone=dict(depth=18, base_channels=8, stem_channels=8, init_cfg=None),
+    neck=dict(in_channels=[8, 16, 32, 64], out_channels=8),
+    bbox_head=dict(num_classes=2, in_channels=8, feat_channels=8, stacked_convs=1))
+"""
+WS = dict(type="NormalizedResNet", normalize=dict(form="WS"))
+WN = dict(type="NormalizedResNet", normalize=dict(form="WN", gain=True))
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    return make_toy_coco(tmp_path_factory.mktemp("toy"), CLASSES, n_images=1)
+
+
+@pytest.fixture
+def cfg(toy):
+    cfg = Config.fromstring(STOCK, ".py")
+    cfg.merge_from_dict(toy_options(toy))
+    for phase in ("train", "val", "test"):
+        cfg[f"{phase}_dataloader"].dataset.metainfo = dict(classes=CLASSES)
+    return cfg
+
+
+def sentence(cfg, phases=("train", "val", "test")) -> str:
+    """The one sentence that a bad config gets."""
+    with pytest.raises(BadInput) as caught:
+        check(cfg, phases)
+    text = str(caught.value)
+    assert "\n" not in text and len(text) < 700
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+    return text
+
+
+def set_backbone(cfg, backbone: dict | None) -> None:
+    """Not `update`, which would merge the rule with the one that is there."""
+    if backbone:
+        cfg.model.backbone.pop("normalize", None)
+        cfg.model.backbone.update(backbone)
+
+
+def saved(cfg, file: Path, backbone: dict | None = None, folded=False, with_config=True) -> Path:
+    """A checkpoint as the Runner writes it, of this model with another backbone."""
+    cfg = copy.deepcopy(cfg)
+    set_backbone(cfg, backbone)
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        model = MODELS.build(cfg.model)
+    meta = dict(cfg=cfg.pretty_text) if with_config else {}
+    model = fold(model) if folded else model
+    save_checkpoint(dict(state_dict=model.state_dict(), meta=meta), str(file))
+    return file
+
+
+def test_good_input_passes(cfg, toy, tmp_path):
+    check(cfg, ("train", "val", "test"))
+    dataset = cfg.train_dataloader.dataset
+    repeated = dict(type="RepeatDataset", times=2, dataset=dataset)
+    cfg.train_dataloader.dataset = dict(type="ConcatDataset", datasets=[repeated, dataset])
+    cfg.load_from = str(saved(cfg, tmp_path / "plain.pth"))
+    check(cfg, ("train", "val"))
+    cfg.train_dataloader.dataset.datasets[0].dataset.data_root = "/nowhere"
+    assert "/nowhere/train2017" in sentence(cfg)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        (
+            "train_dataloader.dataset.data_root",
+            "/nowhere/",
+            "folder '/nowhere/train2017/' of train",
+        ),
+        ("val_dataloader.dataset.data_prefix.img", "absent/", "absent/' of val_dataloader"),
+        ("train_dataloader.dataset.ann_file", "absent.json", "absent.json' of train_dataloader"),
+        ("test_evaluator.ann_file", "/absent.json", "'/absent.json' of test_evaluator"),
+        ("load_from", "absent.pth", "checkpoint 'absent.pth' of `load_from` does not exist"),
+        ("model.init_cfg", dict(type="Pretrained", checkpoint="absent.pth"), "`init_cfg`"),
+        ("model.bbox_head.type", "RetinaHaed", "RetinaHaed"),
+        ("model.bbox_head.alhpa", 1.0, "alhpa"),
+        ("model.backbone", WS | dict(normalize=dict(form="WS", layers="layer9")), "layer9"),
+    ],
+)
+def test_a_wrong_setting_is_named(cfg, key, value, expected):
+    cfg.merge_from_dict({key: value})
+    assert expected in sentence(cfg)
+
+
+def test_only_the_phases_of_the_run_are_checked(cfg):
+    cfg.train_dataloader.dataset.data_root = "/nowhere/"
+    check(cfg, ("test",))
+
+
+def test_annotations_without_the_configured_classes(cfg):
+    cfg.train_dataloader.dataset.metainfo = dict(classes=("disc", "ring"))
+    text = sentence(cfg)
+    assert "no category 'ring' but 'box', 'disc'" in text and "metainfo" in text
+    del cfg.train_dataloader.dataset["metainfo"]  # then the dataset's own 80
+    assert "'person', 'bicycle'" in sentence(cfg) and "and 75 more" in sentence(cfg)
+
+
+@pytest.mark.parametrize("order", ["categories last", "categories first", "cut off", "no COCO"])
+def test_annotation_files(cfg, toy, tmp_path, order):
+    data = json.loads((toy / "annotations/instances_train2017.json").read_text())
+    # A caption that looks like the key must not be taken for it.
+    data["images"][0]["note"] = '"categories": nonsense'
+    if order == "categories first":
+        data = dict(categories=data.pop("categories")) | data
+        data["info"] = {"categories": 3}
+    text = json.dumps([] if order == "no COCO" else data)
+    file = tmp_path / "annotations.json"
+    file.write_text(text[:-40] if order == "cut off" else text)
+    cfg.train_dataloader.dataset.ann_file = str(file)
+    if "categories" in order:
+        check(cfg, ("train",))
+        cfg.train_dataloader.dataset.metainfo = dict(classes=("ring",))
+        assert "'ring'" in sentence(cfg)
+    else:
+        assert "not complete JSON in COCO format" in sentence(cfg)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_truncated_checkpoint(cfg, tmp_path, resume):
+    file = saved(cfg, tmp_path / "iter_1.pth")
+    file.write_bytes(file.read_bytes()[:-2000])
+    if resume:
+        (tmp_path / "last_checkpoint").write_text(str(file))
+        cfg.merge_from_dict(dict(resume=True, work_dir=str(tmp_path)))
+    else:
+        cfg.load_from = str(file)
+    assert "cannot be read" in sentence(cfg) and "cut off" in sentence(cfg)
+
+
+REFUSED = [(WS, None), (None, WS), (WN, None), (WN, WS), (WS, WN)]
+
+
+@pytest.mark.parametrize(("have", "want"), REFUSED)
+def test_a_checkpoint_of_another_form_is_refused(cfg, tmp_path, have, want):
+    cfg.load_from = str(saved(cfg, tmp_path / "other.pth", have))
+    set_backbone(cfg, want)
+    text = sentence(cfg)
+    names = {str(None): "plain", str(WS): "WS", str(WN): "WN with gain"}
+    assert f"holds {names[str(have)]} weights where the model has {names[str(want)]}" in text
+    assert re.search(r"\(20 of \d+, first 'backbone.conv1.weight'\)", text) and "fold" in text
+
+
+@pytest.mark.parametrize(("have", "want"), [(None, None), (WS, WS), (WN, WN), (None, WN)])
+def test_a_checkpoint_whose_function_survives_is_taken(cfg, tmp_path, have, want):
+    cfg.load_from = str(saved(cfg, tmp_path / "same.pth", have))
+    set_backbone(cfg, want)
+    check(cfg, ("train",))
+
+
+def test_without_a_stored_config_the_gains_tell(cfg, tmp_path):
+    cfg.load_from = str(saved(cfg, tmp_path / "bare.pth", WN, with_config=False))
+    assert "with gain" in sentence(cfg)
+    set_backbone(cfg, WN)
+    check(cfg, ("train",))
+
+
+def test_a_folded_checkpoint_is_plain_whatever_config_it_carries(cfg, tmp_path):
+    cfg.load_from = str(saved(cfg, tmp_path / "folded.pth", WN, folded=True))
+    check(cfg, ("train",))
+
+
+def test_a_checkpoint_must_hold_a_state_dict(cfg, tmp_path):
+    torch.save([1, 2], tmp_path / "list.pth")
+    cfg.load_from = str(tmp_path / "list.pth")
+    assert "holds a list" in sentence(cfg)

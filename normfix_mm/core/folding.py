@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from . import functional
 
+# What a layer with a gain notes down about it; a plain layer has no use for it.
+_GAIN_NOTES = ("_follows", "_seen", "_gain_set")
+
 
 @torch.no_grad()
 def fold(module: nn.Module) -> nn.Module:
@@ -76,7 +79,7 @@ def _become_plain(layer: nn.Module, weight: nn.Parameter) -> None:
             f"fold knows nn.Conv2d and nn.Linear layers, not {type(layer).__name__}; give the "
             "layer one of them as a base class, or fold the other parts of the model."
         )
-    for name in (*getattr(layer, "option_names", ()), "eps", "_follows", "_seen"):
+    for name in (*getattr(layer, "option_names", ()), "eps", *_GAIN_NOTES):
         layer.__dict__.pop(name, None)
     layer._parameters.pop("g", None)
     for name in ("weight_gamma", "weight_beta"):

@@ -65,8 +65,8 @@ def find_scale_variant(
         run: one forward, `run(model)` -> tensor or nested dict/list/tuple of tensors, best the
             losses. Called several times with the same random state; must not call backward.
         weights: the weights to judge (infos or names); default `norm_fix_weights(model)`.
-        scale: weights are multiplied by this, or in the joint check by its powers 1 to 3. A power
-            of two is exact in floating point, so it adds no rounding noise.
+        scale: a weight alone is multiplied by this; in the joint check, each by another factor
+            between it and its cube.
         tol: the change that passes, in units of what a random step of equal length would change.
 
     Returns:
@@ -119,10 +119,13 @@ class _Probe:
         self.params: dict[str, Tensor] = params
         self.scale, self.tol = scale, tol
         self.forwards = 0
-        # Different factors, or layers that share one residual stream would cover for each other.
+        # Different factors, from scale to its cube in random order, or layers that share one
+        # residual stream would cover for each other.
         generator = torch.Generator().manual_seed(0)
-        powers = torch.randint(1, 4, (len(params),), generator=generator).tolist()
-        self.factor = {name: scale**k for name, k in zip(params, powers, strict=True)}
+        order = torch.randperm(len(params), generator=generator).tolist()
+        self.factor = {
+            name: scale ** (1 + 2 * k / len(params)) for name, k in zip(params, order, strict=True)
+        }
 
     def judge(self) -> ScaleReport:
         self.base, slope, self.random_slope = self._screen()
@@ -169,7 +172,7 @@ class _Probe:
         values = worst_of_ranks([float(v) for v in slopes + lengths])
         names, n = list(self.params), len(params)
         return (
-            [out.detach() for out in outputs],
+            [out.detach().clone() for out in outputs],
             dict(zip(names, values[:n], strict=True)),
             dict(zip(names, values[n:], strict=True)),
         )
@@ -195,7 +198,7 @@ class _Probe:
     def _outputs(self, names: list[str]) -> list[Tensor]:
         """The outputs with these weights scaled, each by its factor."""
         with torch.no_grad():
-            return self._forward(names)
+            return [out.clone() for out in self._forward(names)]  # may alias a buffer
 
     def _forward(self, names: list[str]) -> list[Tensor]:
         self.snapshot.rewind()
@@ -208,7 +211,8 @@ class _Probe:
         """The change, as a multiple of what passes."""
         change = self._change(outputs, before)
         steps = [math.log(self.factor[n]) * self.random_slope[n] for n in names]
-        return change / (self.tol * math.hypot(*steps) or 1e-300) if change else 0.0
+        passes = self.tol * math.hypot(*(s for s in steps if math.isfinite(s)))
+        return change / max(passes, 1e-30) if change else 0.0
 
     def _change(self, outputs: list[Tensor], before: list[Tensor]) -> float:
         return worst_of_ranks([relative_change(outputs, before)])[0]

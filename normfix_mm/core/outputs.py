@@ -36,7 +36,7 @@ def projection(outputs: list[Tensor]) -> Tensor:
     if not total.requires_grad:
         raise ValueError(
             "run(model) returned no finite, non-zero tensor that depends on the weights, so "
-            "nothing can be measured; return the losses themselves, not detached, of an ordinary batch."
+            "nothing can be measured; return the losses of an ordinary batch, not detached."
         )
     return total
 

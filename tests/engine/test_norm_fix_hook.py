@@ -8,6 +8,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from toy_run import toy_config, train
 
+from normfix_mm import WNConv2d
+from normfix_mm.engine.norm_fix_hook import settle_gains
+
 FIX = dict(type="NormFixHook")
 
 
@@ -204,3 +207,10 @@ def test_the_table_is_printed(toy_data, tmp_path):
     train(toy_config(toy_data, tmp_path, length=1, custom_hooks=[FIX]))
     rows = ["  ".join(line.split()[:4]) for line in log_of(tmp_path).splitlines()]
     assert "norm  fixing  conv  FixNorm" in rows and "norm  fixing  conv  WN" in rows
+
+
+def test_a_zero_weight_has_a_direction_before_its_norm_is_taken():
+    model = torch.nn.Sequential(WNConv2d(3, 4, 1))
+    torch.nn.init.zeros_(model[0].weight)
+    settle_gains(model)
+    assert model[0].weight.norm() > 0.5 and not model[0].g.any()

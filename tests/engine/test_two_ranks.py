@@ -15,8 +15,9 @@ from toy_run import toy_config, train
 
 root, work_dir = map(Path, sys.argv[1:3])
 torch.set_num_threads(1)
-ranks = dict(launcher="pytorch", env_cfg=dict(dist_cfg=dict(backend="gloo")), length=1)
-ranks["model_wrapper_cfg"] = dict(type="MMDistributedDataParallel")
+torch.distributed.init_process_group("gloo")  # mmengine's launcher would ask for a GPU
+ranks = dict(launcher="pytorch", length=1)
+ranks["model_wrapper_cfg"] = dict(type="MMDistributedDataParallel", device_ids=None)
 ranks["custom_hooks"] = [dict(type="NormFixHook"), dict(type="ReproducibleHook")]
 runner = train(toy_config(root, work_dir / "run", **ranks))
 fixing = next(h for h in runner.hooks if type(h).__name__ == "NormFixHook").norm_fix

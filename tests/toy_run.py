@@ -33,31 +33,54 @@ def toy_config(
                     type="DetDataPreprocessor", mean=[128] * 3, std=[64] * 3, pad_size_divisor=32
                 ),
                 backbone=dict(
-                    type="ResNet", depth=18, base_channels=16, frozen_stages=-1, norm_eval=False,
-                    norm_cfg=dict(type="BN"), style="pytorch",
+                    type="ResNet",
+                    depth=18,
+                    base_channels=16,
+                    frozen_stages=-1,
+                    norm_eval=False,
+                    norm_cfg=dict(type="BN"),
+                    style="pytorch",
                 ),
                 neck=dict(
-                    type="FPN", in_channels=[16, 32, 64, 128], out_channels=32, start_level=1,
-                    add_extra_convs="on_input", num_outs=5, conv_cfg=wn,
+                    type="FPN",
+                    in_channels=[16, 32, 64, 128],
+                    out_channels=32,
+                    start_level=1,
+                    add_extra_convs="on_input",
+                    num_outs=5,
+                    conv_cfg=wn,
                 ),
                 bbox_head=dict(
-                    type="FixNormRetinaHead", num_classes=2, in_channels=32, stacked_convs=1,
+                    type="FixNormRetinaHead",
+                    num_classes=2,
+                    in_channels=32,
+                    stacked_convs=1,
                     feat_channels=32,
                 ),
                 train_cfg=dict(
                     assigner=dict(
-                        type="MaxIoUAssigner", pos_iou_thr=0.5, neg_iou_thr=0.4, min_pos_iou=0,
+                        type="MaxIoUAssigner",
+                        pos_iou_thr=0.5,
+                        neg_iou_thr=0.4,
+                        min_pos_iou=0,
                         ignore_iof_thr=-1,
                     ),
-                    sampler=dict(type="PseudoSampler"), allowed_border=-1, pos_weight=-1,
+                    sampler=dict(type="PseudoSampler"),
+                    allowed_border=-1,
+                    pos_weight=-1,
                 ),
                 test_cfg=dict(
-                    nms_pre=100, min_bbox_size=0, score_thr=0.05,
-                    nms=dict(type="nms", iou_threshold=0.5), max_per_img=10,
+                    nms_pre=100,
+                    min_bbox_size=0,
+                    score_thr=0.05,
+                    nms=dict(type="nms", iou_threshold=0.5),
+                    max_per_img=10,
                 ),
             ),
             train_dataloader=dict(
-                batch_size=2, num_workers=workers, persistent_workers=workers > 0,
+                batch_size=2,
+                num_workers=workers,
+                persistent_workers=workers > 0,
                 sampler=dict(type="DefaultSampler" if by_epoch else "InfiniteSampler"),
                 batch_sampler=dict(type="AspectRatioBatchSampler"),
                 dataset=dict(
@@ -90,8 +113,11 @@ def toy_config(
 
 def _part(root: Path) -> dict:
     return dict(
-        type="CocoDataset", data_root=str(root), data_prefix=dict(img="train2017/"),
-        ann_file="annotations/instances_train2017.json", metainfo=dict(classes=CLASSES),
+        type="CocoDataset",
+        data_root=str(root),
+        data_prefix=dict(img="train2017/"),
+        ann_file="annotations/instances_train2017.json",
+        metainfo=dict(classes=CLASSES),
         pipeline=[
             dict(type="LoadImageFromFile"),
             dict(type="LoadAnnotations", with_bbox=True),

@@ -38,7 +38,10 @@ def allow_history_buffers() -> None:
             np.dtype,
             *dtypes,
             # numpy 2 renamed the package; checkpoints of numpy 1 carry the old names.
-            *((f, f"numpy.{core}.multiarray.{f.__name__}")
-              for core in ("core", "_core") for f in (reconstruct, scalar)),
+            *(
+                (f, f"numpy.{core}.multiarray.{f.__name__}")
+                for core in ("core", "_core")
+                for f in (reconstruct, scalar)
+            ),
         ]
     )

@@ -31,8 +31,10 @@ def build(paramwise=None, model=None, decay=1e-4, optimizer="SGD", **wrapper):
     rate = dict(lr=0.1) | ({} if decay is None else dict(weight_decay=decay))
     with DefaultScope.overwrite_default_scope("mmdet"):
         config = dict(
-            type="OptimWrapper", optimizer=dict(type=optimizer, **rate),
-            constructor="EpsShiftOptimWrapperConstructor", **wrapper,
+            type="OptimWrapper",
+            optimizer=dict(type=optimizer, **rate),
+            constructor="EpsShiftOptimWrapperConstructor",
+            **wrapper,
         )
         if paramwise is not None:
             config["paramwise_cfg"] = paramwise
@@ -50,11 +52,17 @@ def test_decay_of_each_kind(paramwise):
     model = Net()
     wrapper = build(paramwise, model)
     assert settings(model, wrapper) == {
-        "stem.weight": 0.0, "stem.bias": 0.0,
-        "norm.weight": 1e-4, "norm.bias": 0.0,
-        "body.weight": 0.0, "body.bias": 0.0, "body.g": 1e-4,
-        "plain.weight": 1e-4, "plain.bias": 0.0,
-        "head.weight": 1e-4, "head.bias": 0.0,
+        "stem.weight": 0.0,
+        "stem.bias": 0.0,
+        "norm.weight": 1e-4,
+        "norm.bias": 0.0,
+        "body.weight": 0.0,
+        "body.bias": 0.0,
+        "body.g": 1e-4,
+        "plain.weight": 1e-4,
+        "plain.bias": 0.0,
+        "head.weight": 1e-4,
+        "head.bias": 0.0,
     }
     assert set(claims(wrapper.optimizer)) == {model.stem.weight, model.body.weight}
     assert len(wrapper.optimizer.param_groups) == 2
@@ -160,8 +168,14 @@ def test_a_training_run_and_its_resumption(toy_data, tmp_path):
     }
     whole = train(toy_config(toy_data, tmp_path / "a", length=2, **changes))
     resumed = train(
-        toy_config(toy_data, tmp_path / "b", length=2, resume=True,
-                   load_from=str(tmp_path / "a" / "epoch_1.pth"), **changes)
+        toy_config(
+            toy_data,
+            tmp_path / "b",
+            length=2,
+            resume=True,
+            load_from=str(tmp_path / "a" / "epoch_1.pth"),
+            **changes,
+        )
     )
     assert len(resumed.optim_wrapper.optimizer.param_groups) == 2
     for (name, a), b in zip(

@@ -40,8 +40,6 @@ def run(config):
     return runner, watch
 
 
-
-
 def log_of(work_dir) -> str:
     return "".join(path.read_text() for path in work_dir.glob("*/*.log"))
 
@@ -49,8 +47,13 @@ def log_of(work_dir) -> str:
 def test_the_norm_is_held_after_initialization_and_every_step(toy_data, tmp_path):
     hooks = [FIX, dict(type="EMAHook", momentum=0.5)]
     runner, watch = run(
-        toy_config(toy_data, tmp_path, length=1, custom_hooks=hooks,
-                   **{"optim_wrapper.accumulative_counts": 2})
+        toy_config(
+            toy_data,
+            tmp_path,
+            length=1,
+            custom_hooks=hooks,
+            **{"optim_wrapper.accumulative_counts": 2},
+        )
     )
     fixing = next(h for h in runner.hooks if type(h).__name__ == "NormFixHook").norm_fix
     target = float(fixing.target)
@@ -160,8 +163,9 @@ def test_the_check_changes_nothing(toy_data, tmp_path):
     states = []
     for check in (True, False):
         runner = train(
-            toy_config(toy_data, tmp_path / str(check), length=1,
-                       custom_hooks=[FIX | dict(check=check)])
+            toy_config(
+                toy_data, tmp_path / str(check), length=1, custom_hooks=[FIX | dict(check=check)]
+            )
         )
         states.append(runner.model.state_dict())
     for name, value in states[0].items():
@@ -175,8 +179,14 @@ def test_decay_on_a_fixed_weight_is_refused(toy_data, tmp_path):
     # The remedy it names, for the variant that decays the classifier.
     keys = {"": dict(decay_mult=0.0), "retina_cls": dict(decay_mult=1.0)}
     train(
-        toy_config(toy_data, tmp_path / "b", length=1, custom_hooks=[FIX | dict(weights="conv")],
-                   **decay, **{"optim_wrapper.paramwise_cfg": dict(custom_keys=keys)})
+        toy_config(
+            toy_data,
+            tmp_path / "b",
+            length=1,
+            custom_hooks=[FIX | dict(weights="conv")],
+            **decay,
+            **{"optim_wrapper.paramwise_cfg": dict(custom_keys=keys)},
+        )
     )
 
 

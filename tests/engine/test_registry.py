@@ -42,8 +42,14 @@ def test_conv_cfg_reaches_a_conv_module():
 
 def test_cls_predictor_cfg_reaches_a_box_head():
     head = MMDET_MODELS.build(
-        dict(type="Shared2FCBBoxHead", in_channels=4, fc_out_channels=8, roi_feat_size=1,
-             num_classes=3, cls_predictor_cfg=dict(type="FixNormLinear", alpha=0.5))
+        dict(
+            type="Shared2FCBBoxHead",
+            in_channels=4,
+            fc_out_channels=8,
+            roi_feat_size=1,
+            num_classes=3,
+            cls_predictor_cfg=dict(type="FixNormLinear", alpha=0.5),
+        )
     )
     assert type(head.fc_cls) is normfix_mm.FixNormLinear and head.fc_cls.cap == 0.5 * 4**0.5
 

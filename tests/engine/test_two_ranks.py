@@ -39,7 +39,10 @@ def test_two_ranks(toy_data, tmp_path):
     done = subprocess.run(
         [*command, str(tmp_path / "job.py"), str(toy_data), str(tmp_path)],
         env=os.environ | dict(PYTHONPATH=path, OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES=""),
-        capture_output=True, text=True, timeout=300, check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (torch.load(tmp_path / f"rank{r}.pth", weights_only=False) for r in (0, 1))

@@ -4,7 +4,7 @@ Command (path and classes are given once; the classes default to those in the an
     python tools/train_folder.py configs/coco_folder/retinanet_r18_fpn_baseline_1xb8-8e.py FOLDER
     python tools/compare.py FOLDER     # this against WS + ε-shift and FixNorm, rates tuned alike
 FOLDER holds images/{train,val}/ and annotations/instances_{train,val}.json.
-Run time: 0.9 s an iteration of 8 images at 320×240 on two CPU cores.
+Run time: 0.8 s an iteration of 8 images at 320×240 on two CPU cores.
 Expected result: README, "On real images".
 The learning rate is the one the comparison on the blood cells chose.
 """
@@ -49,16 +49,19 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='CocoMetric', metric='bbox')
 test_evaluator = val_evaluator
 
-# Model: every BN trains; half the usual width after the backbone. num_classes comes from the data.
+# Model: every BN trains; after the backbone half the usual width, and half the usual depth too: at
+# this width the usual four convolutions of std .01 pass so little gradient that eight epochs end
+# before the classifier has left its prior. num_classes comes from the data.
 model = dict(
     backbone=dict(depth=18, frozen_stages=-1, norm_eval=False, init_cfg=None),
     neck=dict(in_channels=[64, 128, 256, 512], out_channels=128),
     bbox_head=dict(
         in_channels=128,
         feat_channels=128,
+        stacked_convs=2,
         loss_bbox=dict(_delete_=True, type='SmoothL1Loss', beta=0.11, loss_weight=1.0)))
 
-# Schedule: one warm-up epoch of 26 iterations, then a cosine to zero.
+# Schedule: warm-up over the first 26 iterations, a tenth of the rate from epoch 7 on.
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=8, val_interval=8)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
@@ -68,14 +71,7 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=35, norm_type=2))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=26),
-    dict(
-        type='CosineAnnealingLR',
-        by_epoch=True,
-        convert_to_iter_based=True,
-        begin=0,
-        end=8,
-        T_max=8,
-        eta_min=0.0),
+    dict(type='MultiStepLR', by_epoch=True, milestones=[6], gamma=0.1),
 ]
 custom_hooks = [dict(type='ReproducibleHook')]
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=1, max_keep_ckpts=1))

@@ -1,4 +1,4 @@
-"""Interleaved timing: all rows of a table in one run, so that drift of the machine hits all alike."""
+"""Interleaved timing: all rows of a table in one run, so that drift hits all alike."""
 
 import statistics
 import time

@@ -55,16 +55,6 @@ def center_normalize(weight: Tensor) -> Tensor:
     return _CenterNormalize.apply(weight)
 
 
-def filter_moments(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased standard deviation of each filter, shape (filters,) each.
-
-    A one-element filter has no unbiased deviation; it counts as 0.
-    """
-    _, mean, rstd = _centered_rows(_rows(weight.detach(), weight.shape[0]))
-    n = weight[0].numel()
-    return mean, rstd.reciprocal() * _bessel(n)
-
-
 def _rows(weight: Tensor, rows: int) -> Tensor:
     wide = weight if weight.dtype == torch.float64 else weight.float()
     return wide.reshape(rows, -1).contiguous()

@@ -1,7 +1,7 @@
 """Convolutions and linear layers that normalize their weight in `forward`.
 
     WSConv2d       (w_f - mu) / (s + eps)                  weight standardization
-    WNConv2d       g_f w_f / ||w_f||, or w_f / ||w_f||     weight normalization, with gain or without
+    WNConv2d       g_f w_f / ||w_f||, or w_f / ||w_f||     weight normalization, gain or none
     CWNConv2d      (w_f - mu) / ||w_f - mu||               centered weight normalization
     WNLinear       g W / ||W||                             FixNorm, eq. 6: one g for the layer
     FixNormLinear  min(g, alpha sqrt(classes)) W / ||W||   FixNorm, eq. 10

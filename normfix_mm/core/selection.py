@@ -1,9 +1,9 @@
 """Which weights of a model are what: the one table everybody reads.
 
 The ε-shift, norm fixing, the optimizer constructor, the invariance check and the table printed
-before training all select through this module, so they cannot disagree. Selection is by the type of
-the layer that owns a weight, never by a tensor's shape: the reference code of the ε-shift selects by
-shape and so also hits convolutions that are not standardized.
+before training all select through this module, so they cannot disagree. Selection is by the type
+of the layer that owns a weight, never by a tensor's shape: the reference code of the ε-shift
+selects by shape and so also hits convolutions that are not standardized.
 """
 
 import re

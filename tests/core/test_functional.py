@@ -119,13 +119,6 @@ def test_zero_filter_of_standardize_has_the_formulas_gradient():
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1)
 
 
-def test_filter_moments():
-    weight = torch.randn(6, 5, 3, 3)
-    mean, std = functional.filter_moments(weight)
-    torch.testing.assert_close(mean, weight.flatten(1).mean(1))
-    torch.testing.assert_close(std, weight.flatten(1).std(1))
-
-
 def test_statistics_in_fp32_whatever_the_weights_precision():
     weight = (torch.randn(8, 256, 3, 3) * 1e-3).to(torch.bfloat16)
     out = functional.standardize(weight)

@@ -26,8 +26,11 @@ CONVS = [
     (FixNormConv2d, {"alpha": 0.5}),
 ]
 LINEARS = [(WNLinear, {}), (FixNormLinear, {"alpha": 0.5})]
-GAINED = [(WNConv2d, (4, 6, 3)), (FixNormConv2d, (4, 6, 3)), (WNLinear, (4, 6))] + [
-    (FixNormLinear, (4, 6))
+GAINED = [
+    (WNConv2d, (4, 6, 3)),
+    (FixNormConv2d, (4, 6, 3)),
+    (WNLinear, (4, 6)),
+    (FixNormLinear, (4, 6)),
 ]
 
 

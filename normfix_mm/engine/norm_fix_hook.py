@@ -11,7 +11,7 @@ import torch
 from mmengine.hooks import EMAHook, Hook, LoggerHook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapperDict
 from mmengine.registry import HOOKS
 from torch import nn
 
@@ -150,10 +150,10 @@ def _bare(model: nn.Module) -> nn.Module:
 
 
 def _only_optimizer(runner):
-    if not isinstance(runner.optim_wrapper, OptimWrapper):
+    if isinstance(runner.optim_wrapper, OptimWrapperDict):
         raise ValueError(
-            "NormFixHook: the joint norm belongs to one optimizer, but this run has a "
-            f"{type(runner.optim_wrapper).__name__}; train with a single OptimWrapper, or attach "
+            "NormFixHook: the joint norm belongs to one optimizer, but this run has an "
+            "OptimWrapperDict of several; train with a single OptimWrapper, or attach "
             "normfix_mm.NormFix to one of its optimizers yourself."
         )
     return runner.optim_wrapper.optimizer

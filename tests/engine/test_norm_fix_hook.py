@@ -1,15 +1,17 @@
 """NormFixHook in real runs of a small RetinaNet: targets, refusals, logs, what it leaves alone."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from toy_run import toy_config, train
 
 from normfix_mm import WNConv2d
-from normfix_mm.engine.norm_fix_hook import settle_gains
+from normfix_mm.engine.norm_fix_hook import NormFixHook, settle_gains
 
 FIX = dict(type="NormFixHook")
 
@@ -224,3 +226,11 @@ def test_a_zero_weight_has_a_direction_before_its_norm_is_taken():
     torch.nn.init.zeros_(model[0].weight)
     settle_gains(model)
     assert model[0].weight.norm() > 0.5 and not model[0].g.any()
+
+
+def test_several_optimizers_are_refused():
+    model = torch.nn.Conv2d(3, 4, 1)
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+    runner = SimpleNamespace(model=model, optim_wrapper=OptimWrapperDict(only=wrapper))
+    with pytest.raises(ValueError, match="belongs to one optimizer"):
+        NormFixHook().before_train(runner)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -47,11 +47,13 @@ def add_edits(
         if info.param.numel():
             weight, out, copied = as_rows(info.param.detach(), target)
             form = (info.form in CENTERED, info.form in STANDARDIZED)
-            kinds[form, weight.dtype, weight.device].append((weight, out, target if copied else None))
+            kinds[form, weight.dtype, weight.device].append(
+                (weight, out, target if copied else None)
+            )
     for ((centered, standardized), _, _), rows in kinds.items():
         for batch in batches([(weight, out) for weight, out, _ in rows]):
             _add_edits(batch, centered, standardized, lam, eps, factors)
-        for weight, out, target in rows:
+        for _, out, target in rows:
             if target is not None:
                 target.add_(out.view(target.shape))
 
@@ -121,7 +123,9 @@ def moments(weights: Sequence[Tensor], centered: bool) -> tuple[Tensor, Tensor |
         # ‖w‖² − nμ² cancels where |μ| ≫ s: the layers with such filters, rare, are centered first.
         lengths = [len(w) for w in weights]
         parts = zip(weights, *(t.split(lengths) for t in (mean, squares, poor)))
-        again = [norm(w - m.unsqueeze(1), dim=1).square_() if p.any() else q for w, m, q, p in parts]
+        again = [
+            norm(w - m.unsqueeze(1), dim=1).square_() if p.any() else q for w, m, q, p in parts
+        ]
         squares = _join(again)
         squares = torch.where(squares > (noise * mean).square_(), squares, 0.0)
     return squares.sqrt_(), mean

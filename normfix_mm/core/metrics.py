@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from typing import Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -65,8 +65,9 @@ def mean_cross_boundary_risk(features: Tensor, labels: Tensor, weight: Tensor) -
         Risks in [−1, 1], shape (N,), lower is better. A cosine with a zero vector (zero features,
         a class vector equal to W_k) counts as 0.
 
-    Memory beside the arguments: O(N) + O(C·D) + chunks of 32 MB, never N×C×D. Products are float64, so that
-    x·W_j − x·W_k stays accurate where two class vectors differ by float32 rounding only.
+    Memory beside the arguments: O(N) + O(C·D) + chunks of 32 MB, never N×C×D. Products are
+    float64, so that x·W_j − x·W_k stays accurate where two class vectors differ by float32
+    rounding only.
     """
     weight = weight.detach().flatten(1)
     _check(features, labels, weight)
@@ -83,9 +84,7 @@ def mean_cross_boundary_risk(features: Tensor, labels: Tensor, weight: Tensor) -
         x = features[rows].double()
         own, index = labels[rows].unique(return_inverse=True)
         # Not through matmuls, whose ‖a‖² + ‖b‖² − 2ab loses close class vectors.
-        distance = torch.cdist(
-            weight[own], weight, compute_mode="donot_use_mm_for_euclid_dist"
-        )
+        distance = torch.cdist(weight[own], weight, compute_mode="donot_use_mm_for_euclid_dist")
         inverse = torch.where(distance > 0, 1 / distance, 0.0)
         scores = x @ weight.T
         scores -= scores.gather(1, labels[rows].unsqueeze(1))
@@ -104,7 +103,7 @@ def _check(features: Tensor, labels: Tensor, weight: Tensor) -> None:
         raise ValueError(f"mean_cross_boundary_risk wants features (N, D), labels (N,): {shapes}.")
     if weight.shape[1:] != features.shape[1:] or len(weight) < 2:
         raise ValueError(
-            f"mean_cross_boundary_risk wants weight (C, D) with C ≥ 2 and the features' D: {shapes}."
+            f"mean_cross_boundary_risk wants weight (C, D), C ≥ 2, the features' D: {shapes}."
         )
     if labels.is_floating_point() or labels.dtype == torch.bool:
         raise ValueError(f"mean_cross_boundary_risk: labels must be integers, got {labels.dtype}.")

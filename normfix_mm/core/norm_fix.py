@@ -123,7 +123,9 @@ class NormFix:
                 f" {only_here[:5]}, or in another order): resume with the same model and selection."
             )
         target = torch.as_tensor(state["target"]).to(self.target)
-        if target.shape != self.target.shape or not bool((target > 0).all() & target.isfinite().all()):
+        if target.shape != self.target.shape or not bool(
+            (target > 0).all() & target.isfinite().all()
+        ):
             raise ValueError("NormFix: the state's target is not a positive norm: it is damaged.")
         self.target = target.clone()
 
@@ -191,8 +193,8 @@ def _norms_of_rows(param: Tensor) -> Tensor:
 
 def rescale(params: list[Tensor], scale: Tensor) -> None:
     """Multiply all tensors by a 0-dim ``scale``, or each by its own entry."""
-    # .data has a version counter of its own. Layers with a gain watch the weight's, to tell a weight
-    # somebody initialized again, and a rescale is no such change (fused optimizers do not count).
+    # .data has a version counter of its own. Layers with a gain watch the weight's, to notice that
+    # somebody initialized it again; a rescale is no such change (fused optimizers do not count).
     params = [p.data for p in params]
     for device in {p.device for p in params}:
         for dtype in {p.dtype for p in params}:

@@ -7,7 +7,8 @@ fused optimizers under a ``GradScaler``, which are called even when the step is 
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +60,8 @@ def on_device(value: float | Tensor, device: torch.device) -> float | Tensor:
     if not isinstance(value, Tensor):
         return value
     value = value.detach().reshape(())  # 0-dim: never changes the dtype of what it multiplies
-    return value if value.device in (device, torch.device("cpu")) else value.to(
-        device, non_blocking=True
+    return (
+        value
+        if value.device in (device, torch.device("cpu"))
+        else value.to(device, non_blocking=True)
     )

@@ -1,0 +1,122 @@
+"""Training and comparing on a COCO-format folder: real images, the real commands."""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from normfix_mm.datasets.coco_folder import use_coco_folder
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted((ROOT / "configs/coco_folder").glob("*.py"))
+
+
+@pytest.fixture
+def blood_cells(real_data: Path, tmp_path: Path) -> Path:
+    """Eight training and four validation images of the blood cells, in the same layout."""
+    folder = tmp_path / "cells"
+    (folder / "annotations").mkdir(parents=True)
+    for split, count in (("train", 8), ("val", 4)):
+        source = real_data / "bccd"
+        data = json.loads((source / f"annotations/instances_{split}.json").read_text())
+        data["images"] = data["images"][:count]
+        kept = {image["id"] for image in data["images"]}
+        data["annotations"] = [a for a in data["annotations"] if a["image_id"] in kept]
+        (folder / f"annotations/instances_{split}.json").write_text(json.dumps(data))
+        (folder / "images" / split).mkdir(parents=True)
+        for image in data["images"]:
+            shutil.copy(source / "images" / split / image["file_name"], folder / "images" / split)
+    return folder
+
+
+def compare_module():
+    spec = importlib.util.spec_from_file_location("compare", ROOT / "tools/compare.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_one_command_trains_on_real_images(config, blood_cells, tmp_path):
+    command = [sys.executable, ROOT / "tools/train_folder.py", config, blood_cells]
+    command += ["--work-dir", tmp_path / "run", "--cfg-options", "train_cfg.max_epochs=1"]
+    command += ["train_dataloader.batch_size=4", "val_dataloader.batch_size=2"]
+    command += ["train_cfg.val_interval=1", "train_dataloader.num_workers=0"]
+    command += ["train_dataloader.persistent_workers=False", "val_dataloader.num_workers=0"]
+    command += ["val_dataloader.persistent_workers=False"]
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    scalars = next((tmp_path / "run").glob("*/vis_data/scalars.json")).read_text()
+    assert "coco/bbox_mAP" in scalars
+    assert (tmp_path / "run/epoch_1.pth").exists()
+    if "fixnorm" in config.name:
+        state = torch.load(tmp_path / "run/epoch_1.pth", weights_only=False)
+        assert state["norm_fix"]["target"] > 0
+
+
+def test_methods_start_from_the_same_weights(blood_cells):
+    """Same seed, same stock parameters: normalized layers draw no random number of their own."""
+    states = []
+    for config in CONFIGS:
+        cfg = use_coco_folder(Config.fromfile(config), blood_cells)
+        init_default_scope("mmdet")
+        torch.manual_seed(1)
+        model = MODELS.build(cfg.model)
+        model.init_weights()
+        states.append({k: v for k, v in model.state_dict().items() if not k.endswith(".g")})
+    for state in states[1:]:
+        assert state.keys() == states[0].keys()
+        assert all(torch.equal(state[key], states[0][key]) for key in state)
+
+
+def test_held_out_images_are_not_trained_on(real_data, tmp_path):
+    rest, held = compare_module().hold_out(real_data / "bccd", tmp_path)
+    names = [
+        {image["file_name"] for image in json.loads(path.read_text())["images"]}
+        for path in (rest, held)
+    ]
+    assert len(names[1]) == 40 and len(names[0]) == 165 and not names[0] & names[1]
+    again = tmp_path / "again"
+    again.mkdir()
+    assert [path.read_text() for path in compare_module().hold_out(real_data / "bccd", again)] == [
+        rest.read_text(),
+        held.read_text(),
+    ]
+
+
+def test_grid_grows_until_the_best_is_inside_and_equally_for_all():
+    compare = compare_module()
+    peaks = {"baseline (decay)": 0.02, "WS + ε-shift": 0.08, "FixNorm": 0.0125}
+
+    class Pool:
+        def submit(self, _, args, method, rate, seed, name, split):
+            value = -abs(torch.tensor(rate / peaks[method]).log2().item())
+            run = {"lr": rate, "bbox_mAP": value}
+            return type("Future", (), {"result": lambda self: run})()
+
+    trials = compare.tune(None, Pool(), None)
+    assert len({len(runs) for runs in trials.values()}) == 1
+    for method, runs in trials.items():
+        assert compare.best(runs)["lr"] == pytest.approx(peaks[method])
+        assert not compare.at_edge(runs)
+
+
+@pytest.mark.parametrize(
+    ("folder", "options", "message"),
+    [
+        ("nowhere", [], "does not exist"),
+        (".", ["--classes", "RBC", "Erythrocyte"], "no class 'Erythrocyte'"),
+    ],
+)
+def test_bad_folder_is_one_sentence(folder, options, message, blood_cells):
+    command = [sys.executable, ROOT / "tools/train_folder.py", CONFIGS[0], blood_cells / folder]
+    command = [str(part) for part in [*command, *options]]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr

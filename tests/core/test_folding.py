@@ -205,7 +205,9 @@ def test_retinanet_and_its_parts_load_into_the_stock_model():
     register_all_modules()
     torch.manual_seed(0)
     cfg = get_config("mmdet::retinanet/retinanet_r18_fpn_1x_coco.py").model
-    cfg.backbone.init_cfg = None
+    cfg.backbone.update(init_cfg=None, base_channels=16)
+    cfg.neck.update(in_channels=[16, 32, 64, 128], out_channels=32)
+    cfg.bbox_head.update(in_channels=32, feat_channels=32)
     stock = MODELS.build(cfg).eval()
     model = copy.deepcopy(stock)
     rules = [

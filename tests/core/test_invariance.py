@@ -172,7 +172,7 @@ class Stationary(nn.Module):
     def forward(self, x):
         out = sum(self.norm(conv(x)) for conv in [*self.convs, *self.convs_too])
         logs = [(o.weight.norm() / s).log() for o, s in zip(self.odd, self.start, strict=True)]
-        share = (logs[0] - sum(logs[1:])).square()
+        share = (9 * (logs[0] - sum(logs[1:]))).square()
         for conv in self.odd:
             direction = conv.weight / conv.weight.norm()
             out = out + (1 + share) * nn.functional.conv2d(x, 20 * direction)
@@ -316,11 +316,11 @@ def test_refusals():
         find_scale_variant(model, lambda m: m(next(source)).square().mean())
 
 
-def resnet50(**options):
+def resnet50():
     from mmdet.models import ResNet
 
     torch.manual_seed(0)
-    model = ResNet(50, frozen_stages=-1, norm_eval=False, **options)
+    model = ResNet(50, base_channels=16, stem_channels=16, frozen_stages=-1, norm_eval=False)
     model.init_weights()  # zeroes the last BN of every residual branch
     return model
 
@@ -346,7 +346,9 @@ def retinanet(norm_eval):
         register_all_modules()
     torch.manual_seed(0)
     cfg = get_config("mmdet::retinanet/retinanet_r18_fpn_1x_coco.py").model
-    cfg.backbone.update(init_cfg=None, frozen_stages=-1, norm_eval=norm_eval)
+    cfg.backbone.update(init_cfg=None, frozen_stages=-1, norm_eval=norm_eval, base_channels=16)
+    cfg.neck.update(in_channels=[16, 32, 64, 128], out_channels=32)
+    cfg.bbox_head.update(in_channels=32, feat_channels=32)
     model = MODELS.build(cfg)
     model.init_weights()
     inputs = demo_mm_inputs(2, [[3, 64, 64], [3, 64, 64]], num_classes=80)

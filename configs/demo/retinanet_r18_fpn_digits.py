@@ -1,84 +1,126 @@
 """What the demo's two runs share: data, model size, schedule. Not a config to train by itself."""
 
-_base_ = ['mmdet::_base_/models/retinanet_r50_fpn.py', 'mmdet::_base_/default_runtime.py']
+_base_ = ["mmdet::_base_/models/retinanet_r50_fpn.py", "mmdet::_base_/default_runtime.py"]
 custom_imports = dict(
-    imports=['normfix_mm.detection', 'normfix_mm.report'], allow_failed_imports=False)
+    imports=["normfix_mm.detection", "normfix_mm.report"], allow_failed_imports=False
+)
 
 # Data: made by tools/make_digits.py.
-data_root = 'data/digits/'
-classes = tuple('0123456789')
+data_root = "data/digits/"
+classes = tuple("0123456789")
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(128, 128), keep_ratio=True),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs'),
+    dict(type="LoadImageFromFile"),
+    dict(type="Resize", scale=(128, 128), keep_ratio=True),
+    dict(type="LoadAnnotations", with_bbox=True),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="PackDetInputs"),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(128, 128), keep_ratio=True),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='PackDetInputs',
-         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+    dict(type="LoadImageFromFile"),
+    dict(type="Resize", scale=(128, 128), keep_ratio=True),
+    dict(type="LoadAnnotations", with_bbox=True),
+    dict(
+        type="PackDetInputs",
+        meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
+    ),
 ]
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=1,
     persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    sampler=dict(type="DefaultSampler", shuffle=True),
     dataset=dict(
-        type='CocoDataset', data_root=data_root, metainfo=dict(classes=classes),
-        ann_file='annotations/instances_train.json', data_prefix=dict(img='images/train/'),
-        pipeline=train_pipeline))
+        type="CocoDataset",
+        data_root=data_root,
+        metainfo=dict(classes=classes),
+        ann_file="annotations/instances_train.json",
+        data_prefix=dict(img="images/train/"),
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     batch_size=8,
     num_workers=1,
     persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
-        type='CocoDataset', data_root=data_root, metainfo=dict(classes=classes),
-        ann_file='annotations/instances_val.json', data_prefix=dict(img='images/val/'),
-        test_mode=True, pipeline=test_pipeline))
+        type="CocoDataset",
+        data_root=data_root,
+        metainfo=dict(classes=classes),
+        ann_file="annotations/instances_val.json",
+        data_prefix=dict(img="images/val/"),
+        test_mode=True,
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
-val_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/instances_val.json',
-                     metric='bbox')
+val_evaluator = dict(
+    type="CocoMetric", ann_file=data_root + "annotations/instances_val.json", metric="bbox"
+)
 test_evaluator = val_evaluator
 
 # Model: ResNet-18 from scratch with BN in training mode, a thin pyramid and thin subnets.
 # Strides 8, 16, 32 and anchors of 16 ... 102 pixels cover digits of 16 ... 64.
 model = dict(
-    data_preprocessor=dict(mean=[128.] * 3, std=[64.] * 3),
+    data_preprocessor=dict(mean=[128.0] * 3, std=[64.0] * 3),
     backbone=dict(depth=18, frozen_stages=-1, norm_eval=False, init_cfg=None),
-    neck=dict(in_channels=[64, 128, 256, 512], out_channels=64, num_outs=3,
-              add_extra_convs=False, conv_cfg=dict(type='WNConv2d', gain=True)),
+    neck=dict(
+        in_channels=[64, 128, 256, 512],
+        out_channels=64,
+        num_outs=3,
+        add_extra_convs=False,
+        conv_cfg=dict(type="WNConv2d", gain=True),
+    ),
     bbox_head=dict(
-        num_classes=10, in_channels=64, feat_channels=64, stacked_convs=2,
+        num_classes=10,
+        in_channels=64,
+        feat_channels=64,
+        stacked_convs=2,
         anchor_generator=dict(
-            type='AnchorGenerator', octave_base_scale=2, scales_per_octave=3,
-            ratios=[1.0, 2.0], strides=[8, 16, 32]),
-        loss_bbox=dict(_delete_=True, type='SmoothL1Loss', beta=0.1, loss_weight=1.0),
+            type="AnchorGenerator",
+            octave_base_scale=2,
+            scales_per_octave=3,
+            ratios=[1.0, 2.0],
+            strides=[8, 16, 32],
+        ),
+        loss_bbox=dict(_delete_=True, type="SmoothL1Loss", beta=0.1, loss_weight=1.0),
         # RetinaNet's std .01 is made for 256 channels. With 64 it starves the backbone of
         # gradient, and short filters turn fast: the learning rate is then too low for one and too
         # high for the other. .06 is He's for 64 channels.
         init_cfg=dict(
-            type='Normal', layer='Conv2d', std=0.06,
-            override=[dict(type='Normal', name='retina_cls', std=0.03, bias_prob=0.01),
-                      dict(type='Normal', name='retina_reg', std=0.02)])),
-    test_cfg=dict(nms_pre=200, max_per_img=30))
+            type="Normal",
+            layer="Conv2d",
+            std=0.06,
+            override=[
+                dict(type="Normal", name="retina_cls", std=0.03, bias_prob=0.01),
+                dict(type="Normal", name="retina_reg", std=0.02),
+            ],
+        ),
+    ),
+    test_cfg=dict(nms_pre=200, max_per_img=30),
+)
 
 # Schedule
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=10, val_interval=2)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=12, val_interval=2)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=1e-4),
-    clip_grad=dict(max_norm=10, norm_type=2))
+    type="OptimWrapper",
+    optimizer=dict(type="SGD", lr=0.015, momentum=0.9, weight_decay=1e-4),
+    clip_grad=dict(max_norm=10, norm_type=2),
+)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=80),
-    dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True,
-         begin=0, end=10, T_max=10, eta_min=0),
+    dict(type="LinearLR", start_factor=0.05, by_epoch=False, begin=0, end=150),
+    dict(
+        type="CosineAnnealingLR",
+        by_epoch=True,
+        convert_to_iter_based=True,
+        begin=0,
+        end=12,
+        T_max=12,
+        eta_min=0,
+    ),
 ]
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=1, max_keep_ckpts=2))
 randomness = dict(seed=0)
-auto_scale_lr = dict(enable=False, base_batch_size=8)
+auto_scale_lr = dict(enable=False, base_batch_size=4)

@@ -28,15 +28,16 @@ from pathlib import Path
 
 import numpy as np
 
-CLASSES = tuple('0123456789')
+CLASSES = tuple("0123456789")
 BACKGROUND = 10
 IGNORED = 255
 VERSION = 1
 VAL_SHARE = 0.2
 
 
-def make_digits(out: str | os.PathLike, *, seed: int = 0, train: int = 640, val: int = 128,
-                size: int = 128) -> Path:
+def make_digits(
+    out: str | os.PathLike, *, seed: int = 0, train: int = 640, val: int = 128, size: int = 128
+) -> Path:
     """Write the set to the folder ``out`` and return its path; nothing is done if it is there.
 
     The folder appears whole or not at all. A folder made by other settings is replaced.
@@ -52,26 +53,26 @@ def make_digits(out: str | os.PathLike, *, seed: int = 0, train: int = 640, val:
         ModuleNotFoundError: if scikit-learn or OpenCV is missing.
     """
     if train < 1 or val < 1:
-        raise ValueError(f'Invalid number of pictures: train {train}, val {val}; both must be >= 1')
+        raise ValueError(f"Invalid number of pictures: train {train}, val {val}; both must be >= 1")
     if size < 64:
-        raise ValueError(f'Invalid picture size: {size}; it must be at least 64 pixels')
+        raise ValueError(f"Invalid picture size: {size}; it must be at least 64 pixels")
     if seed < 0:
-        raise ValueError(f'Invalid seed: {seed}; it must not be negative')
+        raise ValueError(f"Invalid seed: {seed}; it must not be negative")
     out = Path(out)
     settings = dict(version=VERSION, seed=seed, train=train, val=val, size=size)
     if _made_by(out) == settings:
         return out
     if out.exists() and _made_by(out) is None and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f'{out} exists and is not a digits set; name another folder or remove it')
+        raise ValueError(f"{out} exists and is not a digits set; name another folder or remove it")
 
     digits, labels = _load_digits()
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f'.{out.name}-', dir=out.parent))
+    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         partial.chmod(0o755)  # mkdtemp makes private folders
-        for split, count, rows in zip(('train', 'val'), (train, val), split_rows(digits, seed)):
+        for split, count, rows in zip(("train", "val"), (train, val), split_rows(digits, seed)):
             _write_split(partial, split, count, rows, digits, labels, seed, size)
-        (partial / 'digits.json').write_text(json.dumps(settings))
+        (partial / "digits.json").write_text(json.dumps(settings))
         if out.exists():
             shutil.rmtree(out)
         partial.replace(out)
@@ -88,12 +89,13 @@ def split_rows(digits: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     _, group = np.unique(digits.reshape(len(digits), -1), axis=0, return_inverse=True)
     group = group.reshape(-1)
     order = np.random.default_rng([seed, 2]).permutation(group.max() + 1)
-    in_val = np.isin(group, order[:round(VAL_SHARE * len(order))])
+    in_val = np.isin(group, order[: round(VAL_SHARE * len(order))])
     return np.flatnonzero(~in_val), np.flatnonzero(in_val)
 
 
-def render(rng: np.random.Generator, rows: np.ndarray, digits: np.ndarray,
-           size: int) -> tuple[np.ndarray, np.ndarray, list[tuple[int, np.ndarray]]]:
+def render(
+    rng: np.random.Generator, rows: np.ndarray, digits: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray, list[tuple[int, np.ndarray]]]:
     """One picture.
 
     Args:
@@ -115,7 +117,7 @@ def render(rng: np.random.Generator, rows: np.ndarray, digits: np.ndarray,
             ink = _ink(rng, digits[row], size)
             side = len(ink)
             x, y = rng.integers(0, size - side + 1, 2)
-            window = np.s_[y:y + side, x:x + side]
+            window = np.s_[y : y + side, x : x + side]
             if not (taken[window] & (ink > 0.05)).any():
                 break
         else:
@@ -141,8 +143,9 @@ def rle(mask: np.ndarray) -> dict:
 def _background(rng: np.random.Generator, size: int) -> np.ndarray:
     """Band-limited noise of three octaves, mostly grey, plus a gradient; (size, size, 3) float."""
     import cv2
+
     picture = np.zeros((size, size, 3))
-    for cells, strength in ((4, 28.), (10, 16.), (24, 9.)):
+    for cells, strength in ((4, 28.0), (10, 16.0), (24, 9.0)):
         grid = rng.normal(size=(cells, cells, 1)) + 0.5 * rng.normal(size=(cells, cells, 3))
         picture += strength * cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
     slope = rng.uniform(-40, 40, (2, 3))
@@ -154,6 +157,7 @@ def _background(rng: np.random.Generator, size: int) -> np.ndarray:
 def _ink(rng: np.random.Generator, digit: np.ndarray, size: int) -> np.ndarray:
     """Opacity (side, side) of one digit (8, 8), enlarged to a side of 1/5 ... 2/5 of the picture."""
     import cv2
+
     side = int(size * math.exp(rng.uniform(math.log(1 / 5), math.log(2 / 5))))
     scale = side / 10  # a margin of one source pixel, so that strokes are not cut when turned
     turn = cv2.getRotationMatrix2D((3.5, 3.5), rng.uniform(-10, 10), scale)
@@ -168,17 +172,26 @@ def _colour(rng: np.random.Generator, behind: np.ndarray) -> np.ndarray:
     return behind.mean() + rng.uniform(80, 130) + tint - tint.mean()
 
 
-def _write_split(root: Path, split: str, count: int, rows: np.ndarray, digits: np.ndarray,
-                 labels: np.ndarray, seed: int, size: int) -> None:
+def _write_split(
+    root: Path,
+    split: str,
+    count: int,
+    rows: np.ndarray,
+    digits: np.ndarray,
+    labels: np.ndarray,
+    seed: int,
+    size: int,
+) -> None:
     import cv2
-    for kind in ('images', 'labels'):
+
+    for kind in ("images", "labels"):
         (root / kind / split).mkdir(parents=True)
     images, annotations = [], []
     for number in range(count):
-        rng = np.random.default_rng([seed, ('train', 'val').index(split), number])
+        rng = np.random.default_rng([seed, ("train", "val").index(split), number])
         chosen = rng.choice(rows, rng.integers(3, 9), replace=False)
         picture, ignored, shown = render(rng, chosen, digits, size)
-        name = f'{number:06d}.jpg'
+        name = f"{number:06d}.jpg"
         images.append(dict(id=number, file_name=name, width=size, height=size))
         label = np.full((size, size), BACKGROUND, np.uint8)
         label[ignored] = IGNORED
@@ -186,32 +199,43 @@ def _write_split(root: Path, split: str, count: int, rows: np.ndarray, digits: n
             digit = int(labels[row])
             label[mask] = digit
             ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-            annotations.append(dict(
-                id=len(annotations) + 1, image_id=number, category_id=digit + 1, iscrowd=0,
-                bbox=[int(xs[0]), int(ys[0]), int(np.ptp(xs)) + 1, int(np.ptp(ys)) + 1],
-                area=int(mask.sum()), segmentation=rle(mask), digit_index=row))
-        _imwrite(root / 'images' / split / name, picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
-        _imwrite(root / 'labels' / split / name.replace('.jpg', '.png'), label)
-    categories = [dict(id=i + 1, name=name, supercategory='digit')
-                  for i, name in enumerate(CLASSES)]
-    path = root / 'annotations' / f'instances_{split}.json'
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=number,
+                    category_id=digit + 1,
+                    iscrowd=0,
+                    bbox=[int(xs[0]), int(ys[0]), int(np.ptp(xs)) + 1, int(np.ptp(ys)) + 1],
+                    area=int(mask.sum()),
+                    segmentation=rle(mask),
+                    digit_index=row,
+                )
+            )
+        _imwrite(root / "images" / split / name, picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
+        _imwrite(root / "labels" / split / name.replace(".jpg", ".png"), label)
+    categories = [
+        dict(id=i + 1, name=name, supercategory="digit") for i, name in enumerate(CLASSES)
+    ]
+    path = root / "annotations" / f"instances_{split}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(dict(images=images, annotations=annotations,
-                                    categories=categories)))
+    path.write_text(json.dumps(dict(images=images, annotations=annotations, categories=categories)))
 
 
 def _imwrite(path: Path, picture: np.ndarray, options: list[int] | None = None) -> None:
     import cv2
+
     if not cv2.imwrite(str(path), picture, options or []):
-        raise OSError(f'Could not write {path}; is the disk full?')
+        raise OSError(f"Could not write {path}; is the disk full?")
 
 
 def _load_digits() -> tuple[np.ndarray, np.ndarray]:
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError('The digits come with scikit-learn, which is not installed; '
-                                  'install it with `pip install scikit-learn`') from error
+        raise ModuleNotFoundError(
+            "The digits come with scikit-learn, which is not installed; "
+            "install it with `pip install scikit-learn`"
+        ) from error
     bunch = load_digits()
     return bunch.images / 16, bunch.target
 
@@ -219,6 +243,6 @@ def _load_digits() -> tuple[np.ndarray, np.ndarray]:
 def _made_by(out: Path) -> dict | None:
     """The settings of a complete set in ``out``, or None."""
     try:
-        return json.loads((out / 'digits.json').read_text())
+        return json.loads((out / "digits.json").read_text())
     except (OSError, ValueError):
         return None

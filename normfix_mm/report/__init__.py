@@ -6,4 +6,4 @@ README's. Importing the package registers ``NormMonitorHook`` with mmengine.
 
 from .monitor import NormMonitorHook
 
-__all__ = ['NormMonitorHook']
+__all__ = ["NormMonitorHook"]

@@ -12,35 +12,52 @@ from .run import NoRun, Run
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog='python -m normfix_mm.report',
-                                     description='One HTML page on one or several runs.')
-    parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR',
-                        help='the run the page is about, then those it is compared with')
-    parser.add_argument('--out', default=None, metavar='FILE',
-                        help='the page; index.html in the first work dir if not given')
-    parser.add_argument('--names', nargs='+', metavar='NAME',
-                        help="what to call the runs; their configs' names if not given")
-    parser.add_argument('--title', default='What training did')
-    parser.add_argument('--command', help='the command the page says it was made by')
-    parser.add_argument('--picture', metavar='FILE',
-                        help='write this small PNG for a README instead of the page')
+    parser = argparse.ArgumentParser(
+        prog="python -m normfix_mm.report", description="One HTML page on one or several runs."
+    )
+    parser.add_argument(
+        "work_dirs",
+        nargs="+",
+        metavar="WORK_DIR",
+        help="the run the page is about, then those it is compared with",
+    )
+    parser.add_argument(
+        "--out",
+        default=None,
+        metavar="FILE",
+        help="the page; index.html in the first work dir if not given",
+    )
+    parser.add_argument(
+        "--names",
+        nargs="+",
+        metavar="NAME",
+        help="what to call the runs; their configs' names if not given",
+    )
+    parser.add_argument("--title", default="What training did")
+    parser.add_argument("--command", help="the command the page says it was made by")
+    parser.add_argument(
+        "--picture", metavar="FILE", help="write this small PNG for a README instead of the page"
+    )
     args = parser.parse_args(arguments)
     if args.names and len(args.names) != len(args.work_dirs):
-        parser.error(f'{len(args.names)} names for {len(args.work_dirs)} work dirs; give one each')
+        parser.error(f"{len(args.names)} names for {len(args.work_dirs)} work dirs; give one each")
     try:
-        runs = [Run.load(folder, name) for folder, name in
-                zip(args.work_dirs, args.names or [None] * len(args.work_dirs))]
+        runs = [
+            Run.load(folder, name)
+            for folder, name in zip(args.work_dirs, args.names or [None] * len(args.work_dirs))
+        ]
         if args.picture:
             page.write(args.picture, picture.compose(runs))
             return print(args.picture)
-        out = args.out or Path(args.work_dirs[0]) / 'index.html'
-        command = args.command or 'python -m normfix_mm.report ' + shlex.join(
-            [*args.work_dirs, '--out', str(out)])
+        out = args.out or Path(args.work_dirs[0]) / "index.html"
+        command = args.command or "python -m normfix_mm.report " + shlex.join(
+            [*args.work_dirs, "--out", str(out)]
+        )
         page.write(out, page.build(runs, args.title, command))
         print(out)
     except (NoRun, OSError) as error:
-        sys.exit(f'report: {error}')
+        sys.exit(f"report: {error}")
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

@@ -6,6 +6,9 @@ read.
 
 from __future__ import annotations
 
+import contextlib
+import io
+
 import numpy as np
 
 from .run import Run
@@ -27,15 +30,17 @@ def draw(runs: list[Run], count: int = 4) -> list[list[np.ndarray]]:
     import mmcv
     from mmdet.registry import DATASETS
     from mmengine.registry import init_default_scope
-    init_default_scope('mmdet')
+
+    init_default_scope("mmdet")
     for run in runs:
         if run.checkpoint is None:
-            raise FileNotFoundError(f'{run.folder} holds no checkpoint')
-    dataset = DATASETS.build(runs[0].config.val_dataloader.dataset)
+            raise FileNotFoundError(f"{run.folder} holds no checkpoint")
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools talks
+        dataset = DATASETS.build(runs[0].config.val_dataloader.dataset)
     chosen = range(0, len(dataset), max(1, len(dataset) // count))[:count]
     infos = [dataset.get_data_info(index) for index in chosen]
-    images = [mmcv.imread(info['img_path'], channel_order='rgb') for info in infos]
-    names = tuple(dataset.metainfo['classes'])
+    images = [mmcv.imread(info["img_path"], channel_order="rgb") for info in infos]
+    names = tuple(dataset.metainfo["classes"])
     rows = [[_paint(image, names, *_truth(info))] for image, info in zip(images, infos)]
     for run in runs:
         found = _predict(run, [dataset[index] for index in chosen])
@@ -45,9 +50,12 @@ def draw(runs: list[Run], count: int = 4) -> list[list[np.ndarray]]:
 
 
 def _truth(info: dict) -> tuple[np.ndarray, np.ndarray, None]:
-    objects = [o for o in info['instances'] if not o.get('ignore_flag')]
-    return (np.array([o['bbox'] for o in objects], np.float32).reshape(-1, 4),
-            np.array([o['bbox_label'] for o in objects], int), None)
+    objects = [o for o in info["instances"] if not o.get("ignore_flag")]
+    return (
+        np.array([o["bbox"] for o in objects], np.float32).reshape(-1, 4),
+        np.array([o["bbox_label"] for o in objects], int),
+        None,
+    )
 
 
 def _predict(run: Run, samples: list[dict]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -56,25 +64,33 @@ def _predict(run: Run, samples: list[dict]) -> list[tuple[np.ndarray, np.ndarray
     from mmdet.apis import init_detector
     from mmengine.dataset import pseudo_collate
     from mmengine.utils import import_modules_from_strings
+
     cfg = run.config
-    import_modules_from_strings(**cfg.get('custom_imports', dict(imports=[])))
-    model = init_detector(cfg, str(run.checkpoint), device='cpu')
+    import_modules_from_strings(**cfg.get("custom_imports", dict(imports=[])))
+    model = init_detector(cfg, str(run.checkpoint), device="cpu")
     found = []
     with torch.no_grad():
         for sample in samples:
             instances = model.test_step(pseudo_collate([sample]))[0].pred_instances
             instances = instances[instances.scores >= SCORE]
-            found.append((instances.bboxes.numpy(), instances.labels.numpy(),
-                          instances.scores.numpy()))
+            found.append(
+                (instances.bboxes.numpy(), instances.labels.numpy(), instances.scores.numpy())
+            )
     return found
 
 
-def _paint(image: np.ndarray, names: tuple[str, ...], boxes: np.ndarray, labels: np.ndarray,
-           scores: np.ndarray | None) -> np.ndarray:
+def _paint(
+    image: np.ndarray,
+    names: tuple[str, ...],
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    scores: np.ndarray | None,
+) -> np.ndarray:
     """The image, resized, with boxes in their classes' colours and a label above each."""
     import cv2
     from matplotlib import colormaps
     from mmengine.visualization import Visualizer
+
     scale = SIDE / max(image.shape[:2])
     way = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=way)
@@ -82,25 +98,36 @@ def _paint(image: np.ndarray, names: tuple[str, ...], boxes: np.ndarray, labels:
         return image
     boxes = boxes * scale
     few = len(names) <= 10
-    map_ = colormaps['tab10' if few else 'hsv']
+    map_ = colormaps["tab10" if few else "hsv"]
     colours = [tuple(int(255 * c) for c in map_(i if few else i / len(names))[:3]) for i in labels]
     texts = [names[i] for i in labels]
     if scores is not None:
-        texts = [f'{text} {100 * score:.0f}' for text, score in zip(texts, scores)]
+        texts = [f"{text} {100 * score:.0f}" for text, score in zip(texts, scores)]
     painter = Visualizer(image=image)
     painter.draw_bboxes(boxes, edge_colors=colours, line_widths=2)
     # Above the box, or inside where that would be outside of the image.
-    places = np.stack([boxes[:, 0], np.where(boxes[:, 1] > 16, boxes[:, 1] - 2, boxes[:, 1] + 14)], 1)
-    painter.draw_texts(texts, places, font_sizes=10, colors='w', vertical_alignments='bottom',
-                       bboxes=[dict(facecolor=tuple(c / 255 for c in colour), pad=0.8,
-                                    edgecolor='none') for colour in colours])
+    places = np.stack(
+        [boxes[:, 0], np.where(boxes[:, 1] > 16, boxes[:, 1] - 2, boxes[:, 1] + 14)], 1
+    )
+    painter.draw_texts(
+        texts,
+        places,
+        font_sizes=10,
+        colors="w",
+        vertical_alignments="bottom",
+        bboxes=[
+            dict(facecolor=tuple(c / 255 for c in colour), pad=0.8, edgecolor="none")
+            for colour in colours
+        ],
+    )
     return painter.get_image()
 
 
 def png(image: np.ndarray) -> bytes:
     """PNG of an RGB image."""
     import cv2
-    ok, data = cv2.imencode('.png', image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
+
+    ok, data = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
     if not ok:
-        raise ValueError(f'Could not encode an image of shape {image.shape} as PNG')
+        raise ValueError(f"Could not encode an image of shape {image.shape} as PNG")
     return data.tobytes()

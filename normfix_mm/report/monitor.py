@@ -32,8 +32,13 @@ class NormMonitorHook(Hook):
 
     priority = 55  # as NormFixHook: before LoggerHook reads the message hub
 
-    def __init__(self, layers: tuple[str, ...] = (), weights: str = 'conv+classifier',
-                 exclude: str | list[str] | None = None, interval: int = 10) -> None:
+    def __init__(
+        self,
+        layers: tuple[str, ...] = (),
+        weights: str = "conv+classifier",
+        exclude: str | list[str] | None = None,
+        interval: int = 10,
+    ) -> None:
         self.layers = layers
         self.rules = dict(weights=weights, exclude=exclude)
         self.interval = interval
@@ -43,21 +48,26 @@ class NormMonitorHook(Hook):
         self._weights = [info.param for info in norm_fix_weights(model, **self.rules)]
         modules = dict(model.named_modules())
         for name in self.layers:
-            if not hasattr(modules.get(name), 'normalized_weight'):
-                raise ValueError(f'NormMonitorHook: {name!r} is not a weight-normalized layer of '
-                                 'the model; correct `layers`')
+            if not hasattr(modules.get(name), "normalized_weight"):
+                raise ValueError(
+                    f"NormMonitorHook: {name!r} is not a weight-normalized layer of "
+                    "the model; correct `layers`"
+                )
         self._layers = {name: modules[name] for name in self.layers}
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         if not self.every_n_inner_iters(batch_idx, self.interval) and not self.end_of_epoch(
-                runner.train_dataloader, batch_idx):
+            runner.train_dataloader, batch_idx
+        ):
             return
         norms = [torch.linalg.vector_norm(w.detach(), dtype=torch.float64) for w in self._weights]
         # As in NormFixHook, the rate of the convolutions: that of the first parameter group.
-        rate = runner.optim_wrapper.param_groups[0]['lr']
-        scalars = {'joint_norm': torch.stack(norms).square().sum().sqrt(),
-                   'effective_lr': effective_learning_rate(rate, self._weights)}
+        rate = runner.optim_wrapper.param_groups[0]["lr"]
+        scalars = {
+            "joint_norm": torch.stack(norms).square().sum().sqrt(),
+            "effective_lr": effective_learning_rate(rate, self._weights),
+        }
         for name, layer in self._layers.items():
-            scalars[f'gain/{name}'] = layer.normalized_weight().detach().norm()
+            scalars[f"gain/{name}"] = layer.normalized_weight().detach().norm()
         for name, value in scalars.items():
-            runner.message_hub.update_scalar(f'train/{name}', float(value))
+            runner.message_hub.update_scalar(f"train/{name}", float(value))

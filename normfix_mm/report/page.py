@@ -48,14 +48,24 @@ def build(runs: list[Run], title: str, command: str | None = None) -> str:
         runs: the one it is about first, those it is compared with after it.
         command: what the reader types to make the page anew.
     """
-    parts = [f'<h1>{_text(title)}</h1>']
+    parts = [f"<h1>{_text(title)}</h1>"]
     if command:
-        parts.append(f'<p>Made by <code>{_text(command)}</code></p>')
-    parts += ['<h2>Results</h2>', _results(runs), '<h2>On validation images</h2>', _boxes(runs),
-              '<h2>Curves</h2>', _curves(runs), '<h2>Settings</h2>', _settings(runs)]
-    return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n<meta name="viewport" '
-            f'content="width=device-width, initial-scale=1">\n<title>{_text(title)}</title>\n'
-            f'<style>{STYLE}</style></head>\n<body>\n' + '\n'.join(parts) + '\n</body></html>\n')
+        parts.append(f"<p>Made by <code>{_text(command)}</code></p>")
+    parts += [
+        "<h2>Results</h2>",
+        _results(runs),
+        "<h2>On validation images</h2>",
+        _boxes(runs),
+        "<h2>Curves</h2>",
+        _curves(runs),
+        "<h2>Settings</h2>",
+        _settings(runs),
+    ]
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n<meta name="viewport" '
+        f'content="width=device-width, initial-scale=1">\n<title>{_text(title)}</title>\n'
+        f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
+    )
 
 
 def write(path: str | os.PathLike, content: str | bytes) -> None:
@@ -63,9 +73,9 @@ def write(path: str | os.PathLike, content: str | bytes) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
-    handle, partial = tempfile.mkstemp(prefix=f'.{path.name}-', dir=path.parent)
+    handle, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
-        with os.fdopen(handle, 'wb') as file:
+        with os.fdopen(handle, "wb") as file:
             file.write(data)
         os.chmod(partial, 0o644)
         os.replace(partial, path)
@@ -76,53 +86,64 @@ def write(path: str | os.PathLike, content: str | bytes) -> None:
 
 def _results(runs: list[Run]) -> str:
     labels = list(dict.fromkeys(label for run in runs for label in run.results()))
-    head = ['run', *labels, 'iterations', 'time per iteration']
+    head = ["run", *labels, "iterations", "time per iteration"]
     rows = []
     for run in runs:
         results, seconds = run.results(), run.seconds_per_iteration()
-        rows.append([run.name, *(f'{results[x]:.3f}' if x in results else '–' for x in labels),
-                     str(max(run.train)), f'{seconds:.2f} s' if seconds else '–'])
-    note = '' if labels else '<p>No evaluation has been logged yet.</p>'
-    return note + _table('figures', head, rows)
+        rows.append(
+            [
+                run.name,
+                *(f"{results[x]:.3f}" if x in results else "–" for x in labels),
+                str(max(run.train)),
+                f"{seconds:.2f} s" if seconds else "–",
+            ]
+        )
+    note = "" if labels else "<p>No evaluation has been logged yet.</p>"
+    return note + _table("figures", head, rows)
 
 
 def _boxes(runs: list[Run]) -> str:
     try:
         rows = boxes.draw(runs)  # one per image
     except (FileNotFoundError, ImportError) as error:
-        return f'<p>No pictures: {_text(str(error))}.</p>'
-    lines = ['ground truth', *(f'{run.name}: predictions' for run in runs)]
+        return f"<p>No pictures: {_text(str(error))}.</p>"
+    lines = ["ground truth", *(f"{run.name}: predictions" for run in runs)]
     parts = []
     for line, images in zip(lines, zip(*rows)):
-        cells = ''.join(_image(boxes.png(image), line) for image in images)
+        cells = "".join(_image(boxes.png(image), line) for image in images)
         parts.append(f'<h3>{_text(line)}</h3>\n<div class="boxes">{cells}</div>')
-    return (f'<p>The number after a class is its score in per cent; boxes under '
-            f'{boxes.SCORE:.0%} are left out.</p>\n' + '\n'.join(parts))
+    return (
+        f"<p>The number after a class is its score in per cent; boxes under "
+        f"{boxes.SCORE:.0%} are left out.</p>\n" + "\n".join(parts)
+    )
 
 
 def _curves(runs: list[Run]) -> str:
     figures = []
     for draw, caption in plots.PLOTS:
-        light, dark = (plots.picture(draw, runs, theme) for theme in ('light', 'dark'))
+        light, dark = (plots.picture(draw, runs, theme) for theme in ("light", "dark"))
         if light:
-            source = (f'<source media="(prefers-color-scheme: dark)" srcset="{_data(dark)}">')
-            figures.append(f'<figure><picture>{source}{_image(light, caption)}</picture>'
-                           f'<figcaption>{_text(caption)}</figcaption></figure>')
-    return '<div class="plots">\n' + '\n'.join(figures) + '\n</div>'
+            source = f'<source media="(prefers-color-scheme: dark)" srcset="{_data(dark)}">'
+            figures.append(
+                f"<figure><picture>{source}{_image(light, caption)}</picture>"
+                f"<figcaption>{_text(caption)}</figcaption></figure>"
+            )
+    return '<div class="plots">\n' + "\n".join(figures) + "\n</div>"
 
 
 def _settings(runs: list[Run]) -> str:
     columns = [dict(settings(run)) for run in runs]
     names = list(dict.fromkeys(name for column in columns for name in column))
-    rows = [[name, *(column.get(name, '–') for column in columns)] for name in names]
-    rows.append(['whole config', *(str(run.config_path) for run in runs)])
-    return _table('settings', ['', *(run.name for run in runs)], rows)
+    rows = [[name, *(column.get(name, "–") for column in columns)] for name in names]
+    rows.append(["whole config", *(str(run.config_path) for run in runs)])
+    return _table("settings", ["", *(run.name for run in runs)], rows)
 
 
 def _table(kind: str, head: list[str], rows: list[list[str]]) -> str:
     def line(cells: list[str], tag: str) -> str:
-        return '<tr>' + ''.join(f'<{tag}>{_text(cell)}</{tag}>' for cell in cells) + '</tr>'
-    body = '\n'.join(line(row, 'td') for row in rows)
+        return "<tr>" + "".join(f"<{tag}>{_text(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "\n".join(line(row, "td") for row in rows)
     return f'<div class="wide"><table class="{kind}">\n{line(head, "th")}\n{body}\n</table></div>'
 
 
@@ -131,7 +152,7 @@ def _image(data: bytes, alt: str) -> str:
 
 
 def _data(data: bytes) -> str:
-    return 'data:image/png;base64,' + base64.b64encode(data).decode()
+    return "data:image/png;base64," + base64.b64encode(data).decode()
 
 
 def _text(text: str) -> str:

@@ -16,18 +16,19 @@ def compose(runs: list[Run]) -> bytes:
     """
     from matplotlib.figure import Figure
     from PIL import Image
+
     shown = [row[1] for row in boxes.draw(runs[:1], count=2)]
-    figure = Figure(figsize=(13, 3.3), dpi=100, layout='constrained')
+    figure = Figure(figsize=(13, 3.3), dpi=100, layout="constrained")
     axes = figure.subplots(1, 2 + len(shown), width_ratios=[1] * len(shown) + [1.45, 1.45])
     for axis, image in zip(axes, shown):
         axis.imshow(image)
         axis.set_axis_off()
-    for axis, draw in zip(axes[len(shown):], (plots.joint_norm, plots.gain)):
+    for axis, draw in zip(axes[len(shown) :], (plots.joint_norm, plots.gain)):
         draw(axis, runs)
-        plots.dress(axis, 'light')
+        plots.dress(axis, "light")
     raw = io.BytesIO()
-    figure.savefig(raw, format='png', facecolor='white')
+    figure.savefig(raw, format="png", facecolor="white")
     # A palette of 256 colours halves the file and is not seen.
     small = io.BytesIO()
-    Image.open(raw).convert('RGB').quantize(256).save(small, format='png', optimize=True)
+    Image.open(raw).convert("RGB").quantize(256).save(small, format="png", optimize=True)
     return small.getvalue()

@@ -7,58 +7,66 @@ from collections.abc import Callable
 
 from .run import Run
 
-COLOURS = ('#2f6fbb', '#d1712a', '#3c9a5f', '#9a5bb0', '#b0473f', '#777777')
-INK = dict(light='#24292f', dark='#d6dbe1')
-GRID = dict(light='#00000018', dark='#ffffff20')
+COLOURS = ("#2f6fbb", "#d1712a", "#3c9a5f", "#9a5bb0", "#b0473f", "#777777")
+INK = dict(light="#24292f", dark="#d6dbe1")
+GRID = dict(light="#00000018", dark="#ffffff20")
 
 
 def average_precision(axes, runs: list[Run]) -> bool:
     drawn = False
     for run, colour in zip(runs, _colours()):
-        for key, style, label in (('bbox_mAP_50', '--', 'AP50'), ('bbox_mAP', '-', 'AP')):
+        for key, style, label in (("bbox_mAP_50", "--", "AP50"), ("bbox_mAP", "-", "AP")):
             steps, values = run.val_curve(key)
             drawn |= bool(steps)
             if steps:
-                axes.plot(steps, values, style, marker='o', ms=3.5, color=colour,
-                          label=f'{run.name}: {label}')
-    axes.set(title='Average precision on val', ylim=(0, 1))
+                axes.plot(
+                    steps,
+                    values,
+                    style,
+                    marker="o",
+                    ms=3.5,
+                    color=colour,
+                    label=f"{run.name}: {label}",
+                )
+    axes.set(title="Average precision on val", ylim=(0, 1))
     return drawn
 
 
 def loss(axes, runs: list[Run]) -> bool:
-    top = 0.
+    top = 0.0
     for run, colour in zip(runs, _colours()):
-        for key, style, width in (('loss', '-', 1.8), ('loss_cls', '--', 1), ('loss_bbox', ':', 1)):
+        for key, style, width in (("loss", "-", 1.8), ("loss_cls", "--", 1), ("loss_bbox", ":", 1)):
             steps, values = run.curve(key)
             if steps:
-                axes.plot(steps, values, style, lw=width, color=colour, label=f'{run.name}: {key}')
-                top = max(top, max(values[len(values) // 20:]))
-    axes.set(title='Training loss', ylim=(0, 1.05 * top or 1))
+                axes.plot(steps, values, style, lw=width, color=colour, label=f"{run.name}: {key}")
+                top = max(top, max(values[len(values) // 20 :]))
+    axes.set(title="Training loss", ylim=(0, 1.05 * top or 1))
     return top > 0
 
 
 def joint_norm(axes, runs: list[Run]) -> bool:
-    drawn, top = False, 0.
+    drawn, top = False, 0.0
     for run, colour in zip(runs, _colours()):
-        steps, values = run.curve('joint_norm')
+        steps, values = run.curve("joint_norm")
         if steps:
             axes.plot(steps, values, color=colour, label=run.name)
             drawn, top = True, max(top, max(values))
-    axes.set(title='Joint norm ‖W‖ of all fixed weights', ylim=(0, 1.15 * top or 1))
+    axes.set(title="Joint norm ‖W‖ of all fixed weights", ylim=(0, 1.15 * top or 1))
     return drawn
 
 
 def gain(axes, runs: list[Run]) -> bool:
-    drawn, top = False, 0.
+    drawn, top = False, 0.0
     for run, colour in zip(runs, _colours()):
-        for key in run.keys('gain/'):
+        for key in run.keys("gain/"):
             steps, values = run.curve(key)
-            layer = key.removeprefix('gain/')
-            axes.plot(steps, values, color=colour, label=f'{run.name}: g of {layer}')
-            cap_steps, caps = run.curve(f'cap/{layer}')
+            layer = key.removeprefix("gain/")
+            axes.plot(steps, values, color=colour, label=f"{run.name}: g of {layer}")
+            cap_steps, caps = run.curve(f"cap/{layer}")
             if caps:
-                axes.plot(cap_steps, caps, '--', lw=1.2, color=colour,
-                          label=f'{run.name}: cap α√c_out')
+                axes.plot(
+                    cap_steps, caps, "--", lw=1.2, color=colour, label=f"{run.name}: cap α√c_out"
+                )
             drawn, top = True, max([top, *values, *caps])
     axes.set(title="Classifier's gain g and its cap", ylim=(0, 1.1 * top or 1))
     return drawn
@@ -67,25 +75,34 @@ def gain(axes, runs: list[Run]) -> bool:
 def effective_lr(axes, runs: list[Run]) -> bool:
     drawn = False
     for run, colour in zip(runs, _colours()):
-        steps, values = run.curve('effective_lr')
+        steps, values = run.curve("effective_lr")
         if any(value > 0 for value in values):
             axes.plot(steps, [v if v > 0 else None for v in values], color=colour, label=run.name)
             drawn = True
-    axes.set(title='Effective learning rate, lr / ‖W‖²')
+    axes.set(title="Effective learning rate, lr / ‖W‖²")
     if drawn:
-        axes.set_yscale('log')
+        axes.set_yscale("log")
     return drawn
 
 
 PLOTS: tuple[tuple[Callable, str], ...] = (
-    (average_precision, 'COCO AP, by pycocotools through MMDetection.'),
-    (loss, 'Focal loss plus box loss, a moving average.'),
-    (joint_norm, 'Norm fixing puts it back after every optimizer step: a level line. With ordinary '
-                 'decay it drifts.'),
-    (gain, 'FixNorm scales the classifier by min(g, cap). Where there is no cap, the norm of the '
-           "classifier's effective weight is shown."),
-    (effective_lr, 'How fast the direction of a scale-invariant weight can turn. With the norm '
-                   'fixed it is the schedule and nothing else.'),
+    (average_precision, "COCO AP, by pycocotools through MMDetection."),
+    (loss, "Focal loss plus box loss, a moving average."),
+    (
+        joint_norm,
+        "Norm fixing puts it back after every optimizer step: a level line. With ordinary "
+        "decay it drifts.",
+    ),
+    (
+        gain,
+        "FixNorm scales the classifier by min(g, cap). Where there is no cap, the norm of the "
+        "classifier's effective weight is shown.",
+    ),
+    (
+        effective_lr,
+        "How fast the direction of a scale-invariant weight can turn. With the norm "
+        "fixed it is the schedule and nothing else.",
+    ),
 )
 
 
@@ -96,14 +113,15 @@ def picture(draw: Callable, runs: list[Run], theme: str) -> bytes | None:
         theme: 'light' or 'dark', the page it will be seen on.
     """
     from matplotlib.figure import Figure  # not pyplot: no state, no display
-    figure = Figure(figsize=(5.6, 3.4), dpi=130, layout='constrained')
+
+    figure = Figure(figsize=(5.6, 3.4), dpi=130, layout="constrained")
     axes = figure.add_subplot()
     if not draw(axes, runs):
         return None
     figure.patch.set_alpha(0)
     dress(axes, theme)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format='png', metadata={'Software': None})
+    figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -111,12 +129,12 @@ def dress(axes, theme: str) -> None:
     """Axes without a frame, in the theme's ink."""
     ink = INK[theme]
     axes.patch.set_alpha(0)
-    axes.set_xlabel('iteration', color=ink)
+    axes.set_xlabel("iteration", color=ink)
     axes.set_title(axes.get_title(), color=ink, fontsize=11)
-    axes.tick_params(colors=ink, which='both', labelsize=9)
+    axes.tick_params(colors=ink, which="both", labelsize=9)
     axes.grid(color=GRID[theme], lw=0.8)
     for side, spine in axes.spines.items():
-        spine.set_visible(side in ('left', 'bottom'))
+        spine.set_visible(side in ("left", "bottom"))
         spine.set_color(ink)
     axes.legend(frameon=False, fontsize=8, labelcolor=ink)
 

@@ -12,8 +12,14 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
-RESULTS = (('AP', 'bbox_mAP'), ('AP50', 'bbox_mAP_50'), ('AP75', 'bbox_mAP_75'),
-           ('AP small', 'bbox_mAP_s'), ('AP medium', 'bbox_mAP_m'), ('AP large', 'bbox_mAP_l'))
+RESULTS = (
+    ("AP", "bbox_mAP"),
+    ("AP50", "bbox_mAP_50"),
+    ("AP75", "bbox_mAP_75"),
+    ("AP small", "bbox_mAP_s"),
+    ("AP medium", "bbox_mAP_m"),
+    ("AP large", "bbox_mAP_l"),
+)
 
 
 class NoRun(ValueError):
@@ -47,15 +53,15 @@ class Run:
         """
         folder = Path(folder)
         if not folder.is_dir():
-            raise NoRun(f'{folder} is not a folder; give the work dir of a run (its --work-dir)')
-        configs = sorted(folder.glob('*.py'), key=lambda path: path.stat().st_mtime)
+            raise NoRun(f"{folder} is not a folder; give the work dir of a run (its --work-dir)")
+        configs = sorted(folder.glob("*.py"), key=lambda path: path.stat().st_mtime)
         if not configs:
-            raise NoRun(f'{folder} holds no config, so no run was started there; train first')
+            raise NoRun(f"{folder} holds no config, so no run was started there; train first")
         run = cls(name or configs[-1].stem, folder, config_path=configs[-1])
-        for log in sorted(folder.glob('*/vis_data/scalars.json')):
+        for log in sorted(folder.glob("*/vis_data/scalars.json")):
             run._add(log.read_text().splitlines())
         if not run.train:
-            raise NoRun(f'{folder} holds no logged training step yet; let the run go on longer')
+            raise NoRun(f"{folder} holds no logged training step yet; let the run go on longer")
         return run
 
     def _add(self, lines: list[str]) -> None:
@@ -66,28 +72,29 @@ class Run:
                 entry = json.loads(line)
             except ValueError:
                 continue  # the last line of an interrupted run may be cut
-            if 'loss' in entry:
+            if "loss" in entry:
                 # mmengine's 'step' of a training entry is the iteration, in both kinds of loop.
-                at = entry['step']
+                at = entry["step"]
                 if first:  # resumed: forget what the interrupted start had logged beyond this
                     for curve in (self.train, self.val):
                         for step in [step for step in curve if step >= at]:
                             del curve[step]
                     first = False
                 self.train[at] = entry
-            elif any(key.endswith('/bbox_mAP') for key in entry):
-                self.val[at] = {key.split('/')[-1]: value for key, value in entry.items()}
+            elif any(key.endswith("/bbox_mAP") for key in entry):
+                self.val[at] = {key.split("/")[-1]: value for key, value in entry.items()}
 
     @property
     def config(self):
         """The run's config, an ``mmengine.Config``."""
         from mmengine.config import Config
+
         return Config.fromfile(str(self.config_path), import_custom_modules=False)
 
     @property
     def checkpoint(self) -> Path | None:
         """The newest checkpoint that is still there."""
-        note = self.folder / 'last_checkpoint'
+        note = self.folder / "last_checkpoint"
         # Only the name counts: the work dir may have moved since.
         path = self.folder / Path(note.read_text().strip()).name if note.is_file() else None
         return path if path is not None and path.is_file() else None
@@ -102,8 +109,9 @@ class Run:
 
     def keys(self, prefix: str) -> list[str]:
         """Names of logged scalars that start with ``prefix``."""
-        return sorted({key for entry in self.train.values() for key in entry
-                       if key.startswith(prefix)})
+        return sorted(
+            {key for entry in self.train.values() for key in entry if key.startswith(prefix)}
+        )
 
     def results(self) -> dict[str, float]:
         """Last evaluation; -1, COCO's mark for "no such object", is left out."""
@@ -113,7 +121,7 @@ class Run:
         return {label: last[key] for label, key in RESULTS if last.get(key, -1) >= 0}
 
     def seconds_per_iteration(self) -> float | None:
-        times = self.curve('time')[1]
+        times = self.curve("time")[1]
         return statistics.median(times) if times else None
 
 
@@ -126,22 +134,41 @@ def settings(run: Run) -> list[tuple[str, str]]:
     """The hyper-parameters a reader looks for first, as (name, value)."""
     cfg = run.config
     model, optim = cfg.model, cfg.optim_wrapper.optimizer
-    head = model.get('bbox_head', {})
-    hooks = [_call(hook) for hook in cfg.get('custom_hooks', [])]
+    head = model.get("bbox_head", {})
+    hooks = [_call(hook) for hook in cfg.get("custom_hooks", [])]
     loop = cfg.train_cfg
     rows = [
-        ('model', f"{model.type}, {model.backbone.type}-{model.backbone.get('depth', '?')}"),
-        ('head', ', '.join([str(head.get('type'))] + [
-            f'{key} {head[key]}' for key in ('alpha', 'num_classes') if key in head])),
-        ('optimizer', ', '.join([optim.type] + [
-            f'{key} {optim[key]:g}' for key in ('lr', 'momentum', 'weight_decay')
-            if isinstance(optim.get(key), (int, float))])),
-        ('schedule', ', '.join(_call(s) for s in _listed(cfg.get('param_scheduler')))),
-        ('length', ', '.join(f'{loop[key]} {word}' for key, word in (
-            ('max_epochs', 'epochs'), ('max_iters', 'iterations')) if key in loop)),
-        ('batch size', str(cfg.train_dataloader.batch_size)),
-        ('seed', str(cfg.get('randomness', {}).get('seed'))),
-        ('hooks', ', '.join(hooks) or 'none'),
+        ("model", f"{model.type}, {model.backbone.type}-{model.backbone.get('depth', '?')}"),
+        (
+            "head",
+            ", ".join(
+                [str(head.get("type"))]
+                + [f"{key} {head[key]}" for key in ("alpha", "num_classes") if key in head]
+            ),
+        ),
+        (
+            "optimizer",
+            ", ".join(
+                [optim.type]
+                + [
+                    f"{key} {optim[key]:g}"
+                    for key in ("lr", "momentum", "weight_decay")
+                    if isinstance(optim.get(key), (int, float))
+                ]
+            ),
+        ),
+        ("schedule", ", ".join(_call(s) for s in _listed(cfg.get("param_scheduler")))),
+        (
+            "length",
+            ", ".join(
+                f"{loop[key]} {word}"
+                for key, word in (("max_epochs", "epochs"), ("max_iters", "iterations"))
+                if key in loop
+            ),
+        ),
+        ("batch size", str(cfg.train_dataloader.batch_size)),
+        ("seed", str(cfg.get("randomness", {}).get("seed"))),
+        ("hooks", ", ".join(hooks) or "none"),
     ]
     return rows
 
@@ -152,6 +179,9 @@ def _listed(schedulers) -> list:
 
 def _call(cfg: dict) -> str:
     """'LinearLR (begin 0, end 80)' of a registry config."""
-    options = ', '.join(f'{key} {value}' for key, value in cfg.items()
-                        if key != 'type' and isinstance(value, (int, float, str, list)))
-    return f"{cfg['type']} ({options})" if options else cfg['type']
+    options = ", ".join(
+        f"{key} {value}"
+        for key, value in cfg.items()
+        if key != "type" and isinstance(value, (int, float, str, list))
+    )
+    return f"{cfg['type']} ({options})" if options else cfg["type"]

@@ -1,4 +1,4 @@
-"""The page of a real, tiny run of both demo configs: complete, self-contained, pictures that decode.
+"""The page of a real, tiny run of both demo configs: complete, self-contained, with pictures.
 
 The runs are the demo's own configs through the real Runner, on a few pictures for two iterations.
 """
@@ -20,30 +20,39 @@ from normfix_mm.datasets.digits import make_digits
 from normfix_mm.report.__main__ import main
 from normfix_mm.report.run import NoRun, Run, settings
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs/demo'
+CONFIGS = Path(__file__).resolve().parents[2] / "configs/demo"
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope="module")
 def work_dirs(tmp_path_factory):
     """Work dirs of FixNorm and of the baseline."""
-    root = tmp_path_factory.mktemp('demo')
-    data = f'{make_digits(root / "digits", train=8, val=4)}/'
+    root = tmp_path_factory.mktemp("demo")
+    data = f"{make_digits(root / 'digits', train=8, val=4)}/"
     folders = []
-    for kind in ('fixnorm', 'baseline'):
-        cfg = Config.fromfile(str(CONFIGS / f'retinanet_r18_fpn_{kind}_digits.py'))
-        cfg.merge_from_dict({
-            'work_dir': str(root / kind), 'log_level': 'ERROR',
-            'visualizer.name': str(root / kind),  # mmengine shares equal names in one process
-            'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 1,
-            'train_dataloader.batch_size': 4, 'train_dataloader.num_workers': 0,
-            'train_dataloader.persistent_workers': False, 'train_dataloader.dataset.data_root': data,
-            'val_dataloader.num_workers': 0, 'val_dataloader.persistent_workers': False,
-            'val_dataloader.dataset.data_root': data, 'default_hooks.logger.interval': 1,
-            'val_evaluator.ann_file': data + 'annotations/instances_val.json',
-            # With a threshold of zero even two iterations give boxes to evaluate.
-            'model.test_cfg.score_thr': 0.})
+    for kind in ("fixnorm", "baseline"):
+        cfg = Config.fromfile(str(CONFIGS / f"retinanet_r18_fpn_{kind}_digits.py"))
+        cfg.merge_from_dict(
+            {
+                "work_dir": str(root / kind),
+                "log_level": "ERROR",
+                "visualizer.name": str(root / kind),  # mmengine shares equal names in one process
+                "train_cfg.max_epochs": 1,
+                "train_cfg.val_interval": 1,
+                "train_dataloader.batch_size": 4,
+                "train_dataloader.num_workers": 0,
+                "train_dataloader.persistent_workers": False,
+                "train_dataloader.dataset.data_root": data,
+                "val_dataloader.num_workers": 0,
+                "val_dataloader.persistent_workers": False,
+                "val_dataloader.dataset.data_root": data,
+                "default_hooks.logger.interval": 1,
+                "val_evaluator.ann_file": data + "annotations/instances_val.json",
+                # With a threshold of zero even two iterations give boxes to evaluate.
+                "model.test_cfg.score_thr": 0.0,
+            }
+        )
         for hook in cfg.custom_hooks:
-            if hook.type == 'NormMonitorHook':
+            if hook.type == "NormMonitorHook":
                 hook.interval = 1
         Runner.from_cfg(cfg).train()
         folders.append(root / kind)
@@ -55,121 +64,160 @@ class Page(HTMLParser):
 
     def __init__(self, path):
         super().__init__()
-        self.addresses, self.tags, self.text = [], [], ''
+        self.addresses, self.tags, self.text = [], [], ""
         self.feed(Path(path).read_text())
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        self.addresses += [value for name, value in attrs
-                           if name in ('src', 'srcset', 'href', 'data', 'action', 'poster')]
+        self.addresses += [
+            value
+            for name, value in attrs
+            if name in ("src", "srcset", "href", "data", "action", "poster")
+        ]
 
     def handle_data(self, data):
-        self.text += data + '\n'
+        self.text += data + "\n"
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope="module")
 def page(work_dirs, tmp_path_factory):
-    out = tmp_path_factory.mktemp('out') / 'page.html'
-    main([*map(str, work_dirs), '--out', str(out), '--names', 'FixNorm', 'decay <b>',
-          '--command', 'make demo'])
-    assert [path.name for path in out.parent.iterdir()] == ['page.html']
+    out = tmp_path_factory.mktemp("out") / "page.html"
+    main(
+        [
+            *map(str, work_dirs),
+            "--out",
+            str(out),
+            "--names",
+            "FixNorm",
+            "decay <b>",
+            "--command",
+            "make demo",
+        ]
+    )
+    assert [path.name for path in out.parent.iterdir()] == ["page.html"]
     return Page(out)
 
 
 def test_page_needs_nothing_but_itself(page):
     assert page.addresses
-    assert all(address.startswith('data:image/png;base64,') for address in page.addresses)
-    assert not {'script', 'link', 'iframe', 'object'} & set(page.tags)
+    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
 
 
 def test_page_has_no_outside_address_in_its_style(work_dirs, tmp_path):
-    main([str(work_dirs[0]), '--out', str(tmp_path / 'p.html')])
-    text = re.sub(r'data:image/png;base64,[\w+/=]+', '', (tmp_path / 'p.html').read_text())
-    assert not re.search(r'https?:|url\(|@import', text)
+    main([str(work_dirs[0]), "--out", str(tmp_path / "p.html")])
+    text = re.sub(r"data:image/png;base64,[\w+/=]+", "", (tmp_path / "p.html").read_text())
+    assert not re.search(r"https?:|url\(|@import", text)
 
 
 def test_every_picture_decodes_and_is_not_blank(page):
-    pictures = [Image.open(io.BytesIO(base64.b64decode(address.partition(',')[2], validate=True)))
-                for address in page.addresses]
-    assert {picture.format for picture in pictures} == {'PNG'}
+    pictures = [
+        Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2], validate=True)))
+        for address in page.addresses
+    ]
+    assert {picture.format for picture in pictures} == {"PNG"}
     for picture in pictures:
-        assert np.asarray(picture.convert('RGB')).std() > 5 or picture.mode == 'RGBA'
+        assert np.asarray(picture.convert("RGB")).std() > 5 or picture.mode == "RGBA"
         assert np.asarray(picture).std() > 5
     # Four images three times (truth, two runs); five plots, for a light and a dark page.
     assert len(pictures) == 4 * 3 + 5 * 2
 
 
 def test_page_names_results_settings_and_command(page, work_dirs):
-    for text in ('FixNorm', 'decay <b>', 'AP50', 'AP75', 'ground truth', 'make demo',
-                 'FixNormRetinaHead', 'WNRetinaHead', 'weight_decay 0.0001', 'NormFixHook'):
+    for text in (
+        "FixNorm",
+        "decay <b>",
+        "AP50",
+        "AP75",
+        "ground truth",
+        "make demo",
+        "FixNormRetinaHead",
+        "WNRetinaHead",
+        "weight_decay 0.0001",
+        "NormFixHook",
+    ):
         assert text in page.text
     assert f"{Run.load(work_dirs[0]).results()['AP50']:.3f}" in page.text
 
 
 def test_curves_are_what_the_runs_did(work_dirs):
     fixnorm, baseline = (Run.load(folder) for folder in work_dirs)
-    steps, norms = fixnorm.curve('joint_norm')
+    steps, norms = fixnorm.curve("joint_norm")
     assert steps == [1, 2]
     assert norms[1] == pytest.approx(norms[0], rel=1e-6)
-    assert baseline.curve('joint_norm')[1][0] == pytest.approx(norms[0], rel=1e-2)
-    (gain,) = fixnorm.keys('gain/')
-    assert fixnorm.curve('cap/bbox_head.retina_cls')[1] == pytest.approx([60 ** 0.5] * 2)
-    assert gain in baseline.keys('gain/')
-    assert not baseline.keys('cap/')
-    rate, effective = fixnorm.curve('lr')[1][1], fixnorm.curve('effective_lr')[1][1]
+    assert baseline.curve("joint_norm")[1][0] == pytest.approx(norms[0], rel=1e-2)
+    (gain,) = fixnorm.keys("gain/")
+    assert fixnorm.curve("cap/bbox_head.retina_cls")[1] == pytest.approx([60**0.5] * 2)
+    assert gain in baseline.keys("gain/")
+    assert not baseline.keys("cap/")
+    rate, effective = fixnorm.curve("lr")[1][1], fixnorm.curve("effective_lr")[1][1]
     assert effective == pytest.approx(rate / norms[1] ** 2)
     assert list(fixnorm.val) == [2]
-    assert dict(settings(fixnorm))['batch size'] == '4'
+    assert dict(settings(fixnorm))["batch size"] == "4"
 
 
 def test_picture_for_the_readme(work_dirs, tmp_path):
-    main([str(work_dirs[0]), '--picture', str(tmp_path / 'demo.png')])
-    picture = Image.open(tmp_path / 'demo.png')
+    main([str(work_dirs[0]), "--picture", str(tmp_path / "demo.png")])
+    picture = Image.open(tmp_path / "demo.png")
     picture.load()
     assert picture.width > 2 * picture.height
-    assert (tmp_path / 'demo.png').stat().st_size < 400_000
+    assert (tmp_path / "demo.png").stat().st_size < 400_000
 
 
 def test_a_run_without_checkpoint_still_has_its_curves(work_dirs, tmp_path):
-    for path in work_dirs[0].rglob('*'):
-        if path.suffix in ('.json', '.py'):
-            copy = tmp_path / 'run' / path.relative_to(work_dirs[0])
+    for path in work_dirs[0].rglob("*"):
+        if path.suffix in (".json", ".py"):
+            copy = tmp_path / "run" / path.relative_to(work_dirs[0])
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(path.read_bytes())
-    main([str(tmp_path / 'run')])
-    page = Page(tmp_path / 'run/index.html')
-    assert 'holds no checkpoint' in page.text
+    main([str(tmp_path / "run")])
+    page = Page(tmp_path / "run/index.html")
+    assert "holds no checkpoint" in page.text
     assert len(page.addresses) == 10
 
 
 def log(folder, start, entries):
-    path = folder / start / 'vis_data/scalars.json'
+    path = folder / start / "vis_data/scalars.json"
     path.parent.mkdir(parents=True)
-    path.write_text('\n'.join(map(json.dumps, entries)) + '\n{"loss": 1, "st')  # cut off
-    (folder / 'config.py').touch()
+    path.write_text("\n".join(map(json.dumps, entries)) + '\n{"loss": 1, "st')  # cut off
+    (folder / "config.py").touch()
 
 
 def test_a_resumed_run_is_one_curve(tmp_path):
     def train(step, loss):
         return dict(loss=loss, step=step)
-    log(tmp_path, '20260101_000000', [train(1, 9.), train(2, 8.), {'coco/bbox_mAP': .1, 'step': 1},
-                                      train(3, 7.), train(4, 6.)])
-    log(tmp_path, '20260102_000000', [train(3, 5.), {'coco/bbox_mAP': .2, 'step': 2}])
+
+    log(
+        tmp_path,
+        "20260101_000000",
+        [
+            train(1, 9.0),
+            train(2, 8.0),
+            {"coco/bbox_mAP": 0.1, "step": 1},
+            train(3, 7.0),
+            train(4, 6.0),
+        ],
+    )
+    log(tmp_path, "20260102_000000", [train(3, 5.0), {"coco/bbox_mAP": 0.2, "step": 2}])
     run = Run.load(tmp_path)
-    assert run.curve('loss') == ([1, 2, 3], [9., 8., 5.])
-    assert run.val_curve('bbox_mAP') == ([2, 3], [.1, .2])
+    assert run.curve("loss") == ([1, 2, 3], [9.0, 8.0, 5.0])
+    assert run.val_curve("bbox_mAP") == ([2, 3], [0.1, 0.2])
 
 
-@pytest.mark.parametrize('make', [
-    lambda path: None,
-    lambda path: path.mkdir(),
-    lambda path: log(path, '20260101_000000', []),
-], ids=['missing', 'empty', 'no step'])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: None,
+        lambda path: path.mkdir(),
+        lambda path: log(path, "20260101_000000", []),
+    ],
+    ids=["missing", "empty", "no step"],
+)
 def test_no_run_is_one_sentence(tmp_path, make):
-    make(tmp_path / 'run')
-    with pytest.raises(NoRun, match='run') as refusal:
-        Run.load(tmp_path / 'run')
+    make(tmp_path / "run")
+    with pytest.raises(NoRun, match="run") as refusal:
+        Run.load(tmp_path / "run")
     with pytest.raises(SystemExit) as end:
-        main([str(tmp_path / 'run'), '--out', str(tmp_path / 'page.html')])
-    assert end.value.code == f'report: {refusal.value}'
-    assert not (tmp_path / 'page.html').exists()
+        main([str(tmp_path / "run"), "--out", str(tmp_path / "page.html")])
+    assert end.value.code == f"report: {refusal.value}"
+    assert not (tmp_path / "page.html").exists()

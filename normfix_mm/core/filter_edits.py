@@ -114,8 +114,9 @@ def moments(weights: Sequence[Tensor], centered: bool) -> tuple[Tensor, Tensor |
         squares = _join([var for var, _ in pairs]) / inverse
         return torch.where(squares > (noise * mean).square_(), squares, 0.0).sqrt_(), mean
     # On the CPU var_mean costs three SGD steps for ResNet-50; a sum and a norm cost a fraction.
-    sums = _join([w.sum(1) for w in weights])
-    total = _join([norm(w, dim=1) for w in weights]).square_()
+    both = [(w.sum(1), norm(w, dim=1)) for w in weights]  # while a weight is in the cache
+    sums = _join([s for s, _ in both])
+    total = _join([n for _, n in both]).square_()
     mean = sums * inverse
     squares = torch.addcmul(total, sums, mean, value=-1)
     poor = squares < total / 8

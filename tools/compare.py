@@ -70,16 +70,17 @@ def train(args, method: str, rate: float, seed: int, name: str, split=None) -> d
             stderr=log,
             env=os.environ | {"OMP_NUM_THREADS": str(args.threads)},
         ).returncode
+    if code:
+        raise SystemExit(f"{name} did not finish; its log is {work_dir / 'log.txt'}.")
     lines = [
         json.loads(line)
         for path in sorted(work_dir.glob("*/vis_data/scalars.json"))
         for line in path.read_text().splitlines()
     ]
-    evaluated = [line for line in lines if "coco/bbox_mAP" in line]
-    if code or not evaluated:
-        raise SystemExit(f"{name} did not finish; its log is {work_dir / 'log.txt'}.")
+    # A run that has learned nothing detects nothing, and then the metric is not written at all.
+    evaluated = [line for line in lines if "coco/bbox_mAP" in line] or [{}]
     result = {"method": method, "lr": rate, "seed": seed}
-    result |= {metric: evaluated[-1][f"coco/{metric}"] for metric in METRICS}
+    result |= {metric: evaluated[-1].get(f"coco/{metric}", 0.0) for metric in METRICS}
     done.with_suffix(".part").write_text(json.dumps(result))
     done.with_suffix(".part").rename(done)
     print(f"{name}: AP {result['bbox_mAP']:.3f}", flush=True)

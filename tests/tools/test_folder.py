@@ -50,7 +50,7 @@ def test_one_command_trains_on_real_images(config, blood_cells, tmp_path):
     command += ["train_dataloader.batch_size=4", "val_dataloader.batch_size=2"]
     command += ["train_cfg.val_interval=1", "train_dataloader.num_workers=0"]
     command += ["train_dataloader.persistent_workers=False", "val_dataloader.num_workers=0"]
-    command += ["val_dataloader.persistent_workers=False"]
+    command += ["val_dataloader.persistent_workers=False", "model.test_cfg.score_thr=0.0"]
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-2000:]
     scalars = next((tmp_path / "run").glob("*/vis_data/scalars.json")).read_text()

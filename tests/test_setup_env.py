@@ -186,6 +186,15 @@ def test_what_an_interruption_left_is_not_taken_for_done(project, monkeypatch):
     assert len(made) == 1, "a second run does nothing"
 
 
+def test_killed_while_discarding_leaves_no_nameless_folder(project, monkeypatch):
+    project.path.mkdir()
+    project.write_note()
+    (project.path / "lib").mkdir()
+    monkeypatch.setattr(setup_env.shutil, "rmtree", lambda *_, **__: None)
+    project.discard()
+    assert not project.path.exists()
+
+
 def test_new_pins_make_a_new_environment_and_a_new_pyproject_only_reinstalls(project, monkeypatch):
     made, installed = [], []
     monkeypatch.setattr(project, "fill", lambda: made.append(1))

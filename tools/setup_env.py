@@ -92,14 +92,23 @@ class Environment:
     def make(self) -> None:
         """A new environment; on any failure none."""
         checks.check_disk(shutil.disk_usage(self.root).free, self.root)
-        shutil.rmtree(self.path, ignore_errors=True)
+        self.discard()
         self.path.mkdir()
         self.write_note()  # first, so that what an interruption leaves is known to be ours
         try:
             self.fill()
         except BaseException:
-            shutil.rmtree(self.path, ignore_errors=True)
+            self.discard()
             raise
+
+    def discard(self) -> None:
+        """Gone at once, then deleted: a half-deleted folder without its note would not be ours."""
+        rubbish = self.work / "discarded"
+        shutil.rmtree(rubbish, ignore_errors=True)
+        if self.path.exists():
+            rubbish.parent.mkdir(parents=True, exist_ok=True)
+            self.path.rename(rubbish)
+            shutil.rmtree(rubbish, ignore_errors=True)
 
     def fill(self) -> None:
         self.say(f"environment {self.path.name}")

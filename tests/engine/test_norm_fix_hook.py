@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from toy_run import toy_config, train
 
 from normfix_mm import WNConv2d
+from normfix_mm.engine.invariance_check import check_scale_invariance
 from normfix_mm.engine.norm_fix_hook import NormFixHook, settle_gains
 
 FIX = dict(type="NormFixHook")
@@ -234,3 +235,25 @@ def test_several_optimizers_are_refused():
     runner = SimpleNamespace(model=model, optim_wrapper=OptimWrapperDict(only=wrapper))
     with pytest.raises(ValueError, match="belongs to one optimizer"):
         NormFixHook().before_train(runner)
+
+
+class WritesIntoItsBatch(torch.nn.Module):
+    """A model of mmengine's kind whose preprocessor, as mmdet's does, changes the samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = WNConv2d(2, 3, 1)
+
+    def data_preprocessor(self, data, training):
+        data["x"] /= 255
+        return data
+
+    def forward(self, x, mode):
+        return dict(loss=self.conv(x).square().mean())
+
+
+def test_the_batch_is_measured_on_a_copy():
+    batch = dict(x=torch.rand(2, 2, 4, 4))
+    before = batch["x"].clone()
+    assert check_scale_invariance(WritesIntoItsBatch(), batch, ["conv.weight"]) == {}
+    assert torch.equal(batch["x"], before)

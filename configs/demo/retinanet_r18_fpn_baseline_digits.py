@@ -1,4 +1,9 @@
-"""The same model with ordinary weight decay and no norm fixing; its classifier's gain is free."""
+"""The same model with ordinary weight decay, no norm fixing, and a classifier whose gain is free.
+
+Command: make demo-baseline, or after tools/make_digits.py
+    python tools/train.py configs/demo/retinanet_r18_fpn_baseline_digits.py
+Source: FixNorm, appendix A.4.3, on a model and data of toy size.
+"""
 
 _base_ = "./retinanet_r18_fpn_digits.py"
 

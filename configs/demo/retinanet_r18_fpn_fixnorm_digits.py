@@ -1,4 +1,9 @@
-"""FixNorm: joint norm of all weights fixed, capped gain on the classifier, no weight decay."""
+"""FixNorm: joint norm of all weights fixed, capped gain on the classifier, no weight decay.
+
+Command: make demo, or after tools/make_digits.py
+    python tools/train.py configs/demo/retinanet_r18_fpn_fixnorm_digits.py
+Source: FixNorm, appendix A.4.3, on a model and data of toy size.
+"""
 
 _base_ = "./retinanet_r18_fpn_digits.py"
 

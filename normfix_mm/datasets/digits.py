@@ -13,8 +13,8 @@ band-limited noise and a gradient. One folder serves detection, instance and sem
 
 COCO category ids are the digit plus one (ids start at 1 there); ``digit_index`` in an annotation is
 the row of ``load_digits`` it shows. Ignored are the half-transparent pixels round the ink.
-Every picture is a function of (seed, split, its number), so runs are byte-identical and a larger set
-begins with the smaller one. Train and val draw from disjoint digit images.
+Every picture is a function of (seed, split, its number), so runs are byte-identical and a larger
+set begins with the smaller one. Train and val draw from disjoint digit images.
 """
 
 from __future__ import annotations
@@ -155,21 +155,21 @@ def _background(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _ink(rng: np.random.Generator, digit: np.ndarray, size: int) -> np.ndarray:
-    """Opacity (side, side) of one digit (8, 8), enlarged to a side of 1/5 ... 2/5 of the picture."""
+    """Opacity (side, side) of one digit (8, 8), enlarged to 2/9 ... 2/5 of the picture."""
     import cv2
 
-    side = int(size * math.exp(rng.uniform(math.log(1 / 5), math.log(2 / 5))))
+    side = int(size * math.exp(rng.uniform(math.log(2 / 9), math.log(2 / 5))))
     scale = side / 10  # a margin of one source pixel, so that strokes are not cut when turned
-    turn = cv2.getRotationMatrix2D((3.5, 3.5), rng.uniform(-10, 10), scale)
+    turn = cv2.getRotationMatrix2D((3.5, 3.5), rng.uniform(-8, 8), scale)
     turn[:, 2] += side / 2 - 0.5 - 3.5
     ink = cv2.warpAffine(digit, turn, (side, side), flags=cv2.INTER_CUBIC)
     return np.clip(2 * ink - 0.4, 0, 1)
 
 
 def _colour(rng: np.random.Generator, behind: np.ndarray) -> np.ndarray:
-    """A tint whose brightness is 80 ... 130 of 255 above what is behind it, as chalk on a board."""
+    """A tint whose brightness is 90 ... 140 of 255 above what is behind it, as chalk on a board."""
     tint = rng.uniform(-30, 30, 3)
-    return behind.mean() + rng.uniform(80, 130) + tint - tint.mean()
+    return behind.mean() + rng.uniform(90, 140) + tint - tint.mean()
 
 
 def _write_split(

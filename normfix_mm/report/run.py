@@ -22,6 +22,9 @@ RESULTS = (
 )
 
 
+BACKBONE = ("type", "depth", "base_channels", "norm_eval", "frozen_stages")
+
+
 class NoRun(ValueError):
     """A work dir that holds no run to report."""
 
@@ -138,7 +141,8 @@ def settings(run: Run) -> list[tuple[str, str]]:
     hooks = [_call(hook) for hook in cfg.get("custom_hooks", [])]
     loop = cfg.train_cfg
     rows = [
-        ("model", f"{model.type}, {model.backbone.type}-{model.backbone.get('depth', '?')}"),
+        ("model", model.type),
+        ("backbone", _call({k: model.backbone[k] for k in BACKBONE if k in model.backbone})),
         (
             "head",
             ", ".join(

@@ -301,6 +301,17 @@ def test_autocast_is_off_inside():
     assert set(seen) == {torch.float32}
 
 
+def test_feature_maps_serve_as_well_as_losses():
+    """The plain sum of a norm's outputs is constant; that must not hide what lies before it."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.Tanh(), nn.Conv2d(6, 4, 1), nn.BatchNorm2d(4, affine=False)
+    )
+    model[0].weight.data *= 5
+    report = measure_scale_variance(model, lambda m: (m(IMAGES),))
+    assert (list(report.variant), report.unreached) == (["0.weight"], [])
+
+
 def test_refusals():
     model = built()
     with pytest.raises(ValueError, match=r"Invalid scale: 1\.0"):

@@ -6,8 +6,9 @@ g_f = |w_f| per filter keeps the function of a pretrained backbone and makes its
 scale-invariant (our choice: FixNorm does not say how it treated the backbone's BN). With BN in
 training mode, or GN, ``normalize=dict(form='WS')`` gives weight standardization instead.
 
-The layers are swapped when the backbone is built; ``init_cfg`` runs later and sees parameter names
-and layer classes as in the stock backbone, so torchvision's weights load as ever.
+The layers are swapped when the backbone is built, and the gains of frozen stages are born frozen.
+``init_cfg`` runs later and sees parameter names and layer classes as in the stock backbone, so
+torchvision's weights load as ever.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ class _Normalized:
     def __init__(self, *args, normalize: dict | list[dict] | None = None, **kwargs):
         super().__init__(*args, **kwargs)
         normalize_layers(self, WEIGHT_NORMALIZATION if normalize is None else normalize)
-        self._freeze_stages()  # once more: the gains of frozen stages are new
 
 
 @MODELS.register_module()

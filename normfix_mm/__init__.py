@@ -42,7 +42,16 @@ if _importlib_util.find_spec("torch"):
     ]
 
     if _importlib_util.find_spec("mmengine"):
-        from . import engine as engine
+        try:
+            from . import engine as engine
+        except (ImportError, OSError) as _error:
+            import warnings as _warnings
+
+            _warnings.warn(
+                f"mmengine is installed but does not load ({_error}), so normfix_mm registered "
+                "nothing with it; `python -m normfix_mm.check_env` says what is missing.",
+                stacklevel=2,
+            )
 else:
 
     def __getattr__(name: str):

@@ -18,7 +18,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from normfix_mm import EpsShift, NormFix, WSConv2d  # noqa: E402
+from normfix_mm import EpsShift, NormFix, WSConv2d
 
 LAM, EPS = 1e-4, 1e-3
 

@@ -5,8 +5,8 @@ Each edit is, per filter, a·w + b:
     r = ε/s (WS), ε/‖w‖ (WN), ε/‖w−μ‖ (CWN);   a = λ(1 − r),   b = λ r μ   (WN: μ = 0)
 
 so a weight is read for its statistics and, while the cache still holds it, once more for a·w + b.
-Hence the batches: layers of one form up to some megabytes, larger layers cut between filters. The
-arithmetic on a, b is done once a batch, on the filters of all its layers laid end to end.
+Hence pieces, cut between filters where a layer is large, and batches of pieces of one form: the
+arithmetic on a, b is done once a batch, on the filters of all its pieces laid end to end.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from .stepping import on_device
 
 CENTERED = ("WS", "AWS", "CWN")  # forms that subtract the filter's mean
 STANDARDIZED = ("WS", "AWS")  # forms whose size is the standard deviation, not the norm
-# Elements of a batch: weight and target fit into the caches of a common CPU.
-BATCH = 1 << 20
+# Elements of one kernel call (weight and target stay in the second-level caches from one kernel to
+# the next) and of a batch (the weight stays in the third-level cache).
+PIECE = 1 << 18
+BATCH = 1 << 22
 HALF = (torch.float16, torch.bfloat16)
 
 
@@ -77,18 +79,17 @@ def as_rows(weight: Tensor, target: Tensor) -> tuple[Tensor, Tensor, bool]:
 
 
 def batches(
-    pairs: Sequence[tuple[Tensor, Tensor]], limit: int = BATCH
+    pairs: Sequence[tuple[Tensor, Tensor]], limit: int = BATCH, piece: int = PIECE
 ) -> list[list[tuple[Tensor, Tensor]]]:
-    """Cut tensors above ``limit`` elements between filters; gather the small ones up to it."""
+    """Cut tensors above ``piece`` elements between filters; gather pieces up to ``limit``."""
     result: list[list[tuple[Tensor, Tensor]]] = [[]]
     size = 0
     for weight, out in pairs:
-        pieces = -(-weight.numel() // limit)
-        if pieces == 1:
-            parts = [(weight, out)]
-        else:
-            count = max(1, -(-len(weight) // pieces))
-            parts = list(zip(weight.split(count), out.split(count)))
+        count = -(-weight.numel() // piece)
+        parts = [(weight, out)]
+        if count > 1:
+            rows = -(-len(weight) // count)
+            parts = list(zip(weight.split(rows), out.split(rows)))
         for part in parts:
             if size and size + part[0].numel() > limit:
                 result.append([])

@@ -274,8 +274,9 @@ def test_moments_are_accurate_far_from_zero(offset):
 def test_big_layers_cut_into_batches_and_memory_formats():
     torch.manual_seed(0)
     rows = torch.randn(7, 30)
-    pieces = filter_edits.batches([(rows, rows), (rows[:2], rows[:2])], limit=60)
-    assert torch.equal(torch.cat([w for batch in pieces for w, _ in batch][:-1]), rows)
+    cut = filter_edits.batches([(rows, rows), (rows[:2], rows[:2])], limit=120, piece=60)
+    assert [len(batch) for batch in cut] == [2, 2, 1]
+    assert torch.equal(torch.cat([w for batch in cut for w, _ in batch][:-1]), rows)
     for fmt_w in (torch.contiguous_format, torch.channels_last):
         for fmt_g in (torch.contiguous_format, torch.channels_last):
             layer = WSConv2d(4, 6, 3, bias=False).to(memory_format=fmt_w)

@@ -3,7 +3,7 @@
     python tools/compare.py FOLDER [--classes A B …] [--out work_dirs/compare] [--jobs 2]
 
 For each method the learning rate is chosen by the same number of trials, judged by AP on images
-held out of the training set: half, once and twice the method's default, and as long as some
+held out of the training set: half, once and twice the configs' default, and as long as some
 method's best lies at the edge of its grid, one more factor of two for every method. The chosen rate
 is then trained with several seeds on the whole training set and judged on the validation set, which
 no choice has seen.
@@ -27,7 +27,7 @@ METHODS = {
     "WS + ε-shift": "retinanet_r18_fpn_ws-eps_1xb8-8e.py",
     "FixNorm": "retinanet_r18_fpn_fixnorm_1xb8-8e.py",
 }
-DEFAULT_RATES = {"baseline (decay)": 0.02, "WS + ε-shift": 0.02, "FixNorm": 0.05}
+DEFAULT_RATE = 0.02
 FACTORS = (1 / 2, 1, 2)
 METRICS = ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_75")
 
@@ -109,7 +109,7 @@ def tune(args, pool, split) -> dict[str, list[dict]]:
         name = f"trial_{list(METHODS).index(method)}_lr{rate:g}"
         return pool.submit(train, args, method, rate, 0, name, split)
 
-    pending = {m: [trial(m, rate * f) for f in FACTORS] for m, rate in DEFAULT_RATES.items()}
+    pending = {m: [trial(m, DEFAULT_RATE * f) for f in FACTORS] for m in METHODS}
     trials = {m: [future.result() for future in runs] for m, runs in pending.items()}
     while any(at_edge(runs) for runs in trials.values()):
         extra = {m: trial(m, next_rate(runs)) for m, runs in trials.items()}

@@ -107,6 +107,8 @@ class _Gained(_Normalized):
         if self.weight.is_meta:
             return
         now, seen = self._versions(), self._seen or self._versions()
+        if now == self._seen and not self.weight.requires_grad:
+            return  # comparing values waits for the device, and a frozen layer follows for good
         gain_changed = now[2:] != seen[2:]
         if self._follows:
             equal = torch.equal(self.g.detach(), self._gain_set.to(self.g))

@@ -270,3 +270,13 @@ def test_repr_names_the_options():
     assert "alpha=0.5" in repr(FixNormConv2d(4, 6, 3, alpha=0.5))
     assert "gain=False" in repr(WNConv2d(4, 6, 3, gain=False))
     assert "eps=1e-05" in repr(WSConv2d(4, 6, 3))
+
+
+def test_frozen_layer_compares_no_values(monkeypatch):
+    """A frozen layer follows for good; comparing values at every forward would synchronize."""
+    layer = WNConv2d(4, 6, 3).requires_grad_(False)
+    nn.init.normal_(layer.weight)
+    x = sample(layer)
+    torch.testing.assert_close(layer(x), nn.functional.conv2d(x, layer.weight, layer.bias))
+    monkeypatch.setattr(torch, "equal", lambda *_: pytest.fail("compared values"))
+    layer(x)

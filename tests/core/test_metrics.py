@@ -46,6 +46,7 @@ def test_close_and_equal_class_vectors():
     weight = base.repeat(5, 1)
     weight[1:4, 0] = torch.nextafter(weight[1:4, 0], torch.tensor(1e9))  # one ulp away
     weight[2, 1:] += 1e-3 * torch.randn(63)
+    weight = torch.cat([weight, -weight[:2]])  # far away: no common offset to subtract
     x = torch.randn(12, 64) * 50
     labels = torch.arange(12) % 4
     result = mean_cross_boundary_risk(x, labels, weight)

@@ -43,6 +43,12 @@ def sample(layer):
     return torch.randn(2, 4) if isinstance(layer, nn.Linear) else torch.randn(2, 4, 8, 8)
 
 
+def train_one_step(layer):
+    """After it g is no longer ||W||."""
+    layer(sample(layer)).square().sum().backward()
+    torch.optim.SGD(layer.parameters(), lr=0.1).step()
+
+
 @pytest.mark.parametrize(("cls", "options"), CONVS + LINEARS)
 def test_direct_subclass_with_the_stock_parameters(cls, options):
     layer = make(cls, options)
@@ -129,7 +135,7 @@ def test_gain_follows_a_new_initialization(cls, shape, how, forward_before):
     elif how == "data":
         layer.weight.data.normal_(std=0.5)
     elif how == "reset_parameters":
-        torch.optim.SGD(layer.parameters(), lr=1).step()
+        train_one_step(layer)
         layer.reset_parameters()
     elif how == "replaced":
         layer.weight = nn.Parameter(torch.randn_like(layer.weight))
@@ -143,10 +149,8 @@ def test_gain_follows_a_new_initialization(cls, shape, how, forward_before):
 @pytest.mark.parametrize(("cls", "shape"), GAINED)
 def test_stale_gain_is_refused_after_training(cls, shape):
     layer = cls(*shape)
+    train_one_step(layer)
     x = sample(layer)
-    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
-    layer(x).square().sum().backward()
-    optimizer.step()
     layer(x)
     nn.init.normal_(layer.weight)
     with pytest.raises(RuntimeError, match="reset_gain"):
@@ -159,10 +163,8 @@ def test_stale_gain_is_refused_after_training(cls, shape):
 def test_trained_gain_stays_trained(cls, shape):
     """Neither a forward, a copy, a pickle nor a checkpoint lets g fall back to ||W||."""
     layer = cls(*shape, **({"alpha": 100.0} if "FixNorm" in cls.__name__ else {}))
+    train_one_step(layer)
     x = sample(layer)
-    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
-    layer(x).square().sum().backward()
-    optimizer.step()
     trained = layer.g.detach().clone()
     copies = [copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))]
     loaded = copy.deepcopy(layer)
@@ -189,7 +191,7 @@ def test_average_of_an_untrained_copy_keeps_its_gain(cls, shape):
 def test_stock_checkpoint_keeps_the_function(cls, shape):
     stock = (nn.Linear if issubclass(cls, nn.Linear) else nn.Conv2d)(*shape)
     layer = cls(*shape, **({"alpha": 100.0} if "FixNorm" in cls.__name__ else {}))
-    torch.optim.SGD(layer.parameters(), lr=1).step()
+    train_one_step(layer)
     x = sample(layer)
     layer.load_state_dict(stock.state_dict())  # strict: a missing g is not an error
     torch.testing.assert_close(layer(x), stock(x), rtol=1e-5, atol=1e-6)

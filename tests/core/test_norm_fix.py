@@ -205,3 +205,9 @@ def test_refusals():
     sharded = type("FullyShardedDataParallel", (nn.Sequential,), {})(nn.Conv2d(1, 1, 1))
     with pytest.raises(ValueError, match="sharded"):
         NormFix(torch.optim.SGD(sharded.parameters(), lr=0.1), sharded)
+
+
+def test_squared_norms_of_a_large_layer_do_not_drift():
+    """A float32 sum over ResNet-50's largest weight stalls as it grows."""
+    p = torch.randn(512, 4608, generator=torch.Generator().manual_seed(0)) * 0.02
+    assert abs(float(squared_norms([p])[0]) / norm64([p]) ** 2 - 1) < 3e-7

@@ -9,44 +9,46 @@ Expected result: README, "On real images".
 The learning rate is the one the comparison on the blood cells chose.
 """
 
-_base_ = ['mmdet::_base_/models/retinanet_r50_fpn.py', 'mmdet::_base_/default_runtime.py']
-custom_imports = dict(imports=['normfix_mm.detection'], allow_failed_imports=False)
+_base_ = ["mmdet::_base_/models/retinanet_r50_fpn.py", "mmdet::_base_/default_runtime.py"]
+custom_imports = dict(imports=["normfix_mm.detection"], allow_failed_imports=False)
 
 # Data: root, class names and files are filled in by normfix_mm.datasets.use_coco_folder.
 scale = (320, 240)
-load = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=scale, keep_ratio=True)]
-annotate = dict(type='LoadAnnotations', with_bbox=True)
+load = [dict(type="LoadImageFromFile"), dict(type="Resize", scale=scale, keep_ratio=True)]
+annotate = dict(type="LoadAnnotations", with_bbox=True)
 train_pipeline = [
     load[0],
     annotate,
     load[1],
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs'),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="PackDetInputs"),
 ]
 test_pipeline = [
     *load,
     annotate,
     dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+        type="PackDetInputs",
+        meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
+    ),
 ]
 train_dataloader = dict(
     batch_size=8,
     num_workers=2,
     persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    sampler=dict(type="DefaultSampler", shuffle=True),
     dataset=dict(
-        type='CocoDataset',
-        filter_cfg=dict(filter_empty_gt=True),
-        pipeline=train_pipeline))
+        type="CocoDataset", filter_cfg=dict(filter_empty_gt=True), pipeline=train_pipeline
+    ),
+)
 val_dataloader = dict(
     batch_size=8,
     num_workers=2,
     persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='CocoDataset', test_mode=True, pipeline=test_pipeline))
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(type="CocoDataset", test_mode=True, pipeline=test_pipeline),
+)
 test_dataloader = val_dataloader
-val_evaluator = dict(type='CocoMetric', metric='bbox')
+val_evaluator = dict(type="CocoMetric", metric="bbox")
 test_evaluator = val_evaluator
 
 # Model: every BN trains; thin pyramid and subnets. num_classes comes from the data.
@@ -57,31 +59,35 @@ model = dict(
         in_channels=64,
         feat_channels=64,
         stacked_convs=2,
-        loss_bbox=dict(_delete_=True, type='SmoothL1Loss', beta=0.11, loss_weight=1.0),
+        loss_bbox=dict(_delete_=True, type="SmoothL1Loss", beta=0.11, loss_weight=1.0),
         # RetinaNet's std .01 is made for 256 channels: at 64 it lets so little gradient through
         # that eight epochs end before the classifier has left its prior. .06 is He's for 64.
         init_cfg=dict(
-            type='Normal',
-            layer='Conv2d',
+            type="Normal",
+            layer="Conv2d",
             std=0.06,
             override=[
-                dict(type='Normal', name='retina_cls', std=0.03, bias_prob=0.01),
-                dict(type='Normal', name='retina_reg', std=0.02),
-            ])))
+                dict(type="Normal", name="retina_cls", std=0.03, bias_prob=0.01),
+                dict(type="Normal", name="retina_reg", std=0.02),
+            ],
+        ),
+    ),
+)
 
 # Schedule: warm-up over the first 26 iterations, a tenth of the rate from epoch 7 on.
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=8, val_interval=8)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=8, val_interval=8)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=1e-4),
-    clip_grad=dict(max_norm=35, norm_type=2))
+    type="OptimWrapper",
+    optimizer=dict(type="SGD", lr=0.02, momentum=0.9, weight_decay=1e-4),
+    clip_grad=dict(max_norm=35, norm_type=2),
+)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=26),
-    dict(type='MultiStepLR', by_epoch=True, milestones=[6], gamma=0.1),
+    dict(type="LinearLR", start_factor=0.05, by_epoch=False, begin=0, end=26),
+    dict(type="MultiStepLR", by_epoch=True, milestones=[6], gamma=0.1),
 ]
-custom_hooks = [dict(type='ReproducibleHook')]
+custom_hooks = [dict(type="ReproducibleHook")]
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=1, max_keep_ckpts=1))
 randomness = dict(seed=0)
 auto_scale_lr = dict(enable=False, base_batch_size=8)

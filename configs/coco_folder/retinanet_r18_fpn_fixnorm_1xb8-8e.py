@@ -7,13 +7,14 @@ The backbone's convolutions have a BN in training mode behind them and stay plai
 and box predictor are weight-normalized with gain; retina_cls is FixNorm-Conv with α = 1.
 """
 
-_base_ = './retinanet_r18_fpn_baseline_1xb8-8e.py'
+_base_ = "./retinanet_r18_fpn_baseline_1xb8-8e.py"
 
 model = dict(
-    neck=dict(conv_cfg=dict(type='WNConv2d', gain=True)),
-    bbox_head=dict(type='FixNormRetinaHead', alpha=1.0))
+    neck=dict(conv_cfg=dict(type="WNConv2d", gain=True)),
+    bbox_head=dict(type="FixNormRetinaHead", alpha=1.0),
+)
 optim_wrapper = dict(optimizer=dict(lr=0.02, weight_decay=0.0))
 custom_hooks = [
-    dict(type='NormFixHook', mode='joint', weights='conv+classifier'),
-    dict(type='ReproducibleHook'),
+    dict(type="NormFixHook", mode="joint", weights="conv+classifier"),
+    dict(type="ReproducibleHook"),
 ]

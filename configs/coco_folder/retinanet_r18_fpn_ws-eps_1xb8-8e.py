@@ -8,9 +8,10 @@ stay plain under ordinary decay (λ 1e-4), as do BN's parameters; biases get no 
 λ and ε are the paper's for large models.
 """
 
-_base_ = './retinanet_r18_fpn_baseline_1xb8-8e.py'
+_base_ = "./retinanet_r18_fpn_baseline_1xb8-8e.py"
 
-model = dict(backbone=dict(type='NormalizedResNet', normalize=dict(form='WS')))
+model = dict(backbone=dict(type="NormalizedResNet", normalize=dict(form="WS")))
 optim_wrapper = dict(
-    constructor='EpsShiftOptimWrapperConstructor',
-    paramwise_cfg=dict(eps_shift=dict(lam=1e-4, eps=1e-3)))
+    constructor="EpsShiftOptimWrapperConstructor",
+    paramwise_cfg=dict(eps_shift=dict(lam=1e-4, eps=1e-3)),
+)

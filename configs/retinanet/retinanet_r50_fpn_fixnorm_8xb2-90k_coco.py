@@ -8,11 +8,12 @@ Source: FixNorm, appendix A.4.3 and Table 4 (tuned FixNorm, lr .0145, alpha .5);
 convolutions and classifier as one vector and no weight decay at all.
 Everything else is the baseline's, see its header for what the paper leaves open.
 """
-_base_ = './retinanet_r50_fpn_wn_8xb2-90k_coco.py'
 
-model = dict(bbox_head=dict(type='FixNormRetinaHead', alpha=0.5))
+_base_ = "./retinanet_r50_fpn_wn_8xb2-90k_coco.py"
+
+model = dict(bbox_head=dict(type="FixNormRetinaHead", alpha=0.5))
 optim_wrapper = dict(optimizer=dict(lr=0.0145, weight_decay=0.0))
 custom_hooks = [
-    dict(type='NormFixHook', mode='joint', weights='conv+classifier'),
-    dict(type='ReproducibleHook'),
+    dict(type="NormFixHook", mode="joint", weights="conv+classifier"),
+    dict(type="ReproducibleHook"),
 ]

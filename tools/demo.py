@@ -78,7 +78,8 @@ def demo(args: argparse.Namespace) -> None:
     )
     for run in runs:
         results = run.results()
-        print(f"{run.name}: AP {results.get('AP', 0):.3f}, AP50 {results.get('AP50', 0):.3f}")
+        scores = ", ".join(f"{key} {results[key]:.3f}" for key in ("AP", "AP50") if key in results)
+        print(f"{run.name}: {scores or 'no detections that could be evaluated'}")
     print(f"{out / 'index.html'} ({time.monotonic() - started:.0f} s in all)")
 
 

@@ -1,5 +1,6 @@
 """`make demo`'s command: trains, leaves the page, does nothing twice, ends with a sentence."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -23,8 +24,8 @@ def test_demo_trains_once_and_leaves_the_page(tmp_path):
     first = demo(tmp_path, *options)
     assert first.returncode == 0, first.stdout + first.stderr
     assert "FixNorm: trained in" in first.stdout
-    assert "[1]  AP " in first.stdout
-    assert "FixNorm: AP " in first.stdout
+    assert "[1][2/2]  loss " in first.stdout
+    assert "FixNorm: no detections" in first.stdout  # two iterations teach nothing
     checkpoint = tmp_path / "out/fixnorm/epoch_1.pth"
     trained = checkpoint.stat().st_mtime_ns
     (tmp_path / "out/index.html").unlink()
@@ -45,3 +46,21 @@ def test_bad_options_end_with_one_sentence(tmp_path, options, sentence):
     assert sentence in end.stderr
     assert "Traceback" not in end.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_progress_lines_are_short_and_say_what_is_to_go(capsys):
+    module = importlib.util.module_from_spec(importlib.util.spec_from_file_location("demo", DEMO))
+    module.__spec__.loader.exec_module(module)
+    stamp = "11/20 22:21:52 - mmengine - INFO - "
+    module.show(
+        stamp + "Epoch(train)  [2][ 50/160]  lr: 1.8744e-02 effective_lr: 5e-06  eta: 0:03:06  "
+        "time: 0.2460  data_time: 0.0083  grad_norm: 2.3962  loss: 1.0856  loss_cls: 0.8266"
+    )
+    module.show(
+        stamp + "Epoch(val) [6][16/16]    coco/bbox_mAP: 0.2970  coco/bbox_mAP_50: 0.4450  x: 1"
+    )
+    module.show(stamp + "Config: model = dict(type='RetinaNet')")
+    assert capsys.readouterr().out == (
+        "  [2][ 50/160]  loss 1.0856  lr 1.8744e-02  0.25 s/iteration  0:03:06 to go\n"
+        "  [6]  AP 0.2970  AP50 0.4450\n"
+    )

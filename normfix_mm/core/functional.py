@@ -64,7 +64,7 @@ def _bessel(n: int) -> float:
     return (n / (n - 1)) ** 0.5 if n > 1 else 0.0
 
 
-def _centered_rows(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def standardized_rows(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(w - mu)/sigma with biased sigma, mu and 1/sigma of each row of a (rows, n) tensor."""
     count, n = rows.shape
     centered, mean, rstd = torch.native_group_norm(
@@ -92,7 +92,7 @@ class _Standardize(torch.autograd.Function):
     @staticmethod
     def forward(ctx, weight: Tensor, eps: float) -> Tensor:
         rows = _rows(weight, weight.shape[0])
-        out, mean, rstd = _centered_rows(rows)
+        out, mean, rstd = standardized_rows(rows)
         sigma = rstd.reciprocal()
         std = sigma * _bessel(rows.shape[1])
         out.mul_((sigma / (std + eps)).view(-1, 1))
@@ -145,7 +145,7 @@ class _CenterNormalize(torch.autograd.Function):
     @staticmethod
     def forward(ctx, weight: Tensor) -> Tensor:
         rows = _rows(weight, weight.shape[0])
-        out, mean, rstd = _centered_rows(rows)
+        out, mean, rstd = standardized_rows(rows)
         sigma = rstd.reciprocal()
         # A constant filter leaves only rounding noise after centering: not a direction.
         floor = 8 * torch.finfo(sigma.dtype).eps * mean.abs() + 2 * _TINY_VARIANCE**0.5

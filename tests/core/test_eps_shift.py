@@ -260,23 +260,27 @@ def test_one_element_filters_keep_the_mean_term():
     torch.testing.assert_close(layer.weight.detach(), 0.5 * before)
 
 
-@pytest.mark.parametrize("offset", [0.0, 1.0, 100.0])
-def test_moments_are_accurate_far_from_zero(offset):
-    """‖w‖² − nμ² cancels; the fallback must catch it. Reference in float64."""
+@pytest.mark.parametrize("offset", [0, 1, 30, 1000])
+def test_edit_is_accurate_far_from_zero_mean(offset):
+    """Where ‖w‖² − nμ² would have cancelled. Reference in float64."""
     torch.manual_seed(0)
-    weights = [torch.randn(20, n) * 0.02 + 0.02 * offset for n in (64, 576, 4608)]
-    size, mean = filter_edits.moments(weights, centered=True)
-    exact = torch.cat([(w.double() - w.double().mean(1, True)).norm(dim=1) for w in weights])
-    torch.testing.assert_close(size.double(), exact, rtol=1e-5 if offset > 10 else 1e-6, atol=0)
-    torch.testing.assert_close(mean.double(), torch.cat([w.double().mean(1) for w in weights]))
+    layer = WSConv2d(64, 20, 3, bias=False)
+    layer.weight.data.mul_(0.02 / layer.weight.std()).add_(0.02 * offset)
+    layer.weight.grad = torch.zeros_like(layer.weight)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.0)
+    EpsShift(optimizer, layer, 1.0, 1.0)  # the shift, ε/s = 50, outweighs the decay
+    optimizer.step()
+    by_hand = edit(layer.weight, "WS", 1.0, 1.0)
+    error = (layer.weight.grad.double() - by_hand).norm() / by_hand.norm()
+    assert error < 1e-6 * max(1, offset)  # w − μ itself is rounded to |μ|/s · 2⁻²⁴
 
 
-def test_big_layers_cut_into_batches_and_memory_formats():
+def test_big_layers_cut_into_pieces_and_memory_formats():
     torch.manual_seed(0)
     rows = torch.randn(7, 30)
-    cut = filter_edits.batches([(rows, rows), (rows[:2], rows[:2])], limit=120, piece=60)
-    assert [len(batch) for batch in cut] == [2, 2, 1]
-    assert torch.equal(torch.cat([w for batch in cut for w, _ in batch][:-1]), rows)
+    cut = list(filter_edits.pieces(rows, rows, size=60))
+    assert [len(w) for w, _ in cut] == [2, 2, 2, 1]
+    assert torch.equal(torch.cat([w for w, _ in cut]), rows)
     for fmt_w in (torch.contiguous_format, torch.channels_last):
         for fmt_g in (torch.contiguous_format, torch.channels_last):
             layer = WSConv2d(4, 6, 3, bias=False).to(memory_format=fmt_w)

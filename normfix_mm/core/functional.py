@@ -8,9 +8,8 @@ Sources: weight standardization, arXiv 1903.10520; weight normalization, arXiv 1
 per-layer form, eqs. 6 and 29 of FixNorm. `w_f` is one output filter, flattened.
 
 Statistics are taken in fp32 (fp64 for fp64 weights) whatever the autocast. The row-wise moments
-and the row-wise backward come from torch's group-norm and layer-norm kernels, which read a
-filter once; what differs from a layer norm is one factor per filter, applied in place. Departures
-from the formulas: a filter with nothing to normalize (zero under WN; constant or one-element under
+and the row-wise backward come from torch's group-norm kernels, one group a filter, which read a
+filter once; what differs from a group norm is one factor per filter. Departures from the formulas: a filter with nothing to normalize (zero under WN; constant or one-element under
 CWN) gives zero and gets a zero gradient, where the formula divides by zero.
 """
 
@@ -73,17 +72,23 @@ def standardized_rows(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return centered.view(count, n), mean.view(-1), rstd.view(-1)
 
 
-def _project(grad: Tensor, rows: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
-    """rstd [G - mean(G) - x mean(G x)] with x = (w - mu) rstd: the layer norm's backward."""
-    column = (-1, 1)
-    return torch.ops.aten.native_layer_norm_backward(
-        grad,
-        rows,
-        [rows.shape[1]],
-        mean.view(column),
-        rstd.view(column),
-        None,
-        None,
+def _project(grad: Tensor, rows: Tensor, mean: Tensor, rstd: Tensor, scale: Tensor) -> Tensor:
+    """scale rstd [G - mean(G) - x mean(G x)] with x = (w - mu) rstd, row by row.
+
+    The group norm's backward, of which `scale` is the affine weight: one pass.
+    """
+    count, n = rows.shape
+    shape, row = (1, count, n), (1, count)
+    return torch.ops.aten.native_group_norm_backward(
+        grad.view(shape),
+        rows.view(shape),
+        mean.view(row),
+        rstd.view(row),
+        scale,
+        1,
+        count,
+        n,
+        count,
         [True, False, False],
     )[0]
 
@@ -93,9 +98,8 @@ class _Standardize(torch.autograd.Function):
     def forward(ctx, weight: Tensor, eps: float) -> Tensor:
         rows = _rows(weight, weight.shape[0])
         out, mean, rstd = standardized_rows(rows)
-        sigma = rstd.reciprocal()
-        std = sigma * _bessel(rows.shape[1])
-        out.mul_((sigma / (std + eps)).view(-1, 1))
+        std = rstd.reciprocal().mul_(_bessel(rows.shape[1]))
+        out.mul_((std + eps).mul_(rstd).reciprocal_().view(-1, 1))
         ctx.save_for_backward(weight, mean, std)
         ctx.eps = eps
         return out.view_as(weight).to(weight.dtype)
@@ -104,14 +108,13 @@ class _Standardize(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         # dw = (G - mean(G)) / d - (w - mu) (G . (w - mu)) / (d^2 (n - 1) s),  d = s + eps.
-        # With r^2 = n / (d (n - 1) s) this is the layer norm's backward at rstd = r, over d r.
+        # With r^2 = n / (d (n - 1) s) this is a layer norm's backward at rstd = r, over d r.
         weight, mean, std = ctx.saved_tensors
         rows = _rows(weight, weight.shape[0])
         n = rows.shape[1]
         d = std + ctx.eps
-        rstd = (n / (max(n - 1, 1) * d * std.clamp_min(_TINY_VARIANCE**0.5))).sqrt()
-        out = _project(_rows(grad, len(rows)), rows, mean, rstd)
-        out.mul_((d * rstd).reciprocal().view(-1, 1))
+        rstd = (d * std.clamp_min(_TINY_VARIANCE**0.5)).mul_(max(n - 1, 1) / n).rsqrt_()
+        out = _project(_rows(grad, len(rows)), rows, mean, rstd, (d * rstd).reciprocal_())
         return out.view_as(weight).to(weight.dtype), None
 
 
@@ -159,6 +162,5 @@ class _CenterNormalize(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> Tensor:
         weight, mean, rstd, usable = ctx.saved_tensors
         rows = _rows(weight, weight.shape[0])
-        out = _project(_rows(grad, len(rows)), rows, mean, rstd)
-        out.mul_(usable.view(-1, 1))
+        out = _project(_rows(grad, len(rows)), rows, mean, rstd, usable)
         return out.view_as(weight).to(weight.dtype)

@@ -9,8 +9,10 @@ per-layer form, eqs. 6 and 29 of FixNorm. `w_f` is one output filter, flattened.
 
 Statistics are taken in fp32 (fp64 for fp64 weights) whatever the autocast. The row-wise moments
 and the row-wise backward come from torch's group-norm kernels, one group a filter, which read a
-filter once; what differs from a group norm is one factor per filter. Departures from the formulas: a filter with nothing to normalize (zero under WN; constant or one-element under
-CWN) gives zero and gets a zero gradient, where the formula divides by zero.
+filter once; what differs from a group norm is one factor per filter.
+
+Departure: a filter with nothing to normalize (zero under WN; constant or one-element under CWN)
+gives zero and gets a zero gradient, where the formula divides by zero.
 """
 
 import torch

@@ -73,15 +73,15 @@ def gain(axes, runs: list[Run]) -> bool:
 
 
 def effective_lr(axes, runs: list[Run]) -> bool:
-    drawn = False
+    drawn, top = False, 0.0
     for run, colour in zip(runs, _colours()):
         steps, values = run.curve("effective_lr")
         if any(value > 0 for value in values):
             axes.plot(steps, [v if v > 0 else None for v in values], color=colour, label=run.name)
-            drawn = True
+            drawn, top = True, max([top, *values])
     axes.set(title="Effective learning rate, lr / ‖W‖²")
-    if drawn:
-        axes.set_yscale("log")
+    if drawn:  # four decades; a cosine ends at zero
+        axes.set(yscale="log", ylim=(1e-4 * top, 2 * top))
     return drawn
 
 

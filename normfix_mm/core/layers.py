@@ -12,8 +12,8 @@ checkpoints, DDP, EMA and deepcopy see nothing unusual; the gain is a parameter 
 Above the cap the gradient of g is zero, as eq. 10 says. The bias stands outside the normalization.
 
 The papers do not say how g starts. Here it starts at ||W||, which leaves the layer's function as it
-was, and follows ||W|| until somebody else (an optimizer, a checkpoint) changes g, so that an
-initialization or a stock checkpoint that comes later still gets the right gain.
+was, and follows ||W|| until it is trained or loaded, so that an initialization or a stock
+checkpoint that comes later still gets the right gain.
 """
 
 import math
@@ -56,11 +56,12 @@ class _Normalized:
 
 
 class _Gained(_Normalized):
-    """A layer with a gain `g` that follows ||W|| until somebody else changes it.
+    """A layer with a gain `g` that follows ||W|| until it is trained.
 
-    While it follows, g is compared with ||W|| at every forward, which ends with the first optimizer
-    step. From then on a weight that changes without its g is refused; that is read off the
-    parameters' version counters and costs no synchronization.
+    It follows, whatever initializes or broadcasts the weight, until a backward pass goes through
+    the layer, a checkpoint brings a g, or somebody sets g by itself. From then on a weight that
+    changes without its g is refused; that is read off the parameters' version counters, which cost
+    no synchronization, and do not see what is written through `.data`.
     """
 
     gain_per_filter = False
@@ -109,15 +110,16 @@ class _Gained(_Normalized):
         now, seen = self._versions(), self._seen or self._versions()
         if now == self._seen and not self.weight.requires_grad:
             return  # comparing values waits for the device, and a frozen layer follows for good
-        gain_changed = now[2:] != seen[2:]
+        weight_changed, gain_changed = now[:2] != seen[:2], now[2:] != seen[2:]
         if self._follows:
-            equal = torch.equal(self.g.detach(), self._gain_set.to(self.g))
-            self._follows = equal and not gain_changed
+            # DDP broadcasts both before the weights are initialized. Whoever writes g alone means
+            # it, and so does an EMA, which writes both, but through `.data`.
+            gain_set = torch.equal(self.g.detach(), self._gain_set.to(self.g))
+            self._follows = gain_set or weight_changed
         if self._follows:
-            frozen_alone = self.weight.requires_grad and not self.g.requires_grad
-            if not frozen_alone and not torch.equal(self._weight_norm(), self.g.detach()):
+            if not torch.equal(self._weight_norm(), self.g.detach()):
                 self.reset_gain()
-        elif now[:2] != seen[:2] and not gain_changed and self.g.requires_grad:
+        elif weight_changed and not gain_changed and self.g.requires_grad:
             raise RuntimeError(
                 f"{type(self).__name__}: `weight` was changed and its gain `g` was not, so g is "
                 "stale. After initializing the weight again call `reset_gain()`; to train the "
@@ -129,6 +131,20 @@ class _Gained(_Normalized):
         if self._follows or not torch.compiler.is_compiling():
             self._settle_gain()
         return self.g
+
+    def _watched(self, weight: Tensor) -> Tensor:
+        return self._let_go_in_backward(weight) if self._follows else weight
+
+    @torch.compiler.disable
+    def _let_go_in_backward(self, weight: Tensor) -> Tensor:
+        """`weight` itself; the first gradient that reaches it ends the following of ||W||."""
+
+        def let_go(_: Tensor) -> None:
+            self._follows = False
+
+        if weight.requires_grad:
+            weight.register_hook(let_go)
+        return weight
 
     def __getstate__(self) -> dict:
         self._settle_gain()
@@ -153,6 +169,8 @@ class _Gained(_Normalized):
         elif prefix + "weight" in state_dict:
             if prefix + "g" in missing_keys:
                 missing_keys.remove(prefix + "g")
+            if self.g.is_meta and not self.weight.is_meta:  # load_state_dict(assign=True)
+                self.g = nn.Parameter(self.weight.new_empty(len(self.g)), self.g.requires_grad)
             self._follows = True
             self.reset_gain()
 
@@ -174,7 +192,8 @@ class _FixNorm(_Gained):
         return self.alpha * math.sqrt(self.weight.shape[0])
 
     def normalized_weight(self) -> Tensor:
-        return functional.normalize_layer(self.weight, self._gain().clamp(max=self.cap))
+        gain = self._gain().clamp(max=self.cap)
+        return self._watched(functional.normalize_layer(self.weight, gain))
 
 
 class WSConv2d(_Normalized, nn.Conv2d):
@@ -227,7 +246,9 @@ class WNConv2d(_Gained, nn.Conv2d):
             super().reset_gain()
 
     def normalized_weight(self) -> Tensor:
-        return functional.normalize(self.weight, None if self.g is None else self._gain())
+        if self.g is None:
+            return functional.normalize(self.weight)
+        return self._watched(functional.normalize(self.weight, self._gain()))
 
     def forward(self, x: Tensor) -> Tensor:
         return self._conv_forward(x, self.normalized_weight(), self.bias)
@@ -255,7 +276,7 @@ class WNLinear(_Gained, nn.Linear):
         self._set_options()
 
     def normalized_weight(self) -> Tensor:
-        return functional.normalize_layer(self.weight, self._gain())
+        return self._watched(functional.normalize_layer(self.weight, self._gain()))
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x, self.normalized_weight(), self.bias)

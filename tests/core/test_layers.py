@@ -90,11 +90,11 @@ def test_ws_equals_mmcv_conv_ws():
 def test_wn_conv_is_per_filter_and_wn_linear_per_layer():
     conv, linear = WNConv2d(4, 6, 3), WNLinear(4, 6)
     assert conv.g.shape == (6,) and linear.g.shape == (1,)
+    for layer in (conv, linear):
+        train_one_step(layer)  # from here on g is its own
     before = conv.normalized_weight(), linear.normalized_weight()
-    with torch.no_grad():
-        for layer in (conv, linear):
-            layer.weight[0] *= 3
-            layer.g += 0  # g belongs to somebody else now
+    for layer in (conv, linear):
+        layer.weight.data[0] *= 3
     torch.testing.assert_close(conv.normalized_weight(), before[0])
     assert not torch.allclose(linear.normalized_weight(), before[1])
 
@@ -282,3 +282,75 @@ def test_frozen_layer_compares_no_values(monkeypatch):
     torch.testing.assert_close(layer(x), nn.functional.conv2d(x, layer.weight, layer.bias))
     monkeypatch.setattr(torch, "equal", lambda *_: pytest.fail("compared values"))
     layer(x)
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_gain_follows_an_initialization_after_ddp(cls, shape, tmp_path):
+    """DDP broadcasts W and g in place when it wraps the model; mmengine initializes later."""
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        layer = cls(*shape)
+        wrapped = nn.parallel.DistributedDataParallel(layer)
+        layer.g.data.mul_(1.0)
+        with torch.no_grad():  # what a rank other than 0 receives
+            layer.weight.copy_(torch.randn_like(layer.weight))
+            layer.g.copy_(torch.rand_like(layer.g))
+        nn.init.normal_(layer.weight, std=3.0)
+        layer.state_dict()
+        rows = layer.weight.flatten(1) if layer.gain_per_filter else layer.weight.view(1, -1)
+        torch.testing.assert_close(layer.g, rows.norm(dim=1))
+        optimizer = torch.optim.SGD(wrapped.parameters(), lr=0.1)
+        wrapped(sample(layer)).square().sum().backward()
+        optimizer.step()
+        trained = layer.g.detach().clone()
+        wrapped(sample(layer))
+        torch.testing.assert_close(layer.g.detach(), trained, rtol=0, atol=0)
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_capped_gain_rests_while_its_weight_trains(fused):
+    """Above the cap g has no gradient, and a fused step raises no version counter."""
+    layer = FixNormLinear(16, 4, alpha=0.1)
+    start = layer.g.detach().clone()
+    optimizer = torch.optim.SGD(layer.parameters(), lr=5.0, fused=fused)
+    for _ in range(3):
+        optimizer.zero_grad()
+        layer(torch.randn(8, 16)).square().sum().backward()
+        optimizer.step()
+    layer(torch.randn(8, 16))
+    torch.testing.assert_close(layer.g.detach(), start, rtol=0, atol=0)
+
+
+def test_frozen_gain_follows_an_initialization_and_then_rests():
+    layer = WNConv2d(4, 6, 3)
+    layer.g.requires_grad_(False)
+    nn.init.normal_(layer.weight)
+    x = sample(layer)
+    out = layer(x)
+    torch.testing.assert_close(out, nn.functional.conv2d(x, layer.weight, layer.bias))
+    start = layer.g.clone()
+    out.square().sum().backward()
+    torch.optim.SGD([layer.weight], lr=0.1).step()
+    layer(x)
+    torch.testing.assert_close(layer.g, start, rtol=0, atol=0)
+
+
+def test_gain_that_a_user_sets_is_kept():
+    for write in (lambda g: g.data.fill_(0.3), lambda g: nn.init.constant_(g, 0.3)):
+        layer = WNConv2d(4, 6, 3)
+        write(layer.g)
+        layer(sample(layer))
+        assert (layer.g == 0.3).all()
+
+
+def test_stock_checkpoint_into_a_layer_built_on_meta():
+    stock = nn.Conv2d(4, 6, 3)
+    with torch.device("meta"):
+        layer = WNConv2d(4, 6, 3)
+    layer.load_state_dict(stock.state_dict(), assign=True)
+    x = sample(layer)
+    torch.testing.assert_close(layer(x), stock(x))

@@ -9,10 +9,11 @@ BIN = $(VENV)/bin
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
-.PHONY: help setup demo test lint clean distclean
+.PHONY: help setup demo demo-baseline test lint clean distclean
 
 help:
 	@echo "make demo       set up, train a small detector with FixNorm, leave a page with pictures"
+	@echo "make demo-baseline   the same, and the same model with ordinary weight decay beside it"
 	@echo "make test       set up, ruff, all tests (PYTEST_ARGS='tests/core -x' for a part)"
 	@echo "make setup      only the environment, $(VENV) (STACK=openmmlab for the upstream stack)"
 	@echo "make lint       ruff only"
@@ -24,6 +25,9 @@ setup:
 
 demo: setup
 	$(BIN)/python tools/demo.py $(DEMO_ARGS)
+
+demo-baseline: setup
+	$(BIN)/python tools/demo.py --baseline $(DEMO_ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

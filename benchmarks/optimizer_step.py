@@ -1,6 +1,6 @@
 """What the ε-shift and norm fixing add to an optimizer step, on ResNet-50's 161 parameters.
 
-    python benchmarks/optimizer_step.py [--device cuda] [--repeats 31] [--threads 2]
+    PYTHONPATH=. python benchmarks/optimizer_step.py [--device cuda] [--repeats 31] [--threads 2]
 
 Needs only torch. Goal: together at most 0.8 of a plain SGD step. Two measures: the hooks alone, and
 what a whole step costs more than a plain one, since either method takes the place of the decay that
@@ -10,14 +10,11 @@ the plain step computes. On CUDA the host synchronizations are counted too; ours
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from resnet50_shapes import conv_shapes, linear_shapes, norm_shapes
 from timing import count_synchronizations, interleaved, machine
 from torch import nn
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from normfix_mm import EpsShift, NormFix, WSConv2d
 

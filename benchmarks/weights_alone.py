@@ -1,6 +1,6 @@
 """Standardize ResNet-50's 53 convolution weights (94 MB), forward and backward.
 
-    python benchmarks/weights_alone.py [--device cuda] [--repeats 15]
+    PYTHONPATH=. python benchmarks/weights_alone.py [--device cuda] [--repeats 15]
 
 Goal: the authors' exact formula at no more than 1.25 times F.layer_norm.
 """

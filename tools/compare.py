@@ -4,7 +4,7 @@
 
 For each method the learning rate is chosen by the same number of trials, judged by AP on images
 held out of the training set: half, once and twice the configs' default, and as long as some
-method's best lies at the edge of its grid, one more factor of two for every method. The chosen rate
+method's best lies at the edge of its grid, one more factor of two for every method, four at most. The chosen rate
 is then trained with several seeds on the whole training set and judged on the validation set, which
 no choice has seen.
 Every run is a process of its own; finished runs are kept, so an interrupted comparison goes on
@@ -21,6 +21,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from normfix_mm import cli
+from normfix_mm.preflight import BadInput
+
 ROOT = Path(__file__).resolve().parent.parent
 METHODS = {
     "baseline (decay)": "retinanet_r18_fpn_baseline_1xb8-8e.py",
@@ -29,13 +32,23 @@ METHODS = {
 }
 DEFAULT_RATE = 0.02
 FACTORS = (1 / 2, 1, 2)
+EXTENSIONS = 4
+HELD_OUT = 40
 METRICS = ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_75")
 
 
-def hold_out(folder: Path, out: Path, count: int = 40) -> tuple[Path, Path]:
+def hold_out(folder: Path, out: Path, count: int = HELD_OUT) -> tuple[Path, Path]:
     """Split the training annotations: `count` images, drawn once, are held out of the trials."""
-    data = json.loads((folder / "annotations/instances_train.json").read_text())
+    path = folder / "annotations/instances_train.json"
+    if not path.exists():
+        raise BadInput(f"{path} does not exist; give a folder in COCO format.")
+    data = json.loads(path.read_text())
     ids = sorted(image["id"] for image in data["images"])
+    if len(ids) < 2 * count:
+        raise BadInput(
+            f"{path} has {len(ids)} images; comparing holds {count} of them out of the trials, and "
+            f"needs at least {2 * count}."
+        )
     held = set(random.Random(0).sample(ids, count))
     paths = []
     for name, keep in (("rest", set(ids) - held), ("held_out", held)):
@@ -71,7 +84,7 @@ def train(args, method: str, rate: float, seed: int, name: str, split=None) -> d
             env=os.environ | {"OMP_NUM_THREADS": str(args.threads)},
         ).returncode
     if code:
-        raise SystemExit(f"{name} did not finish; its log is {work_dir / 'log.txt'}.")
+        raise BadInput(f"{name} did not finish; its log is {work_dir / 'log.txt'}.")
     lines = [
         json.loads(line)
         for path in sorted(work_dir.glob("*/vis_data/scalars.json"))
@@ -111,7 +124,9 @@ def tune(args, pool, split) -> dict[str, list[dict]]:
 
     pending = {m: [trial(m, DEFAULT_RATE * f) for f in FACTORS] for m in METHODS}
     trials = {m: [future.result() for future in runs] for m, runs in pending.items()}
-    while any(at_edge(runs) for runs in trials.values()):
+    for _ in range(EXTENSIONS):
+        if not any(at_edge(runs) for runs in trials.values()):
+            break
         extra = {m: trial(m, next_rate(runs)) for m, runs in trials.items()}
         for method, future in extra.items():
             trials[method] = sorted(trials[method] + [future.result()], key=lambda r: r["lr"])
@@ -123,6 +138,7 @@ def report(trials: dict[str, list[dict]], finals: dict[str, list[dict]]) -> str:
     lines = ["| method | trials: lr → AP on the held-out images |", "|---|---|"]
     for method, runs in trials.items():
         cells = [f"{run['lr']:g} → {run['bbox_mAP']:.3f}" for run in runs]
+        cells += ["best at the edge of the grid"] if at_edge(runs) else []
         lines.append(f"| {method} | {', '.join(cells)} |")
     lines += ["", "| method | lr | AP | AP50 | AP75 | seeds |", "|---|---|---|---|---|---|"]
     for method, runs in finals.items():
@@ -162,4 +178,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

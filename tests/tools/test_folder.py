@@ -108,6 +108,25 @@ def test_grid_grows_until_the_best_is_inside_and_equally_for_all():
         assert not compare.at_edge(runs)
 
 
+def test_a_method_that_learns_nothing_ends_the_search():
+    compare = compare_module()
+
+    class Pool:
+        def submit(self, _, args, method, rate, seed, name, split):
+            run = {"lr": rate, "bbox_mAP": 0.0}
+            return type("Future", (), {"result": lambda self: run})()
+
+    trials = compare.tune(None, Pool(), None)
+    assert {len(runs) for runs in trials.values()} == {3 + compare.EXTENSIONS}
+
+
+def test_comparing_too_few_images_is_one_sentence(blood_cells):
+    command = [sys.executable, str(ROOT / "tools/compare.py"), str(blood_cells)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=blood_cells)
+    assert done.returncode != 0 and "has 8 images" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("folder", "options", "message"),
     [

@@ -1,6 +1,6 @@
 """A training step of a ResNet-50 backbone whose convolutions are plain or standardized.
 
-    PYTHONPATH=. python benchmarks/backbone_step.py [--size 256] [--batch 2] [--device cuda] [--repeats 9]
+    PYTHONPATH=. python benchmarks/backbone_step.py [--size 256] [--batch 2] [--device cuda]
 
 Goals on two CPU cores: at 256 pixels no dearer than the cheapest peer and at most 1.05 times plain,
 at 512 at most 1.02 times; on a GPU at most 1.02.

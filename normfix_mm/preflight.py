@@ -2,7 +2,8 @@
 
 ``tools/train.py`` and ``tools/test.py`` call :func:`check` before a Runner exists. Each finding is
 a :class:`BadInput`, one sentence with cause and remedy. Remote paths are left to the Runner.
-The weight forms of a checkpoint are compared in ``normfix_mm.preflight_forms``.
+The weight forms of a checkpoint are compared in ``normfix_mm.preflight_forms``, optimizer and hooks
+tried out in ``normfix_mm.preflight_training``.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def check(cfg, phases: Sequence[str]) -> None:
     """
     from mmengine.registry import MODELS, DefaultScope
 
-    from .preflight_forms import check_forms
+    from .preflight_forms import check_forms, check_initial_forms
+    from .preflight_training import check_training
 
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmdet")):
         for phase in phases:
@@ -57,15 +59,18 @@ def check(cfg, phases: Sequence[str]) -> None:
                     _check_dataset(dataset, where=f"{loader}.dataset")
             if evaluator and cfg.get(evaluator) is not None:
                 _check_evaluator(cfg[evaluator], evaluator)
-        for path in _pretrained(cfg.model):
-            read_checkpoint(path, "init_cfg")
+        initial = {path: read_checkpoint(path, "init_cfg") for path in _pretrained(cfg.model)}
         try:
             model = MODELS.build(cfg.model)
         except Exception as error:  # an unknown type or option, a rule that matches nothing, ...
-            raise BadInput(f"The model cannot be built: {_one_line(error)}") from None
+            raise BadInput(f"The model cannot be built: {one_line(error)}") from None
         path = checkpoint_of(cfg)
         if path is not None:
             check_forms(model, read_checkpoint(path, "load_from"), path)
+        elif "train" in phases and not cfg.get("load_from"):  # which would overwrite them
+            check_initial_forms(model, initial)
+        if "train" in phases:
+            check_training(cfg, model)
 
 
 def checkpoint_of(cfg) -> str | None:
@@ -96,7 +101,7 @@ def read_checkpoint(path: str, option: str) -> dict:
         checkpoint = _load_checkpoint(path, map_location="cpu")
     except Exception as error:  # zip, pickle and torch each have errors of their own
         raise BadInput(
-            f"The checkpoint {path!r} of `{option}` cannot be read ({_one_line(error, 120)}); it "
+            f"The checkpoint {path!r} of `{option}` cannot be read ({one_line(error, 120)}); it "
             "was probably cut off while being written or copied: fetch it again or use an earlier "
             "one."
         ) from None
@@ -219,7 +224,7 @@ def _is_local(path: str) -> bool:
     return "://" not in path
 
 
-def _one_line(error: Exception, limit: int = 400) -> str:
+def one_line(error: Exception, limit: int = 400) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else f"{text[:limit]}…"
 

@@ -4,10 +4,13 @@ Normalized layers keep the stock parameter names: a checkpoint of theirs loads i
 and the reverse, every key matches. The function survives only if the form is the same, or if a
 plain weight meets a layer with a gain (g = |W|); everything else is silently wrong, hence refused.
 The form a checkpoint was trained in is read from the config that mmengine stores inside it, and
-without one from the gains among its keys; a WS or CWN weight without such a config looks plain.
+without one from the gains among its keys. Where neither tells and the model's layers cannot keep a
+plain weight's function, all that can be done is to say so, loudly.
 """
 
 from __future__ import annotations
+
+import warnings
 
 from torch import nn
 
@@ -50,19 +53,31 @@ def checkpoint_forms(checkpoint: dict) -> dict[str, str]:
     }
 
 
-def check_forms(model: nn.Module, checkpoint: dict, path: str) -> None:
-    """Refuse a checkpoint whose weights the model would apply in another form.
+def check_forms(model: nn.Module, checkpoint: dict, path: str, prefix: str = "") -> None:
+    """Refuse a checkpoint whose weights the model would apply in another form; warn if unknown.
+
+    Args:
+        prefix: what stands before the model's own names in the checkpoint.
 
     Raises:
         BadInput: With the first weights concerned and the remedy.
     """
-    wanted, found = model_forms(model), checkpoint_forms(checkpoint)
+    wanted = model_forms(model)
+    found = {
+        name.removeprefix(prefix): form
+        for name, form in checkpoint_forms(checkpoint).items()
+        if name.startswith(prefix)
+    }
     wrong = {
         name: (found[name], form)
         for name, form in wanted.items()
         if name in found and not _keeps_function(found[name], form)
     }
     if not wrong:
+        names = {n.removeprefix("module.") for n in checkpoint.get("state_dict", checkpoint)}
+        loaded = [n for n in unsuited(model) if f"{prefix}{n}" in names and n not in found]
+        if loaded:
+            warnings.warn(foreign_weights(loaded, wanted, path), stacklevel=2)
         return
     have, want = next(iter(wrong.values()))
     raise BadInput(
@@ -70,6 +85,51 @@ def check_forms(model: nn.Module, checkpoint: dict, path: str) -> None:
         f"({len(wrong)} of {len(wanted)}, first {next(iter(wrong))!r}): every key would match and "
         "the outputs would be wrong; use the config it was trained with, or make it a plain "
         "checkpoint with `normfix_mm.fold` (which suits plain layers and layers with a gain)."
+    )
+
+
+def check_initial_forms(model: nn.Module, checkpoints: dict[str, dict]) -> None:
+    """The same for each ``init_cfg=dict(type='Pretrained')``, on the module that it initializes.
+
+    Args:
+        checkpoints: path to content of the local files; the others are not fetched for this.
+
+    Raises:
+        BadInput: As `check_forms`.
+    """
+    for module in model.modules():
+        for path, prefix in pretrained(module):
+            if path in checkpoints:
+                check_forms(module, checkpoints[path], path, prefix)
+            elif unsuited(module):
+                message = foreign_weights(unsuited(module), model_forms(module), path)
+                warnings.warn(message, stacklevel=2)
+
+
+def pretrained(module: nn.Module) -> list[tuple[str, str]]:
+    """Checkpoint and prefix of each 'Pretrained' in the module's own ``init_cfg``."""
+    given = getattr(module, "init_cfg", None) or ()
+    return [
+        (each["checkpoint"], f"{each['prefix'].removesuffix('.')}." if each.get("prefix") else "")
+        for each in ([given] if isinstance(given, dict) else given)
+        if each.get("type") == "Pretrained" and isinstance(each.get("checkpoint"), str)
+    ]
+
+
+def unsuited(model: nn.Module) -> list[str]:
+    """Names of the weights whose layers change the function of a plain checkpoint."""
+    return [n for n, form in model_forms(model).items() if not _keeps_function(PLAIN, form)]
+
+
+def foreign_weights(names: list[str], forms: dict[str, str], path: str) -> str:
+    """The warning about weights of which nobody knows whether they were trained in this form."""
+    form = forms[names[0]]
+    return (
+        f"The checkpoint {path!r} initializes {len(names)} {form} layers (first {names[0]!r}) and "
+        f"does not say how it was trained: {form} layers need {form}-pretrained weights, and with "
+        "plain ones (torchvision's, for example) the network starts as another function; give a "
+        f"{form}-pretrained checkpoint, train from scratch (init_cfg=None), or use "
+        "normalize=dict(form='WN', gain=True), which keeps the function."
     )
 
 

@@ -4,9 +4,9 @@
 
 For each method the learning rate is chosen by the same number of trials, judged by AP on images
 held out of the training set: half, once and twice the configs' default, and as long as some
-method's best lies at the edge of its grid, one more factor of two for every method, four at most. The chosen rate
-is then trained with several seeds on the whole training set and judged on the validation set, which
-no choice has seen.
+method's best lies at the edge of its grid, one more factor of two for every method, four at most.
+The chosen rate is then trained with several seeds on the whole training set and judged on the
+validation set, which no choice has seen.
 Every run is a process of its own; finished runs are kept, so an interrupted comparison goes on
 where it was when the command is given again. Ends with a Markdown table.
 """

@@ -87,7 +87,7 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.05, by_epoch=False, begin=0, end=26),
     dict(type="MultiStepLR", by_epoch=True, milestones=[6], gamma=0.1),
 ]
-custom_hooks = [dict(type="ReproducibleHook")]
+custom_hooks = [dict(type="WeightTableHook"), dict(type="ReproducibleHook")]
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=1, max_keep_ckpts=1))
 randomness = dict(seed=0)
 auto_scale_lr = dict(enable=False, base_batch_size=8)

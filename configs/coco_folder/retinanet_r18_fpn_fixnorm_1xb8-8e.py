@@ -16,5 +16,6 @@ model = dict(
 optim_wrapper = dict(optimizer=dict(lr=0.02, weight_decay=0.0))
 custom_hooks = [
     dict(type="NormFixHook", mode="joint", weights="conv+classifier"),
+    dict(type="WeightTableHook"),
     dict(type="ReproducibleHook"),
 ]

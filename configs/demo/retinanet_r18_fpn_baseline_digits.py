@@ -11,5 +11,6 @@ model = dict(bbox_head=dict(type="WNRetinaHead"))
 optim_wrapper = dict(optimizer=dict(lr=0.015, weight_decay=1e-4))
 custom_hooks = [
     dict(type="NormMonitorHook", layers=["bbox_head.retina_cls"]),
+    dict(type="WeightTableHook"),
     dict(type="ReproducibleHook"),
 ]

@@ -11,5 +11,6 @@ model = dict(bbox_head=dict(type="FixNormRetinaHead", alpha=1.0))
 optim_wrapper = dict(optimizer=dict(lr=0.015, weight_decay=0.0))
 custom_hooks = [
     dict(type="NormFixHook", mode="joint", weights="conv+classifier"),
+    dict(type="WeightTableHook"),
     dict(type="ReproducibleHook"),
 ]

@@ -43,4 +43,4 @@ auto_scale_lr = dict(enable=False, base_batch_size=16)
 
 default_hooks = dict(checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=10000))
 log_processor = dict(by_epoch=False)
-custom_hooks = [dict(type="ReproducibleHook")]
+custom_hooks = [dict(type="WeightTableHook"), dict(type="ReproducibleHook")]

@@ -4,6 +4,9 @@ Weights are copied back rather than divided by the factor they were scaled with:
 They are written through `.data`, which leaves the version counters alone, and gains that still
 follow ||W|| hold still meanwhile, so that no normalized layer takes the experiment for an
 initialization.
+
+Activation checkpointing (`with_cp=True` of OpenMMLab's modules) is off meanwhile: it recomputes a
+forward inside `backward()` and refuses `torch.autograd.grad`, and it changes no value.
 """
 
 import random
@@ -12,6 +15,8 @@ from contextlib import AbstractContextManager
 
 import torch
 from torch import nn
+
+from .gains import settle_gains
 
 
 class Snapshot(AbstractContextManager):
@@ -27,13 +32,13 @@ class Snapshot(AbstractContextManager):
         self.model = model
 
     def __enter__(self) -> "Snapshot":
-        with torch.no_grad():
-            for module in self.model.modules():
-                if hasattr(module, "normalized_weight"):
-                    module.normalized_weight()  # a gain that has yet to follow ||W|| does so now
+        settle_gains(self.model)
         self.following = [m for m in self.model.modules() if getattr(m, "_follows", False)]
         for module in self.following:
             module._follows = False
+        self.checkpointing = [m for m in self.model.modules() if getattr(m, "with_cp", False)]
+        for module in self.checkpointing:
+            module.with_cp = False
         self.modes = [(m, m.training) for m in self.model.modules()]
         self.params = [
             (p, p.detach().clone(), p.grad, p.requires_grad) for p in self.model.parameters()
@@ -71,6 +76,8 @@ class Snapshot(AbstractContextManager):
             param.requires_grad_(requires_grad)
         for module, mode in self.modes:
             module.training = mode
+        for module in self.checkpointing:
+            module.with_cp = True
         for module in self.following:
             module._follows = True
 

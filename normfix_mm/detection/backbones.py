@@ -8,15 +8,20 @@ training mode, or GN, ``normalize=dict(form='WS')`` gives weight standardization
 
 The layers are swapped when the backbone is built, and the gains of frozen stages are born frozen.
 ``init_cfg`` runs later and sees parameter names and layer classes as in the stock backbone, so
-torchvision's weights load as ever.
+torchvision's weights load as ever. Standardized layers make another function of them, which is
+warned of when they are loaded.
 """
 
 from __future__ import annotations
 
+import logging
+
 from mmdet.models.backbones import ResNet, ResNeXt
+from mmengine.logging import print_log
 from mmengine.registry import MODELS
 
 from normfix_mm.core.swap import normalize_layers
+from normfix_mm.preflight_forms import foreign_weights, model_forms, pretrained, unsuited
 
 WEIGHT_NORMALIZATION = dict(form="WN", gain=True)
 
@@ -27,6 +32,13 @@ class _Normalized:
     def __init__(self, *args, normalize: dict | list[dict] | None = None, **kwargs):
         super().__init__(*args, **kwargs)
         normalize_layers(self, WEIGHT_NORMALIZATION if normalize is None else normalize)
+
+    def init_weights(self) -> None:
+        names = [] if self.is_init else unsuited(self)
+        for path, _ in pretrained(self) if names else ():
+            message = foreign_weights(names, model_forms(self), path)
+            print_log(message, logger="current", level=logging.WARNING)
+        super().init_weights()
 
 
 @MODELS.register_module()

@@ -9,7 +9,14 @@ from .eps_shift_constructor import EpsShiftOptimWrapperConstructor
 from .norm_fix_hook import NormFixHook
 from .registry import LAYERS
 from .reproducible_hook import ReproducibleHook
+from .weight_table_hook import WeightTableHook
 
 allow_history_buffers()
 
-__all__ = ["LAYERS", "EpsShiftOptimWrapperConstructor", "NormFixHook", "ReproducibleHook"]
+__all__ = [
+    "LAYERS",
+    "EpsShiftOptimWrapperConstructor",
+    "NormFixHook",
+    "ReproducibleHook",
+    "WeightTableHook",
+]

@@ -10,17 +10,17 @@ weights that get the regularizer lose the optimizer's decay, even where a custom
 biases, those of norm layers too, get no decay unless an option of the user gives them one (the
 authors of the regularizer decay no bias); a shared parameter counts once; and parameters with equal
 options share one group, because one group per parameter makes every optimizer step slow.
+`WeightTableHook` prints the outcome.
 """
 
 from collections.abc import Mapping
 
-from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
 from normfix_mm.core.eps_shift import EpsShift
-from normfix_mm.core.selection import eps_shift_weights, treatment_table
+from normfix_mm.core.selection import eps_shift_weights
 
 _OPTIONS = ("lam", "eps", "include", "exclude", "decoupled")
 
@@ -53,8 +53,6 @@ class EpsShiftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         optimizer = optim_wrapper.optimizer
         if self.eps_shift is not None:
             optimizer.eps_shift = EpsShift(optimizer, model, **self.eps_shift)
-        table = treatment_table(model, optimizer)
-        print_log(f"Treatment of every parameter, not yet initialized:\n{table}", logger="current")
         return optim_wrapper
 
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = "", **kwargs) -> None:

@@ -9,16 +9,17 @@ An EMA copy is not rescaled; an average of points on a sphere lies inside it: it
 
 import torch
 from mmengine.hooks import EMAHook, Hook, LoggerHook
-from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.registry import HOOKS
 from torch import nn
+from torch.optim import Optimizer
 
+from normfix_mm.core.gains import settle_gains
 from normfix_mm.core.layers import FixNormConv2d, FixNormLinear
 from normfix_mm.core.metrics import effective_learning_rate
 from normfix_mm.core.norm_fix import NormFix
-from normfix_mm.core.selection import WeightInfo, listing, norm_fix_weights, treatment_table
+from normfix_mm.core.selection import WeightInfo, listing, norm_fix_weights
 
 from .invariance_check import check_scale_invariance
 
@@ -76,9 +77,7 @@ class NormFixHook(Hook):
         if self.norm_fix is not None:  # trained before, and now trained on
             self._saved = self.norm_fix.state_dict()
             self.norm_fix.remove()
-        selection = {k: v for k, v in self.options.items() if k != "mode"}
-        _refuse_decay(optimizer, norm_fix_weights(model, **selection))
-        self.norm_fix = NormFix(optimizer, model, **self.options)
+        self.norm_fix = self.attach(model, optimizer)
         # A run that goes on (not one that merely loaded weights) keeps the norms it started with.
         if runner.iter > 0:
             self._resume_target()
@@ -91,8 +90,16 @@ class NormFixHook(Hook):
             for name, layer in model.named_modules()
             if isinstance(layer, FixNormConv2d | FixNormLinear)
         }
-        table = treatment_table(model, optimizer)
-        print_log(f"Treatment of every parameter:\n{table}", logger="current")
+
+    def attach(self, model: nn.Module, optimizer: Optimizer) -> NormFix:
+        """Norm fixing of this model by this optimizer, after all that can be refused without data.
+
+        Raises:
+            ValueError: for an option, a pattern that matches nothing, or a decayed weight.
+        """
+        selection = {k: v for k, v in self.options.items() if k != "mode"}
+        _refuse_decay(optimizer, norm_fix_weights(model, **selection))
+        return NormFix(optimizer, model, **self.options)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         if self._pending_check:
@@ -133,16 +140,6 @@ class NormFixHook(Hook):
                 "wrote it had no NormFixHook; start from its weights with load_from instead."
             )
         self.norm_fix.load_state_dict(self._saved)
-
-
-def settle_gains(model: nn.Module) -> None:
-    """Give every layer whose gain no checkpoint has set g = ||W||, now rather than at a forward.
-
-    A zero weight gets its random direction here too, before a norm is taken from it.
-    """
-    for layer in model.modules():
-        if hasattr(layer, "normalized_weight"):
-            layer.normalized_weight()
 
 
 def _bare(model: nn.Module) -> nn.Module:

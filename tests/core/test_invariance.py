@@ -390,3 +390,18 @@ def test_retinanet_with_frozen_statistics_names_the_backbone_too(monkeypatch):
     assert set(find_scale_variant(model, run)) == convs
     normalize_layers(model, dict(form="WN"))
     assert find_scale_variant(model, run) == {}
+
+
+def test_activation_checkpointing_is_off_for_the_check_only():
+    """It recomputes forwards in `backward()`, which `torch.autograd.grad` cannot take part in."""
+    backbones = pytest.importorskip("normfix_mm.detection")
+    options = dict(depth=18, base_channels=8, stem_channels=8, norm_eval=True)
+    found = []
+    for with_cp in (False, True):
+        torch.manual_seed(0)
+        model = backbones.NormalizedResNet(**options, with_cp=with_cp)
+        images = IMAGES.repeat(1, 1, 4, 4)
+        run = lambda net: [y.sin().mean() for y in net(images)]  # noqa: B023, E731
+        found.append(find_scale_variant(model, run))
+        assert {m.with_cp for m in model.modules() if hasattr(m, "with_cp")} == {with_cp}
+    assert found == [{}, {}]

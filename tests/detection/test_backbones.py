@@ -1,9 +1,12 @@
 """Normalized ResNet and ResNeXt: stock checkpoints, initialization, frozen stages."""
 
+import logging
+
 import pytest
 import torch
 from mmdet.models.backbones import ResNet, ResNeXt
 from mmdet.models.necks import FPN
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 from torch import nn
 
@@ -133,3 +136,31 @@ def test_fpn_through_conv_cfg():
 def test_names_are_in_the_root_registry():
     for name in ("NormalizedResNet", "NormalizedResNeXt", "FixNormRetinaHead", "WNRetinaHead"):
         assert name in MODELS.module_dict
+
+
+@pytest.mark.parametrize(
+    ("rule", "warned"),
+    [
+        (dict(form="WS"), True),
+        (dict(form="CWN"), True),
+        (dict(form="WN", gain=False), True),
+        (dict(form="WN", gain=True), False),
+    ],
+)
+def test_pretrained_weights_in_standardized_layers_are_warned_of(rule, warned, tmp_path):
+    file = tmp_path / "resnet.pth"
+    torch.save(trained().state_dict(), file)
+    pretrained = dict(type="Pretrained", checkpoint=str(file))
+    said = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    NormalizedResNet(**R18, normalize=rule).init_weights()
+    assert not said
+    NormalizedResNet(**R18, normalize=rule, init_cfg=pretrained).init_weights()
+    logger.removeHandler(handler)
+    assert len(said) == warned
+    if warned:
+        assert f"need {rule['form']}" in said[0] and "initializes 20 " in said[0]
+        assert str(file) in said[0] and "init_cfg=None" in said[0]

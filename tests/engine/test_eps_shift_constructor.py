@@ -1,11 +1,9 @@
 """The optimizer constructor: decay, groups, table, refusals; and the regularizer's real effect."""
 
 import copy
-import logging
 
 import pytest
 import torch
-from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch import nn
@@ -128,19 +126,6 @@ def test_equal_groups_are_merged_on_a_detector(toy_data, tmp_path):
 def test_bad_options_are_refused(options, said):
     with pytest.raises(ValueError, match=said):
         build(options)
-
-
-def test_the_table_is_printed():
-    said = []
-    handler = logging.Handler()
-    handler.emit = lambda record: said.append(record.getMessage())
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(handler)
-    build()
-    logger.removeHandler(handler)
-    (table,) = (message for message in said if "Treatment of every parameter" in message)
-    rows = [line.split()[:3] for line in table.splitlines()]
-    assert ["ε-shift", "conv", "WS"] in rows and ["frozen", "conv", "WN"] in rows
 
 
 def test_a_step_of_the_wrapper_applies_the_shift():

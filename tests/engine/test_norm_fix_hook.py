@@ -12,7 +12,7 @@ from toy_run import toy_config, train
 
 from normfix_mm import WNConv2d
 from normfix_mm.engine.invariance_check import check_scale_invariance
-from normfix_mm.engine.norm_fix_hook import NormFixHook, settle_gains
+from normfix_mm.engine.norm_fix_hook import NormFixHook
 
 FIX = dict(type="NormFixHook")
 
@@ -214,19 +214,6 @@ def test_two_treatments_on_one_weight_are_refused(toy_data, tmp_path):
 def test_bad_options_are_refused_before_training(toy_data, tmp_path, options, said):
     with pytest.raises(ValueError, match=said):
         train(toy_config(toy_data, tmp_path, custom_hooks=[FIX | options]))
-
-
-def test_the_table_is_printed(toy_data, tmp_path):
-    train(toy_config(toy_data, tmp_path, length=1, custom_hooks=[FIX]))
-    rows = ["  ".join(line.split()[:4]) for line in log_of(tmp_path).splitlines()]
-    assert "norm  fixing  conv  FixNorm" in rows and "norm  fixing  conv  WN" in rows
-
-
-def test_a_zero_weight_has_a_direction_before_its_norm_is_taken():
-    model = torch.nn.Sequential(WNConv2d(3, 4, 1))
-    torch.nn.init.zeros_(model[0].weight)
-    settle_gains(model)
-    assert model[0].weight.norm() > 0.5 and not model[0].g.any()
 
 
 def test_several_optimizers_are_refused():

@@ -11,18 +11,43 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 from toy_run import toy_config, train
+
+
+@HOOKS.register_module()
+class StaleGains(Hook):
+    # Layers whose g is not the norm of their weight when training starts.
+    priority = "LOWEST"
+
+    def before_train(self, runner):
+        modules = runner.model.named_modules()
+        layers = [(n, m) for n, m in modules if getattr(m, "g", None) is not None]
+        self.seen, self.stale = len(layers), []
+        for name, layer in layers:
+            norm = layer.weight.detach().reshape(len(layer.g), -1).norm(dim=1)
+            if not torch.allclose(layer.g.detach(), norm, rtol=1e-5):
+                self.stale.append(name)
+
 
 root, work_dir = map(Path, sys.argv[1:3])
 torch.set_num_threads(1)
 torch.distributed.init_process_group("gloo")  # mmengine's launcher would ask for a GPU
 ranks = dict(launcher="pytorch", length=1)
 ranks["model_wrapper_cfg"] = dict(type="MMDistributedDataParallel", device_ids=None)
-ranks["custom_hooks"] = [dict(type="NormFixHook"), dict(type="ReproducibleHook")]
+others = [dict(type=name) for name in ("ReproducibleHook", "WeightTableHook", "StaleGains")]
+plain = train(toy_config(root, work_dir / "plain", **ranks, custom_hooks=others))
+ranks["custom_hooks"] = [dict(type="NormFixHook"), *others]
 runner = train(toy_config(root, work_dir / "run", **ranks))
-fixing = next(h for h in runner.hooks if type(h).__name__ == "NormFixHook").norm_fix
+hook, alone, fix = (
+    next(h for h in r.hooks if type(h).__name__ == name)
+    for r, name in ((runner, "StaleGains"), (plain, "StaleGains"), (runner, "NormFixHook"))
+)
+fixing = fix.norm_fix
 found = dict(weights=runner.model.module.state_dict(), norm=fixing.joint_norm(),
-             target=fixing.target, refused=None)
+             target=fixing.target, refused=None,
+             gains=(hook.seen, hook.stale), gains_alone=(alone.seen, alone.stale))
 try:
     train(toy_config(root, work_dir / "bad", **ranks, **{"model.backbone.norm_eval": True}))
 except ValueError as error:
@@ -41,7 +66,7 @@ def test_two_ranks(toy_data, tmp_path):
         env=os.environ | dict(PYTHONPATH=path, OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES=""),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -49,5 +74,7 @@ def test_two_ranks(toy_data, tmp_path):
     buffers = ("running_mean", "running_var")  # each rank's own batches, as ever with BN
     for name, value in first["weights"].items():
         assert name.endswith(buffers) or torch.equal(value, second["weights"][name]), name
+    for rank in (first, second):  # initialized after DDP had wrapped the model
+        assert rank["gains"] == rank["gains_alone"] == (12, [])
     assert first["refused"] == second["refused"] and "20 of 32 weights" in first["refused"]
     torch.testing.assert_close(first["norm"], first["target"], rtol=1e-6, atol=0)

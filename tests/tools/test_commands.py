@@ -34,7 +34,7 @@ def run(*command: object, ok: bool = True) -> str:
     """Both streams of a process that must succeed (or must fail)."""
     env = os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
     done = subprocess.run(
-        [sys.executable, *map(str, command)], env=env, text=True, capture_output=True, timeout=300
+        [sys.executable, *map(str, command)], env=env, text=True, capture_output=True, timeout=900
     )
     assert (done.returncode == 0) is ok, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr

@@ -139,3 +139,16 @@ def test_bad_folder_is_one_sentence(folder, options, message, blood_cells):
     command = [str(part) for part in [*command, *options]]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_negative_lambda_is_one_sentence_and_nothing_is_trained(blood_cells, tmp_path):
+    (config,) = (path for path in CONFIGS if "ws-eps" in path.name)
+    command = [sys.executable, ROOT / "tools/train_folder.py", config, blood_cells]
+    command += ["--work-dir", tmp_path / "run"]
+    command += ["--cfg-options", "optim_wrapper.paramwise_cfg.eps_shift.lam=-1"]
+    command = [str(part) for part in command]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ") and "lam must be a finite number ≥ 0, got -1" in last
+    assert not (tmp_path / "run").exists()

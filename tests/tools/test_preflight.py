@@ -3,13 +3,15 @@
 import copy
 import json
 import re
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
-from mmengine.runner import save_checkpoint
+from mmengine.runner import Runner, save_checkpoint
 from toy_coco import make_toy_coco, toy_options
 
 from normfix_mm import fold
@@ -187,3 +189,121 @@ def test_a_checkpoint_must_hold_a_state_dict(cfg, tmp_path):
     torch.save([1, 2], tmp_path / "list.pth")
     cfg.load_from = str(tmp_path / "list.pth")
     assert "holds a list" in sentence(cfg)
+
+
+def pretrain(cfg, checkpoint, **options) -> None:
+    cfg.model.backbone.init_cfg = dict(type="Pretrained", checkpoint=str(checkpoint), **options)
+
+
+def test_init_cfg_files_are_compared_too(cfg, tmp_path):
+    file = saved(cfg, tmp_path / "plain.pth")
+    set_backbone(cfg, WS)
+    pretrain(cfg, file, prefix="backbone.")
+    text = sentence(cfg)
+    assert (
+        "holds plain weights where the model has WS ones (20 of 20, first 'conv1.weight')" in text
+    )
+    check(cfg, ("test",))  # nothing is initialized there
+    cfg.load_from = str(saved(cfg, tmp_path / "ws.pth", WS))  # takes the place of those weights
+    check(cfg, ("train",))
+    cfg.load_from = None
+    pretrain(cfg, tmp_path / "ws.pth", prefix="backbone")
+    check(cfg, ("train",))
+    set_backbone(cfg, WN)
+    assert "holds WS weights where the model has WN with gain" in sentence(cfg)
+
+
+@pytest.mark.parametrize("where", ["local", "torchvision://resnet18"])
+@pytest.mark.parametrize(("want", "warned"), [(WS, True), (WN, False), (None, False)])
+def test_weights_of_unknown_form_are_warned_of(cfg, tmp_path, where, want, warned):
+    set_backbone(cfg, want)
+    if where == "local":  # as torchvision's: bare names, no config
+        where = tmp_path / "resnet.pth"
+        plain = copy.deepcopy(cfg.model)
+        plain.backbone.pop("normalize", None)
+        plain.backbone.type = "ResNet"
+        with DefaultScope.overwrite_default_scope("mmdet"):
+            torch.save(MODELS.build(plain).backbone.state_dict(), where)
+    pretrain(cfg, where)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check(cfg, ("train",))
+    said = [str(w.message) for w in caught if "pretrained" in str(w.message)]
+    assert len(said) == warned
+    if warned:
+        assert "initializes 20 WS layers" in said[0] and "WS layers need WS-pretrained" in said[0]
+
+
+SHIFT = "EpsShiftOptimWrapperConstructor"
+FIX = dict(type="NormFixHook")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"paramwise_cfg": dict(eps_shift=dict(lam=-1))}, "lam must be a finite number ≥ 0"),
+        ({"paramwise_cfg": dict(eps_shift=dict(lamda=1))}, "no option lamda"),
+        ({"paramwise_cfg": dict(eps_shift=dict(include="nowhere"))}, "'nowhere' matches no weight"),
+        ({"optimizer.lr": -1.0}, "Invalid learning rate"),
+        ({"optimizer.type": "SDG"}, "SDG"),
+    ],
+)
+def test_a_wrong_optimizer_setting_is_named(cfg, changes, expected):
+    set_backbone(cfg, WS)
+    cfg.optim_wrapper.constructor = SHIFT
+    cfg.merge_from_dict({f"optim_wrapper.{key}": value for key, value in changes.items()})
+    text = sentence(cfg)
+    assert text.startswith("The optimizer cannot be built: ") and expected in text
+    check(cfg, ("test",))
+
+
+@pytest.mark.parametrize(
+    ("hook", "decay", "expected"),
+    [
+        (FIX | dict(mdoe="joint"), 0.0, "unexpected keyword argument 'mdoe'"),
+        (FIX | dict(check="never"), 0.0, "check='never'"),
+        (FIX | dict(mode="both"), 0.0, "mode must be 'joint' or 'layer', got 'both'"),
+        (FIX | dict(weights="all"), 0.0, "weights='all'"),
+        (FIX | dict(include="nowhere"), 0.0, "'nowhere' matches no weight"),
+        (FIX, 1e-4, "decays 36 of the 36 weights"),
+        (dict(type="NormFixHok"), 0.0, "there is no hook 'NormFixHok'"),
+    ],
+)
+def test_a_wrong_hook_setting_is_named(cfg, hook, decay, expected):
+    cfg.custom_hooks = [dict(type="ReproducibleHook"), hook]
+    cfg.optim_wrapper.optimizer.weight_decay = decay
+    assert expected in sentence(cfg)
+
+
+def test_two_treatments_on_one_weight(cfg):
+    set_backbone(cfg, WS)
+    cfg.optim_wrapper.update(constructor=SHIFT)
+    cfg.optim_wrapper.optimizer.weight_decay = 0.0
+    cfg.custom_hooks = [FIX]
+    assert "already under ε-shift" in sentence(cfg)
+    cfg.custom_hooks = [FIX | dict(exclude="backbone", priority="LOW"), dict(type="EMAHook")]
+    check(cfg, ("train",))
+
+
+def test_the_check_leaves_the_run_alone(cfg, tmp_path):
+    """The config, the logger's level, and a training run after it, bit for bit."""
+    cfg.merge_from_dict(dict(randomness=dict(seed=1), work_dir=str(tmp_path / "a")))
+    cfg.optim_wrapper.constructor = SHIFT
+    cfg.custom_hooks = [FIX | dict(exclude="backbone", check=False)]
+    set_backbone(cfg, WS)
+    cfg.optim_wrapper.optimizer.weight_decay = 0.0
+    cfg.train_cfg.max_epochs = 1
+    cfg.train_cfg.val_interval = 2
+    states = []
+    for name in ("without", "with"):
+        cfg.merge_from_dict(dict(work_dir=str(tmp_path / name), experiment_name=f"left_{name}"))
+        if name == "with":
+            before, level = cfg.pretty_text, MMLogger.get_current_instance().level
+            check(cfg, ("train", "val"))
+            assert cfg.pretty_text == before
+            assert MMLogger.get_current_instance().level == level
+        runner = Runner.from_cfg(cfg)
+        runner.train()
+        states.append(runner.model.state_dict() | {"lr": torch.tensor(runner.get_lr()["lr"])})
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])

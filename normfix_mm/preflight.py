@@ -8,6 +8,7 @@ tried out in ``normfix_mm.preflight_training``.
 
 from __future__ import annotations
 
+import copy
 import json
 import mmap
 import os
@@ -61,7 +62,7 @@ def check(cfg, phases: Sequence[str]) -> None:
                 _check_evaluator(cfg[evaluator], evaluator)
         initial = {path: read_checkpoint(path, "init_cfg") for path in _pretrained(cfg.model)}
         try:
-            model = MODELS.build(cfg.model)
+            model = MODELS.build(copy.deepcopy(cfg.model))  # detectors write into their config
         except Exception as error:  # an unknown type or option, a rule that matches nothing, ...
             raise BadInput(f"The model cannot be built: {one_line(error)}") from None
         path = checkpoint_of(cfg)

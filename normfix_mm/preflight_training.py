@@ -25,13 +25,15 @@ def check_training(cfg, model: nn.Module) -> None:
         BadInput: A wrong option, a pattern that matches nothing, two treatments on one weight.
     """
     from mmengine.optim import build_optim_wrapper
+    from mmengine.registry import OPTIMIZERS
 
     optim = cfg.get("optim_wrapper")
     if not isinstance(optim, dict) or cfg.get("runner_type", "Runner") != "Runner":
         return  # built by hand, or by a strategy (DeepSpeed, FSDP) that needs its processes
-    wrapper = None
-    # ZeRO shards the optimizer over processes that do not exist yet.
-    if (optim.get("optimizer") or {}).get("type") != "ZeroRedundancyOptimizer":
+    wrapper, kind = None, (optim.get("optimizer") or {}).get("type")
+    if kind is not None and _registered(OPTIMIZERS, kind) is None:
+        raise BadInput(f"There is no optimizer {kind!r}; correct optim_wrapper.optimizer.type.")
+    if kind != "ZeroRedundancyOptimizer":  # which needs the processes of the run
         with _quiet():
             try:
                 wrapper = build_optim_wrapper(model, copy.deepcopy(optim))
@@ -53,10 +55,7 @@ def _built(options):
 
     if not isinstance(options, dict):
         return None
-    kind = options.get("type")
-    if isinstance(kind, str):
-        with HOOKS.switch_scope_and_registry(None) as registry:
-            kind = registry.get(kind)
+    kind = _registered(HOOKS, options.get("type"))
     if kind is None:
         raise BadInput(
             f"custom_hooks: there is no hook {options.get('type')!r}; correct the name, or import "
@@ -69,6 +68,14 @@ def _built(options):
         return kind(**copy.deepcopy(arguments))
     except (ValueError, TypeError) as error:
         raise BadInput(f"custom_hooks: {one_line(error)}") from None
+
+
+def _registered(registry, kind):
+    """What a config's `type` stands for in its default scope; None if nothing."""
+    if not isinstance(kind, str):
+        return kind
+    with registry.switch_scope_and_registry(None) as present:
+        return present.get(kind)
 
 
 @contextmanager

@@ -43,7 +43,8 @@ def test_norm_fixing_is_in_the_one_table(toy_data, tmp_path, hooks):
     assert ["norm", "fixing", "conv", "WN"] in [row[:4] for row in rows]
     (row,) = (row for row in rows if row[:4] == ["norm", "fixing", "conv", "FixNorm"])
     # The norm of the weights as initialized, after the model was built.
-    assert float(row[6]) == pytest.approx(state["bbox_head.retina_cls.weight"].norm(), rel=1e-3)
+    norm = float(state["bbox_head.retina_cls.weight"].norm())
+    assert float(row[6]) == pytest.approx(norm, rel=1e-3)
 
 
 def test_the_shift_alone_and_gains_without_norm_fixing(toy_data, tmp_path):

@@ -96,11 +96,10 @@ def test_the_outputs_do_not_see_the_scale_of_any_weight(cls):
     _, head = pair(cls)
     x = torch.randn(1, 8, 9, 7)
     expected = [y.detach() for y in head.forward_single(x)]
-    with torch.no_grad():
-        for layer in head.modules():
-            if isinstance(layer, nn.Conv2d):
-                layer.g.mul_(1.0)  # from here on g is ours and no longer follows the weight
-                layer.weight.mul_(3.0)
+    head.load_state_dict(head.state_dict())  # from here on g no longer follows the weight
+    for layer in head.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.weight.data.mul_(3.0)
     for got, y in zip(head.forward_single(x), expected, strict=True):
         torch.testing.assert_close(got, y, rtol=1e-4, atol=1e-6)
 

@@ -13,6 +13,7 @@ import torch
 from mmdet.datasets import CocoDataset
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
+from mmengine.visualization import Visualizer
 from toy_coco import make_toy_coco, toy_options
 
 ROOT = Path(__file__).parents[2]
@@ -43,8 +44,9 @@ def run(*command: object, ok: bool = True) -> str:
 
 def call(script: Path, *arguments: object) -> str:
     """Run a command in this process, which saves its imports; returns the log of its run."""
-    # mmengine keeps one visualizer a process, with the classes of the first data set it has seen.
-    DetLocalVisualizer._instance_dict.clear()
+    # mmengine keeps visualizers for the process, with the classes of data sets of other tests.
+    for kind in (Visualizer, DetLocalVisualizer):
+        kind._instance_dict.clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [str(script), *map(str, arguments)])
         patch.setenv("LOCAL_RANK", "0")

@@ -3,7 +3,7 @@
     python tools/compare.py FOLDER [--classes A B …] [--out work_dirs/compare] [--jobs 2]
 
 For each method the learning rate is chosen by the same number of trials, judged by AP on images
-held out of the training set: half, once and twice the configs' default, and as long as some
+held out of the training set: half, once and twice 0.02, and as long as some
 method's best lies at the edge of its grid, one more factor of two for every method, four at most.
 The chosen rate is then trained with several seeds on the whole training set and judged on the
 validation set, which no choice has seen.

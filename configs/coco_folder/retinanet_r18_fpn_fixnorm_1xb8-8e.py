@@ -13,7 +13,7 @@ model = dict(
     neck=dict(conv_cfg=dict(type="WNConv2d", gain=True)),
     bbox_head=dict(type="FixNormRetinaHead", alpha=1.0),
 )
-optim_wrapper = dict(optimizer=dict(lr=0.02, weight_decay=0.0))
+optim_wrapper = dict(optimizer=dict(lr=0.01, weight_decay=0.0))
 custom_hooks = [
     dict(type="NormFixHook", mode="joint", weights="conv+classifier"),
     dict(type="WeightTableHook"),

@@ -77,7 +77,7 @@ def standardized_rows(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _project(grad: Tensor, rows: Tensor, mean: Tensor, rstd: Tensor, scale: Tensor) -> Tensor:
     """scale rstd [G - mean(G) - x mean(G x)] with x = (w - mu) rstd, row by row.
 
-    The group norm's backward, of which `scale` is the affine weight: one pass.
+    The group norm's backward, of which `scale` is the affine weight: one kernel call.
     """
     count, n = rows.shape
     shape, row = (1, count, n), (1, count)

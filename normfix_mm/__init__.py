@@ -18,6 +18,7 @@ if _importlib_util.find_spec("torch"):
         FixNormConv2d,
         FixNormLinear,
         WNConv2d,
+        WNConvTranspose2d,
         WNLinear,
         WSConv2d,
     )
@@ -32,6 +33,7 @@ if _importlib_util.find_spec("torch"):
         "FixNormLinear",
         "NormFix",
         "WNConv2d",
+        "WNConvTranspose2d",
         "WNLinear",
         "WSConv2d",
         "effective_learning_rate",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from . import functional
 
 # What a layer with a gain notes down about it; a plain layer has no use for it.
-_GAIN_NOTES = ("_follows", "_seen", "_gain_set")
+_GAIN_NOTES = ("_follows", "_seen", "_gain_set", "_kept")
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@
     WNConv2d       g_f w_f / ||w_f||, or w_f / ||w_f||     weight normalization, gain or none
     CWNConv2d      (w_f - mu) / ||w_f - mu||               centered weight normalization
     WNLinear       g W / ||W||                             FixNorm, eq. 6: one g for the layer
+    WNConvTranspose2d   the same: an upsampling layer's filters are not its weight's rows
     FixNormLinear  min(g, alpha sqrt(classes)) W / ||W||   FixNorm, eq. 10
     FixNormConv2d  min(g, alpha sqrt(c_out)) W / ||W||     FixNorm, eq. 29
 
@@ -29,6 +30,8 @@ class _Normalized:
 
     form: str
     option_names: tuple[str, ...] = ()
+    # The effective weight of a frozen layer with what it was computed from; False: never kept.
+    _kept: tuple | bool | None = None
 
     @classmethod
     def adopt(cls, layer: nn.Module, **options) -> nn.Module:
@@ -43,8 +46,37 @@ class _Normalized:
         return layer
 
     def normalized_weight(self) -> Tensor:
-        """The effective weight, connected to the graph, in the weight's shape and dtype."""
+        """The effective weight, connected to the graph, in the weight's shape and dtype.
+
+        A frozen layer computes it once, and again when its parameters have changed. What is written
+        into them through `.data` is not seen, hence copies of a layer, an EMA's for example, keep
+        nothing.
+        """
+        if self._kept is False or torch.compiler.is_compiling() or self._trains():
+            return self._normalize()
+        key = self._parameters_now()
+        if self._kept is None or self._kept[0] != key:
+            effective = self._normalize()
+            if effective.is_inference():  # of no use to a later backward pass
+                return effective
+            # A first use may still settle the gain: the key is taken anew.
+            self._kept = self._parameters_now(), effective
+        return self._kept[1]
+
+    def _normalize(self) -> Tensor:
         raise NotImplementedError
+
+    def _trains(self) -> bool:
+        return any(
+            p.requires_grad for p in (self.weight, getattr(self, "g", None)) if p is not None
+        )
+
+    def _parameters_now(self) -> tuple:
+        own = [p for p in (self.weight, getattr(self, "g", None)) if p is not None]
+        return tuple((id(p), p._version, p.data_ptr(), p.dtype) for p in own)
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_kept": False}
 
     def _set_options(self, **options) -> None:
         for name, value in options.items():
@@ -149,7 +181,7 @@ class _Gained(_Normalized):
     def __getstate__(self) -> dict:
         self._settle_gain()
         # Version counters belong to the parameters left behind, not to a copy's.
-        return self.__dict__ | {"_seen": None}
+        return super().__getstate__() | {"_seen": None}
 
     def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
         self._settle_gain()
@@ -191,7 +223,7 @@ class _FixNorm(_Gained):
         """The largest gain, alpha sqrt(outputs)."""
         return self.alpha * math.sqrt(self.weight.shape[0])
 
-    def normalized_weight(self) -> Tensor:
+    def _normalize(self) -> Tensor:
         gain = self._gain().clamp(max=self.cap)
         return self._watched(functional.normalize_layer(self.weight, gain))
 
@@ -211,7 +243,7 @@ class WSConv2d(_Normalized, nn.Conv2d):
             raise ValueError(f"Invalid eps: {eps}; the standard deviation needs eps > 0.")
         super()._set_options(eps=eps)
 
-    def normalized_weight(self) -> Tensor:
+    def _normalize(self) -> Tensor:
         return functional.standardize(self.weight, self.eps)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -245,7 +277,7 @@ class WNConv2d(_Gained, nn.Conv2d):
         if self.g is not None:
             super().reset_gain()
 
-    def normalized_weight(self) -> Tensor:
+    def _normalize(self) -> Tensor:
         if self.g is None:
             return functional.normalize(self.weight)
         return self._watched(functional.normalize(self.weight, self._gain()))
@@ -259,7 +291,7 @@ class CWNConv2d(_Normalized, nn.Conv2d):
 
     form = "CWN"
 
-    def normalized_weight(self) -> Tensor:
+    def _normalize(self) -> Tensor:
         return functional.center_normalize(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -275,11 +307,39 @@ class WNLinear(_Gained, nn.Linear):
         super().__init__(*args, **kwargs)
         self._set_options()
 
-    def normalized_weight(self) -> Tensor:
+    def _normalize(self) -> Tensor:
         return self._watched(functional.normalize_layer(self.weight, self._gain()))
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x, self.normalized_weight(), self.bias)
+
+
+class WNConvTranspose2d(_Gained, nn.ConvTranspose2d):
+    """Transposed convolution whose whole weight has length g."""
+
+    form = "WN"
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._set_options()
+
+    def _normalize(self) -> Tensor:
+        return self._watched(functional.normalize_layer(self.weight, self._gain()))
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        padding = self._output_padding(
+            x, output_size, self.stride, self.padding, self.kernel_size, 2, self.dilation
+        )
+        return nn.functional.conv_transpose2d(
+            x,
+            self.normalized_weight(),
+            self.bias,
+            self.stride,
+            self.padding,
+            padding,
+            self.groups,
+            self.dilation,
+        )
 
 
 class FixNormConv2d(_FixNorm, nn.Conv2d):

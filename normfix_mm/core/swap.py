@@ -9,7 +9,15 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from .layers import CWNConv2d, FixNormConv2d, FixNormLinear, WNConv2d, WNLinear, WSConv2d
+from .layers import (
+    CWNConv2d,
+    FixNormConv2d,
+    FixNormLinear,
+    WNConv2d,
+    WNConvTranspose2d,
+    WNLinear,
+    WSConv2d,
+)
 from .selection import listing
 
 _TWINS = {
@@ -18,8 +26,10 @@ _TWINS = {
     ("CWN", "conv"): CWNConv2d,
     ("FixNorm", "conv"): FixNormConv2d,
     ("WN", "linear"): WNLinear,
+    ("WN", "deconv"): WNConvTranspose2d,
     ("FixNorm", "linear"): FixNormLinear,
 }
+_STOCK = {"conv": nn.Conv2d, "linear": nn.Linear, "deconv": nn.ConvTranspose2d}
 _RULE_OPTIONS = {"form", "layers", "exclude", "kind", "depthwise"}
 # A grouped filter with fewer weights has too few to take statistics of; ResNeXt-32x4d has 36.
 _THIN_FAN_IN = 32
@@ -32,7 +42,7 @@ def normalize_layers(module: nn.Module, rules: Mapping | Sequence[Mapping]) -> n
         module: any built module.
         rules: one rule or several, each a dict with
             form: 'WS', 'WN', 'CWN' or 'FixNorm'.
-            kind: 'conv' (default) or 'linear'.
+            kind: 'conv' (default), 'linear' or 'deconv' (transposed convolution).
             layers: regular expression searched in the layers' names; all layers by default.
             exclude: regular expression of layers to leave plain.
             depthwise: also take depthwise convolutions, and grouped ones whose fan-in is below 32.
@@ -83,7 +93,7 @@ def _select(module: nn.Module, rule: Mapping) -> list[str]:
     candidates = {
         name: layer
         for name, layer in module.named_modules()
-        if _is_plain(layer, rule.get("kind", "conv"))
+        if is_plain(layer, _STOCK[rule.get("kind", "conv")])
     }
     exclude = rule.get("exclude")
     chosen = [
@@ -100,9 +110,8 @@ def _select(module: nn.Module, rule: Mapping) -> list[str]:
     return chosen
 
 
-def _is_plain(layer: nn.Module, kind: str) -> bool:
+def is_plain(layer: nn.Module, stock: type) -> bool:
     """Exactly torch's layer, or mmcv's wrapper of the same name, not another subclass."""
-    stock = nn.Conv2d if kind == "conv" else nn.Linear
     wrapper = type(layer).__name__ == stock.__name__ and type(layer).__bases__ == (stock,)
     return type(layer) is stock or wrapper
 

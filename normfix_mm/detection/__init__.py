@@ -21,7 +21,35 @@ except (ImportError, AssertionError, OSError) as error:
 
 import normfix_mm.engine  # noqa: F401  registers layers, optimizer constructor and hooks
 
-from .backbones import NormalizedResNet, NormalizedResNeXt
-from .heads import FixNormRetinaHead, WNRetinaHead
+from . import backbones
+from .backbones import *  # noqa: F403  one class for each backbone of MMDetection
+from .backbones import normalized
+from .dense_heads import (
+    FixNormATSSHead,
+    FixNormFCOSHead,
+    FixNormGFLHead,
+    FixNormRetinaHead,
+    FixNormRPNHead,
+    WNRetinaHead,
+)
+from .roi_heads import (
+    FixNormConvFCBBoxHead,
+    FixNormFCNMaskHead,
+    FixNormShared2FCBBoxHead,
+    FixNormShared4Conv1FCBBoxHead,
+)
 
-__all__ = ["FixNormRetinaHead", "NormalizedResNeXt", "NormalizedResNet", "WNRetinaHead"]
+__all__ = [
+    "FixNormATSSHead",
+    "FixNormConvFCBBoxHead",
+    "FixNormFCNMaskHead",
+    "FixNormFCOSHead",
+    "FixNormGFLHead",
+    "FixNormRPNHead",
+    "FixNormRetinaHead",
+    "FixNormShared2FCBBoxHead",
+    "FixNormShared4Conv1FCBBoxHead",
+    "WNRetinaHead",
+    "normalized",
+    *backbones.__all__,
+]

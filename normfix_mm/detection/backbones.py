@@ -1,4 +1,4 @@
-"""MMDetection's ResNet and ResNeXt with normalized convolutions.
+"""MMDetection's backbones with normalized convolutions: ``Normalized<X>`` for each backbone X.
 
 MMDetection trains with ``norm_eval=True``: BN is a fixed affine map, so the convolution before it
 is not scale-invariant and norm fixing would change the network. Weight normalization with a gain
@@ -16,22 +16,28 @@ from __future__ import annotations
 
 import logging
 
-from mmdet.models.backbones import ResNet, ResNeXt
+from mmdet.models import backbones
 from mmengine.logging import print_log
 from mmengine.registry import MODELS
 
-from normfix_mm.core.swap import normalize_layers
+from normfix_mm.engine.normalized import Normalized
 from normfix_mm.preflight_forms import foreign_weights, model_forms, pretrained, unsuited
 
 WEIGHT_NORMALIZATION = dict(form="WN", gain=True)
 
 
-class _Normalized:
-    """Mixin before a ResNet: the option ``normalize``."""
+class NormalizedBackbone(Normalized):
+    """Mixin before a backbone: the option ``normalize``.
 
-    def __init__(self, *args, normalize: dict | list[dict] | None = None, **kwargs):
-        super().__init__(*args, **kwargs)
-        normalize_layers(self, WEIGHT_NORMALIZATION if normalize is None else normalize)
+    Args:
+        normalize: One rule or a list of rules of :func:`normfix_mm.normalize_layers`. Default:
+            weight normalization with a gain per filter on every convolution. Grouped convolutions
+            with a thin fan-in stay plain unless a rule says ``depthwise=True``.
+        *args, **kwargs: The stock backbone's.
+    """
+
+    def rules(self, normalize: dict | list[dict] | None = None) -> dict | list[dict]:
+        return WEIGHT_NORMALIZATION if normalize is None else normalize
 
     def init_weights(self) -> None:
         names = [] if self.is_init else unsuited(self)
@@ -41,20 +47,17 @@ class _Normalized:
         super().init_weights()
 
 
-@MODELS.register_module()
-class NormalizedResNet(_Normalized, ResNet):
-    """ResNet whose convolutions are normalized by the rules in ``normalize``.
+def normalized(backbone: type) -> type:
+    """``Normalized<X>`` of a backbone class X, registered in mmengine's root.
 
-    Args:
-        normalize: One rule or a list of rules of :func:`normfix_mm.normalize_layers`. Default:
-            weight normalization with a gain per filter on every convolution.
-        *args, **kwargs: ResNet's.
+    For a backbone of your own: ``NormalizedMine = normfix_mm.detection.normalized(Mine)``.
     """
+    name = f"Normalized{backbone.__name__}"
+    body = dict(__doc__=f"{backbone.__name__} with the option ``normalize``.", __module__=__name__)
+    return MODELS.register_module(
+        name=name, module=type(name, (NormalizedBackbone, backbone), body), force=True
+    )
 
 
-@MODELS.register_module()
-class NormalizedResNeXt(_Normalized, ResNeXt):
-    """ResNeXt with the option ``normalize`` of :class:`NormalizedResNet`.
-
-    Grouped convolutions with a thin fan-in stay plain unless a rule says ``depthwise=True``.
-    """
+__all__ = [f"Normalized{name}" for name in backbones.__all__]
+globals().update(zip(__all__, (normalized(getattr(backbones, name)) for name in backbones.__all__)))

@@ -12,11 +12,20 @@ from normfix_mm.core.layers import (
     FixNormConv2d,
     FixNormLinear,
     WNConv2d,
+    WNConvTranspose2d,
     WNLinear,
     WSConv2d,
 )
 
-LAYERS = (WSConv2d, WNConv2d, CWNConv2d, WNLinear, FixNormConv2d, FixNormLinear)
+LAYERS = (
+    WSConv2d,
+    WNConv2d,
+    CWNConv2d,
+    WNLinear,
+    WNConvTranspose2d,
+    FixNormConv2d,
+    FixNormLinear,
+)
 
 for layer in LAYERS:
     # `force`: importing this module a second time (importlib.reload) is no error.

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from .filter_edits import add_edits
 from .selection import WeightInfo, claim, eps_shift_weights, release, weights_of
-from .stepping import keep_going, refuse_closure, refuse_sharded
+from .stepping import keep_going, refuse_closure, refuse_sharded, refuse_sharded_since
 
 TREATMENT = "ε-shift"
 # Decoupled by class; Adam, NAdam and RAdam say so in their groups.
@@ -52,8 +52,9 @@ class EpsShift:
     Raises:
         ValueError: negative ``lam`` or ``eps``, nothing to regularize, a weight that is missing
             from the optimizer or already has another decay or treatment, a sharded model.
-        RuntimeError: at a step, for a closure, a sparse gradient, or a ``weight_decay`` that came
-            back (``optimizer.load_state_dict`` restores the groups of the checkpoint).
+        RuntimeError: at a step, for a closure, a sparse gradient, a weight sharded since, or a
+            ``weight_decay`` that came back (``optimizer.load_state_dict`` restores the groups of
+            the checkpoint).
 
     Example:
         >>> optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
@@ -75,10 +76,10 @@ class EpsShift:
         for name, value in (("lam", lam), ("eps", eps)):
             if not 0 <= value < float("inf"):
                 raise ValueError(f"EpsShift: {name} must be a finite number ≥ 0, got {value}.")
+        refuse_sharded("EpsShift", model)
         infos = eps_shift_weights(model, include, exclude)
         if not infos:
             raise ValueError(f"EpsShift: no normalized weight to regularize; {_census(model)}")
-        refuse_sharded("EpsShift", model, infos)
         claim(optimizer, infos, TREATMENT)
         self.optimizer, self.lam, self.eps = optimizer, float(lam), float(eps)
         self.decoupled = decoupled
@@ -94,6 +95,7 @@ class EpsShift:
     @torch.no_grad()
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         refuse_closure("EpsShift", args, kwargs)
+        refuse_sharded_since("EpsShift", self.infos)
         for group in optimizer.param_groups:
             infos = [self._by_id[id(p)] for p in group["params"] if id(p) in self._by_id]
             infos = [info for info in infos if info.param.grad is not None]
@@ -118,7 +120,9 @@ class EpsShift:
             return self.decoupled
         if "decoupled_weight_decay" in group:
             return bool(group["decoupled_weight_decay"])
-        return any(c.__name__ in DECOUPLED_CLASSES for c in type(optimizer).__mro__)
+        # ZeroRedundancyOptimizer keeps the real one inside.
+        kind = type(getattr(optimizer, "optim", optimizer))
+        return any(c.__name__ in DECOUPLED_CLASSES for c in kind.__mro__)
 
 
 def _check(group: dict, infos: list[WeightInfo]) -> None:

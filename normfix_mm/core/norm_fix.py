@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .selection import claim, norm_fix_weights, release
-from .stepping import keep_going, on_device, refuse_closure, refuse_sharded
+from .stepping import keep_going, on_device, refuse_closure, refuse_sharded, refuse_sharded_since
 
 TREATMENT = "norm fixing"
 VERSION = 1
@@ -44,7 +44,9 @@ class NormFix:
 
     Raises:
         ValueError: unknown mode, nothing to fix, half-precision weights, a norm of zero or
-            not finite, a weight that is not in the optimizer or has another treatment.
+            not finite, a weight that is not in the optimizer or has another treatment, a sharded
+            model.
+        RuntimeError: at a step, for a closure or a weight sharded since.
 
     Example:
         >>> fixing = NormFix(optimizer, model)
@@ -63,13 +65,13 @@ class NormFix:
     ) -> None:
         if mode not in MODES:
             raise ValueError(f"NormFix: mode must be 'joint' or 'layer', got {mode!r}.")
+        refuse_sharded("NormFix", model)
         infos = norm_fix_weights(model, weights, include, exclude)
         if not infos:
             raise ValueError(
                 f"NormFix: the model has no trainable weight to fix (weights={weights!r}): it needs"
                 " convolutions, or FixNorm or WN linear layers."
             )
-        refuse_sharded("NormFix", model, infos)
         _refuse_half(infos)
         self.optimizer, self.mode, self.infos = optimizer, mode, infos
         self.names = [info.name for info in infos]
@@ -132,6 +134,7 @@ class NormFix:
     @torch.no_grad()
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         refuse_closure("NormFix", args, kwargs)
+        refuse_sharded_since("NormFix", self.infos)
         norms = self._norms()
         scale = self.target / norms
         usable = (norms > 0) & norms.isfinite()

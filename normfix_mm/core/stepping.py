@@ -29,20 +29,38 @@ def refuse_closure(who: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Non
         )
 
 
-def refuse_sharded(who: str, model: nn.Module, infos: Sequence[WeightInfo]) -> None:
-    """Raise for FSDP modules and DTensor weights: a shard's norm is not the weight's norm."""
+def refuse_sharded(who: str, model: nn.Module) -> None:
+    """Raise for FSDP modules and sharded parameters: a shard's norm is not the weight's norm."""
     wrapped = any(
         cls.__name__ in ("FullyShardedDataParallel", "FSDPModule")
         for module in model.modules()
         for cls in type(module).__mro__
     )
-    sharded = [i.name for i in infos if hasattr(i.param, "placements")]
+    # By itself enough for a module taken out of its FSDP wrapper.
+    sharded = [name for name, param in model.named_parameters() if _is_shard(param)]
     if wrapped or sharded:
         at = f" ({sharded[0]})" if sharded else ""
         raise ValueError(
             f"{who} needs whole weights, but this model is sharded by FSDP or is made of"
             f" DTensors{at}, whose local norms are wrong: use DistributedDataParallel instead."
         )
+
+
+def refuse_sharded_since(who: str, infos: Sequence[WeightInfo]) -> None:
+    """Raise at a step if a weight was sharded or replaced after the hook was attached."""
+    for info in infos:
+        present = info.module._parameters.get(info.name.rpartition(".")[2])
+        if present is not info.param or _is_shard(present):
+            raise RuntimeError(
+                f"{who}: {info.name} was sharded or replaced after {who} was attached, so it would"
+                " edit a part of the weight or a dead copy: use DistributedDataParallel, not FSDP,"
+                " and attach to the optimizer of the finished model."
+            )
+
+
+def _is_shard(param: Tensor) -> bool:
+    """A DTensor (FSDP2, tensor parallelism), or FSDP1's flat parameter or a view of its shard."""
+    return hasattr(param, "placements") or getattr(param, "_fsdp_flattened", False)
 
 
 def keep_going(optimizer: torch.optim.Optimizer) -> Tensor | None:

@@ -1,9 +1,9 @@
 """From normalized layers back to plain ones: the same outputs, no normalization left to compute.
 
-After folding, a model is made of stock `nn.Conv2d` and `nn.Linear` only: its state dict loads
-strictly into the stock model, and what assumes that a convolution uses its `weight` as it stands
-(fusing a BN into it, quantization, export) is right again. Fusing a BN over an unfolded layer is
-silently wrong.
+After folding, a model is made of stock `nn.Conv2d`, `nn.ConvTranspose2d` and `nn.Linear` only: its
+state dict loads strictly into the stock model, and what assumes that a convolution uses its
+`weight` as it stands (fusing a BN into it, quantization, export) is right again. Fusing a BN over
+an unfolded layer is silently wrong.
 
 mmcv's ConvWS and ConvAWS fold as well; they are known by name, since the core does without mmcv.
 """
@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from . import functional
 
+PLAIN = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 # What a layer with a gain notes down about it; a plain layer has no use for it.
 _GAIN_NOTES = ("_follows", "_seen", "_gain_set", "_kept")
 
 
 @torch.no_grad()
 def fold(module: nn.Module) -> nn.Module:
-    """A deep copy in which every normalized layer is a plain `nn.Conv2d` or `nn.Linear`.
+    """A deep copy in which every normalized layer is plain: one of `PLAIN`.
 
     Works on a model, on a part of one, or on a single layer. The copy keeps names, hooks, modes,
     devices, dtypes and `requires_grad`; a layer used in several places stays one layer; the gains
@@ -32,8 +33,7 @@ def fold(module: nn.Module) -> nn.Module:
         A new module whose outputs equal those of `module` to rounding.
 
     Raises:
-        TypeError: a layer with `normalized_weight` that is neither an `nn.Conv2d` nor an
-            `nn.Linear`.
+        TypeError: a layer with `normalized_weight` that extends none of the three.
     """
     module = copy.deepcopy(module)
     folded: dict[nn.Parameter, list[nn.Parameter]] = {}
@@ -73,11 +73,12 @@ def _adaptively_standardized(layer: nn.Module) -> Tensor:
 
 def _become_plain(layer: nn.Module, weight: nn.Parameter) -> None:
     """Change the class in place, so that every reference to the layer and every hook stays."""
-    plain = next((cls for cls in (nn.Conv2d, nn.Linear) if isinstance(layer, cls)), None)
+    plain = next((cls for cls in PLAIN if isinstance(layer, cls)), None)
     if plain is None:
         raise TypeError(
-            f"fold knows nn.Conv2d and nn.Linear layers, not {type(layer).__name__}; give the "
-            "layer one of them as a base class, or fold the other parts of the model."
+            f"fold knows {', '.join(f'nn.{cls.__name__}' for cls in PLAIN)} layers, not "
+            f"{type(layer).__name__}; give the layer one of them as a base class, or fold the "
+            "other parts of the model."
         )
     for name in (*getattr(layer, "option_names", ()), "eps", *_GAIN_NOTES):
         layer.__dict__.pop(name, None)

@@ -11,6 +11,7 @@ from normfix_mm import (
     FixNormConv2d,
     FixNormLinear,
     WNConv2d,
+    WNConvTranspose2d,
     WNLinear,
     WSConv2d,
     fold,
@@ -86,6 +87,22 @@ def test_linear_layers(layer_type, bias):
     assert type(plain) is nn.Linear
     torch.testing.assert_close(plain(x), layer(x), rtol=1e-6, atol=1e-6)
     nn.Linear(7, 5, bias=bias).load_state_dict(plain.state_dict(), strict=True)
+
+
+def test_transposed_convolutions():
+    """One gain for the layer: the folded weight is g W / |W|, whatever the axis of the filters."""
+    torch.manual_seed(0)
+    options = dict(stride=2, output_padding=1, padding=1, groups=2, bias=False)
+    layer = trained(WNConvTranspose2d(6, 4, 3, **options))
+    plain, x = fold(nn.Sequential(layer))[0], torch.randn(2, 6, 5, 7)
+    assert type(plain) is nn.ConvTranspose2d
+    torch.testing.assert_close(plain(x), layer(x), rtol=1e-6, atol=1e-6)
+    by_hand = layer.weight.detach() * (layer.g.item() / layer.weight.detach().pow(2).sum().sqrt())
+    torch.testing.assert_close(plain.weight.detach(), by_hand)
+    stock = nn.ConvTranspose2d(6, 4, 3, **options)
+    stock.load_state_dict(plain.state_dict(), strict=True)
+    assert torch.equal(stock(x), plain(x))
+    assert stock.__dict__.keys() == plain.__dict__.keys()
 
 
 def test_dtype_memory_format_modes_and_hooks_stay():

@@ -1,12 +1,14 @@
 """Compare methods on a COCO-format folder: same initial weights, data order and budget.
 
-    python tools/compare.py FOLDER [--classes A B …] [--out work_dirs/compare] [--jobs 2]
+    python tools/compare.py FOLDER [--detector mask-rcnn_r18_fpn] [--classes A B …] [--jobs 2]
 
-For each method the learning rate is chosen by the same number of trials, judged by AP on images
+DETECTOR names three configs of `configs/coco_folder`: its baseline, WS + ε-shift and FixNorm.
+For each method the learning rate is chosen by the same number of trials, judged on images
 held out of the training set: half, once and twice 0.02, and as long as some
 method's best lies at the edge of its grid, one more factor of two for every method, four at most.
+The judge is AP of the boxes, or of the masks where the detector finds masks.
 The chosen rate is then trained with several seeds on the whole training set and judged on the
-validation set, which no choice has seen.
+validation set, which no choice has seen. `--rates` gives the rates and leaves the trials out.
 Every run is a process of its own; finished runs are kept, so an interrupted comparison goes on
 where it was when the command is given again. Ends with a Markdown table.
 """
@@ -21,20 +23,26 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from mmengine.config import Config
+
 from normfix_mm import cli
 from normfix_mm.preflight import BadInput
 
 ROOT = Path(__file__).resolve().parent.parent
-METHODS = {
-    "baseline (decay)": "retinanet_r18_fpn_baseline_1xb8-8e.py",
-    "WS + ε-shift": "retinanet_r18_fpn_ws-eps_1xb8-8e.py",
-    "FixNorm": "retinanet_r18_fpn_fixnorm_1xb8-8e.py",
-}
+CONFIGS = ROOT / "configs/coco_folder"
+METHODS = {"baseline (decay)": "baseline", "WS + ε-shift": "ws-eps", "FixNorm": "fixnorm"}
 DEFAULT_RATE = 0.02
 FACTORS = (1 / 2, 1, 2)
 EXTENSIONS = 4
 HELD_OUT = 40
-METRICS = ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_75")
+METRICS = {
+    "bbox_mAP": "box AP",
+    "bbox_mAP_50": "box AP50",
+    "bbox_mAP_75": "box AP75",
+    "segm_mAP": "mask AP",
+    "segm_mAP_50": "mask AP50",
+    "segm_mAP_75": "mask AP75",
+}
 
 
 def hold_out(folder: Path, out: Path, count: int = HELD_OUT) -> tuple[Path, Path]:
@@ -61,6 +69,15 @@ def hold_out(folder: Path, out: Path, count: int = HELD_OUT) -> tuple[Path, Path
     return paths[0], paths[1]
 
 
+def config_of(detector: str, method: str) -> Path:
+    """The one config of this detector and method."""
+    found = list(CONFIGS.glob(f"{detector}_{METHODS[method]}_*.py"))
+    if len(found) != 1:
+        there = sorted({path.name.rsplit("_", 2)[0] for path in CONFIGS.glob("*_baseline_*.py")})
+        raise BadInput(f"There is no detector {detector!r} to compare; choose {', '.join(there)}.")
+    return found[0]
+
+
 def train(args, method: str, rate: float, seed: int, name: str, split=None) -> dict:
     """One run in its own process; returns its final validation metrics, from disk if it is done."""
     work_dir = Path(args.out) / name
@@ -69,7 +86,7 @@ def train(args, method: str, rate: float, seed: int, name: str, split=None) -> d
         return json.loads(done.read_text())
     work_dir.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, ROOT / "tools/train_folder.py"]
-    command += [ROOT / "configs/coco_folder" / METHODS[method], args.folder]
+    command += [config_of(args.detector, method), args.folder]
     command += ["--work-dir", work_dir, "--resume"]
     command += ["--classes", *args.classes] if args.classes else []
     if split:
@@ -93,15 +110,21 @@ def train(args, method: str, rate: float, seed: int, name: str, split=None) -> d
     # A run that has learned nothing detects nothing, and then the metric is not written at all.
     evaluated = [line for line in lines if "coco/bbox_mAP" in line] or [{}]
     result = {"method": method, "lr": rate, "seed": seed}
-    result |= {metric: evaluated[-1].get(f"coco/{metric}", 0.0) for metric in METRICS}
+    measured = [m for m in METRICS if args.masks or not m.startswith("segm")]
+    result |= {metric: evaluated[-1].get(f"coco/{metric}", 0.0) for metric in measured}
     done.with_suffix(".part").write_text(json.dumps(result))
     done.with_suffix(".part").rename(done)
-    print(f"{name}: AP {result['bbox_mAP']:.3f}", flush=True)
+    print(f"{name}: AP {judged(result):.3f}", flush=True)
     return result
 
 
+def judged(run: dict) -> float:
+    """What the choice of a rate goes by: AP of the masks, or of the boxes if there are none."""
+    return run.get("segm_mAP", run["bbox_mAP"])
+
+
 def best(runs: list[dict]) -> dict:
-    return max(runs, key=lambda run: run["bbox_mAP"])
+    return max(runs, key=judged)
 
 
 def at_edge(runs: list[dict]) -> bool:
@@ -111,7 +134,7 @@ def at_edge(runs: list[dict]) -> bool:
 
 def next_rate(runs: list[dict]) -> float:
     """One more factor of two, on the side where the better runs are."""
-    up = runs[-1]["bbox_mAP"] > runs[0]["bbox_mAP"]
+    up = judged(runs[-1]) > judged(runs[0])
     return runs[-1]["lr"] * 2 if up else runs[0]["lr"] / 2
 
 
@@ -134,19 +157,21 @@ def tune(args, pool, split) -> dict[str, list[dict]]:
 
 
 def report(trials: dict[str, list[dict]], finals: dict[str, list[dict]]) -> str:
-    """The two Markdown tables: trials by learning rate, and the final runs' mean ± spread."""
-    lines = ["| method | trials: lr → AP on the held-out images |", "|---|---|"]
+    """Markdown tables: trials by learning rate if any, and the final runs' mean ± spread."""
+    lines = ["| method | trials: lr → AP on the held-out images |", "|---|---|"] if trials else []
     for method, runs in trials.items():
-        cells = [f"{run['lr']:g} → {run['bbox_mAP']:.3f}" for run in runs]
+        cells = [f"{run['lr']:g} → {judged(run):.3f}" for run in runs]
         cells += ["best at the edge of the grid"] if at_edge(runs) else []
         lines.append(f"| {method} | {', '.join(cells)} |")
-    lines += ["", "| method | lr | AP | AP50 | AP75 | seeds |", "|---|---|---|---|---|---|"]
+    measured = [m for m in METRICS if m in next(iter(finals.values()))[0]]
+    names = " | ".join(METRICS[metric] for metric in measured)
+    lines += ["", f"| method | lr | {names} | seeds |", "|---|---|" + "---|" * (len(measured) + 1)]
     for method, runs in finals.items():
         cells = []
-        for metric in METRICS:
+        for metric in measured:
             values = [run[metric] for run in runs]
-            spread = statistics.stdev(values) if len(values) > 1 else float("nan")
-            cells.append(f"{statistics.mean(values):.3f} ± {spread:.3f}")
+            spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.3f}{spread}")
         lines.append(f"| {method} | {runs[0]['lr']:g} | {' | '.join(cells)} | {len(runs)} |")
     return "\n".join(lines)
 
@@ -154,21 +179,27 @@ def report(trials: dict[str, list[dict]], finals: dict[str, list[dict]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="holds images/{train,val} and annotations/")
+    parser.add_argument("--detector", default="retinanet_r18_fpn", help="of configs/coco_folder")
     parser.add_argument("--classes", nargs="+")
+    parser.add_argument(
+        "--rates", type=float, nargs=len(METHODS), help=f"no trials: {', '.join(METHODS)}"
+    )
     parser.add_argument("--out", type=Path, default=Path("work_dirs/compare"))
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--threads", type=int, default=1, help="threads of a run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     args = parser.parse_args()
+    paths = [config_of(args.detector, method) for method in METHODS]
+    args.masks = "mask_head" in Config.fromfile(paths[0]).model.get("roi_head", {})
     args.out.mkdir(parents=True, exist_ok=True)
     split = hold_out(args.folder, args.out)
 
     with ThreadPoolExecutor(args.jobs) as pool:
-        trials = tune(args, pool, split)
+        trials = {} if args.rates else tune(args, pool, split)
+        rates = args.rates or [best(runs)["lr"] for runs in trials.values()]
         pending = {}
         for seed in args.seeds:
-            for i, (method, runs) in enumerate(trials.items()):
-                rate = best(runs)["lr"]
+            for i, (method, rate) in enumerate(zip(METHODS, rates)):
                 name = f"final_{i}_lr{rate:g}_seed{seed}"
                 pending[method, seed] = pool.submit(train, args, method, rate, seed, name)
         finals = {m: [pending[m, seed].result() for seed in args.seeds] for m in METHODS}

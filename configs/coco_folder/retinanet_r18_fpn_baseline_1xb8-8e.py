@@ -9,47 +9,7 @@ Expected result: README, "On real images".
 The learning rate is the one the comparison on the blood cells chose.
 """
 
-_base_ = ["mmdet::_base_/models/retinanet_r50_fpn.py", "mmdet::_base_/default_runtime.py"]
-custom_imports = dict(imports=["normfix_mm.detection"], allow_failed_imports=False)
-
-# Data: root, class names and files are filled in by normfix_mm.datasets.use_coco_folder.
-scale = (320, 240)
-load = [dict(type="LoadImageFromFile"), dict(type="Resize", scale=scale, keep_ratio=True)]
-annotate = dict(type="LoadAnnotations", with_bbox=True)
-train_pipeline = [
-    load[0],
-    annotate,
-    load[1],
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="PackDetInputs"),
-]
-test_pipeline = [
-    *load,
-    annotate,
-    dict(
-        type="PackDetInputs",
-        meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
-    ),
-]
-train_dataloader = dict(
-    batch_size=8,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=True),
-    dataset=dict(
-        type="CocoDataset", filter_cfg=dict(filter_empty_gt=True), pipeline=train_pipeline
-    ),
-)
-val_dataloader = dict(
-    batch_size=8,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(type="CocoDataset", test_mode=True, pipeline=test_pipeline),
-)
-test_dataloader = val_dataloader
-val_evaluator = dict(type="CocoMetric", metric="bbox")
-test_evaluator = val_evaluator
+_base_ = ["mmdet::_base_/models/retinanet_r50_fpn.py", "../_base_/coco_folder.py"]
 
 # Model: every BN trains; thin pyramid and subnets. num_classes comes from the data.
 model = dict(
@@ -73,21 +33,3 @@ model = dict(
         ),
     ),
 )
-
-# Schedule: warm-up over the first 26 iterations, a tenth of the rate from epoch 7 on.
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=8, val_interval=8)
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
-optim_wrapper = dict(
-    type="OptimWrapper",
-    optimizer=dict(type="SGD", lr=0.01, momentum=0.9, weight_decay=1e-4),
-    clip_grad=dict(max_norm=35, norm_type=2),
-)
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.05, by_epoch=False, begin=0, end=26),
-    dict(type="MultiStepLR", by_epoch=True, milestones=[6], gamma=0.1),
-]
-custom_hooks = [dict(type="WeightTableHook"), dict(type="ReproducibleHook")]
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=1, max_keep_ckpts=1))
-randomness = dict(seed=0)
-auto_scale_lr = dict(enable=False, base_batch_size=8)

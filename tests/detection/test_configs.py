@@ -1,192 +1,242 @@
-"""The four COCO configs, whole: model, optimizer, hooks, forward, backward, step.
+"""The papers' COCO configs as text: settings, schedules, headers, metafiles, no model built.
 
-Nothing is overridden but image size, batch, data and the number of iterations. ImageNet's weights
-are not downloaded: a file in their layout, from a random ResNet-50, stands in for them.
+What they train is tested in test_config_selection.py, that they run in test_config_runs.py.
 """
 
 import math
-from pathlib import Path
 
-import mmdet
 import pytest
 import torch
-from mmdet.datasets import CocoDataset
-from mmdet.models.backbones import ResNet
-from mmdet.registry import MODELS as MMDET_MODELS
+import yaml
 from mmengine.config import Config
-from mmengine.hooks import Hook
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
-from mmengine.runner import Runner
+from paper_configs import COLUMNS, ROOT, ROWS, Row
 from torch import nn
-from toy_coco import make_toy_coco, toy_options
 
-from normfix_mm import FixNormConv2d, WNConv2d
+NINE_COLUMNS = ["mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"]
+NINE_COLUMNS += ["AR_s@1000", "AR_m@1000", "AR_l@1000"]
 
-ROOT = Path(__file__).parents[2]
-CONFIGS = sorted((ROOT / "configs" / "retinanet").glob("retinanet_r50_fpn_*_coco.py"))
-ITERATIONS = 2
-EXPECTED_AP = {
-    "retinanet_r50_fpn_wn_8xb2-90k_coco": 36.5,
-    "retinanet_r50_fpn_wn_8xb2-cosine-90k_coco": 36.2,
-    "retinanet_r50_fpn_fixnorm_8xb2-90k_coco": 36.9,
-    "retinanet_r50_fpn_fixnorm_8xb2-cosine-90k_coco": 37.1,
+every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+
+
+def leaves(node, path: str = "") -> dict:
+    """Every value of a config by its dotted name, `type` and list positions included."""
+    if isinstance(node, dict):
+        items = node.items()
+    elif isinstance(node, (list, tuple)) and any(isinstance(n, dict) for n in node):
+        items = enumerate(node)
+    else:
+        return {path: list(node) if isinstance(node, tuple) else node}
+    parts = [leaves(value, f"{path}.{key}" if path else str(key)) for key, value in items]
+    return {name: value for part in parts for name, value in part.items()}
+
+
+def changed(config: Config, base: Config) -> set[str]:
+    """Where two configs differ; the list of hooks counts as one place."""
+    ours, theirs = (leaves(c.to_dict()) for c in (config, base))
+    names = {
+        name
+        for name in ours.keys() | theirs.keys()
+        if name not in ours or name not in theirs or ours[name] != theirs[name]
+    }
+    return {"custom_hooks" if name.startswith("custom_hooks") else name for name in names}
+
+
+def other(row: Row, **changes) -> Row:
+    """The config of the same table and schedule with another method or depth."""
+    wanted = {"folder": row.folder, "schedule": row.schedule, "depth": row.depth} | changes
+    return next(r for r in ROWS if all(getattr(r, k) == v for k, v in wanted.items()))
+
+
+def test_the_configs_are_the_papers_rows():
+    folders = {row.folder for row in ROWS}
+    there = {path for folder in folders for path in (ROOT / "configs" / folder).glob("*.py")}
+    assert {row.path for row in ROWS} == there
+    index = yaml.safe_load((ROOT / "model-index.yml").read_text())
+    assert set(index["Import"]) == {
+        path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/*/metafile.yml")
+    }
+
+
+BACKBONE = {"model.backbone.type", "model.backbone.normalize.form"}
+GAIN = {"model.backbone.normalize.gain", "model.neck.conv_cfg.type", "model.neck.conv_cfg.gain"}
+HEADS = {
+    "cascade_rcnn": ["rpn_head", *(f"roi_head.bbox_head.{stage}" for stage in range(3))],
+    "faster_rcnn": ["rpn_head", "roi_head.bbox_head"],
+    "mask_rcnn": ["rpn_head", "roi_head.bbox_head", "roi_head.mask_head"],
 }
 
 
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    return make_toy_coco(tmp_path_factory.mktemp("coco"), CocoDataset.METAINFO["classes"])
+@pytest.mark.parametrize("row", [r for r in ROWS if r.two_stage], ids=lambda row: row.name)
+def test_rows_of_a_table_differ_in_the_method_alone(row):
+    config = row.config()
+    checkpoint = "model.backbone.init_cfg.checkpoint"
+    if row.depth == 101:
+        r50 = other(row, depth=50, method=row.method).config()
+        assert changed(config, r50) == {"model.backbone.depth", checkpoint}
+    weights = "checkpoints/ws_resnet{}.pth" if "ws" in row.method else "torchvision://resnet{}"
+    assert config.model.backbone.init_cfg.checkpoint == weights.format(row.depth)
+
+    differences = changed(config, other(row, method="baseline").config())
+    if row.method == "baseline":
+        assert not differences
+    elif row.method == "ws":
+        assert differences == BACKBONE | {checkpoint}
+    elif row.method == "ws-eps":
+        paramwise = "optim_wrapper.paramwise_cfg"
+        assert differences == BACKBONE | {
+            checkpoint,
+            "optim_wrapper.constructor",
+            f"{paramwise}.bias_decay_mult",
+            f"{paramwise}.eps_shift.lam",
+            f"{paramwise}.eps_shift.eps",
+        }
+    else:
+        heads = {f"model.{name}.{key}" for name in HEADS[row.folder] for key in ("type", "alpha")}
+        decay = "optim_wrapper.optimizer.weight_decay"
+        assert differences == BACKBONE | GAIN | heads | {decay, "custom_hooks"}
+        assert all(v == 1.0 for k, v in leaves(config.model).items() if k.endswith(".alpha"))
 
 
-@pytest.fixture(scope="module")
-def stock():
-    """MMDetection's own model, which says what is a convolution and what has a norm behind it."""
-    cfg = Config.fromfile(CONFIGS[0])
-    base = Config.fromfile(
-        Path(mmdet.__file__).parent / ".mim/configs/retinanet/retinanet_r50_fpn_1x_coco.py"
-    )
-    with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        return MMDET_MODELS.build(base.model)
-
-
-@pytest.fixture(scope="module")
-def resnet50(tmp_path_factory):
-    """A file as torchvision's, whose residual branches are not zero as in a fresh ResNet."""
-    file = tmp_path_factory.mktemp("weights") / "resnet50.pth"
-    torch.manual_seed(0)
-    model = ResNet(50, zero_init_residual=False)
-    torch.save(model.state_dict(), file)
-    return file
-
-
-def train(config: Path, toy: Path, resnet50: Path, work_dir: Path) -> Runner:
-    cfg = Config.fromfile(config)
-    cfg.merge_from_dict(toy_options(toy, batch=1))
-    cfg.merge_from_dict({"model.backbone.init_cfg.checkpoint": str(resnet50)})
-    cfg.work_dir = str(work_dir)
-    cfg.merge_from_dict({"train_cfg.max_iters": ITERATIONS, "train_cfg.val_interval": ITERATIONS})
-    cfg.randomness = dict(seed=0)
-    runner = Runner.from_cfg(cfg)
-    runner.seen = Recorder()
-    runner.register_hook(runner.seen)
-    runner.train()
-    return runner
-
-
-class Recorder(Hook):
-    """Keeps the parameters after initialization, the losses, and what a gradient has reached."""
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter == 0:
-            self.start = {n: p.detach().clone() for n, p in runner.model.named_parameters()}
-            self.reached = set()
-            runner.optim_wrapper.optimizer.register_step_pre_hook(
-                lambda *_: self.reached.update(
-                    n
-                    for n, p in runner.model.named_parameters()
-                    if p.grad is not None and p.grad.any()
-                )
-            )
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self.losses = outputs
-
-
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_config_trains_and_evaluates(config, toy, resnet50, stock, tmp_path):
-    runner = train(config, toy, resnet50, tmp_path)
-    model, fixnorm = runner.model, "fixnorm" in config.stem
-
-    # Layers: every convolution of the stock model, and no other parameter of it, has a new form.
-    convolutions = {n for n, m in stock.named_modules() if isinstance(m, nn.Conv2d)}
-    assert len(convolutions) == 53 + 8 + 10
-    for name in convolutions:
-        classifier = FixNormConv2d if fixnorm and name == "bbox_head.retina_cls" else WNConv2d
-        assert type(model.get_submodule(name)) is classifier, name
-        assert model.get_submodule(name).g is not None
-    names = {n for n, _ in stock.named_parameters()}
-    assert {n for n, _ in model.named_parameters()} == names | {f"{n}.g" for n in convolutions}
-    if fixnorm:
-        assert model.bbox_head.retina_cls.cap == pytest.approx(0.5 * math.sqrt(9 * 80))
-
-    # What trains is what trains in the stock model, and every weight of it has a gradient.
-    trained = {n for n, p in stock.named_parameters() if p.requires_grad}
-    trained |= {f"{n}.g" for n in convolutions if f"{n}.weight" in trained}
-    params = dict(model.named_parameters())
-    assert {n for n, p in params.items() if p.requires_grad} == trained
-    assert all(torch.isfinite(p).all() for p in params.values())
-    moved = {n for n, p in params.items() if not torch.equal(p, runner.seen.start[n])}
-    assert moved <= trained
-    assert moved and {f"{n}.weight" for n in convolutions} & trained <= runner.seen.reached
-    pretrained = torch.load(resnet50)
-    assert all(
-        torch.equal(runner.seen.start[f"backbone.{n}"], pretrained[n])
-        for n in ("conv1.weight", "layer4.2.conv3.weight")
-    )
-    assert all(torch.isfinite(value) for value in runner.seen.losses.values())
-
-    # Optimizer: the paper's rate and decay, on every trained parameter.
-    groups = runner.optim_wrapper.optimizer.param_groups
-    assert {id(p) for g in groups for p in g["params"]} >= {id(params[n]) for n in trained}
-    assert {g["initial_lr"] for g in groups} == {0.0145 if fixnorm else 0.01}
-    assert {g["weight_decay"] for g in groups} == {0.0 if fixnorm else 1e-4}
-
-    # Norm fixing: the trained convolution weights as one vector keep their norm, and with FixNorm
-    # only. The warm-up's steps are too small to tell, hence a last big one with the hooks in place.
-    for group in groups:
-        group["lr"] = 0.1
-        for p in group["params"]:
-            p.grad = torch.full_like(p, 0.01) if p.requires_grad else None
-    runner.optim_wrapper.optimizer.step()
-    weights = [f"{n}.weight" for n in convolutions if f"{n}.weight" in trained]
-    before = sum(runner.seen.start[n].double().square().sum() for n in weights).sqrt()
-    after = sum(params[n].detach().double().square().sum() for n in weights).sqrt()
-    drift = abs(float(after / before) - 1)
-    assert drift < 1e-6 if fixnorm else drift > 1e-4
-    frozen = [f"{n}.weight" for n in convolutions if f"{n}.weight" not in trained]
-    assert frozen and all(torch.equal(params[n], runner.seen.start[n]) for n in frozen)
-
-
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_schedule_and_losses_are_the_paper_s(config):
-    cfg = Config.fromfile(config)
-    assert {path.stem for path in CONFIGS} == set(EXPECTED_AP)
-    assert (cfg.train_cfg.type, cfg.train_cfg.max_iters) == ("IterBasedTrainLoop", 90000)
-    assert cfg.auto_scale_lr.base_batch_size == 16 == 8 * cfg.train_dataloader.batch_size
-    head = cfg.model.bbox_head
-    assert (head.loss_cls.type, head.loss_cls.alpha, head.loss_cls.gamma) == ("FocalLoss", 0.25, 2)
-    assert (head.loss_bbox.type, head.loss_bbox.beta) == ("SmoothL1Loss", 0.1)
-    pipeline = {step["type"]: step for step in cfg.train_pipeline}
+@every_row
+def test_settings_are_those_of_the_paper(row):
+    config, stock = row.config(), row.stock_config()
+    optimizer = config.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.momentum) == ("SGD", 0.9)
+    fixnorm = row.method == "fixnorm"
+    assert optimizer.weight_decay == (0.0 if fixnorm else 1e-4)
+    assert config.auto_scale_lr == dict(enable=False, base_batch_size=16)
+    assert config.train_dataloader.batch_size * 8 == 16
+    pipeline = {step["type"]: step for step in config.train_pipeline}
     assert tuple(pipeline["Resize"]["scale"]) == (1333, 800)
     assert pipeline["RandomFlip"]["prob"] == 0.5 and len(pipeline) == 5  # the only augmentation
+    backbone = config.model.backbone
+    assert (backbone.depth, backbone.frozen_stages, backbone.norm_eval) == (row.depth, 1, True)
+    hooks = [hook.type for hook in config.custom_hooks]
+    assert hooks == ["NormFixHook"] * fixnorm + ["WeightTableHook", "ReproducibleHook"]
+    for evaluator, theirs in (
+        (config.val_evaluator, stock.val_evaluator),
+        (config.test_evaluator, stock.test_evaluator),
+    ):
+        assert evaluator.metric == theirs.metric and evaluator.ann_file == theirs.ann_file
+        assert list(evaluator.metric_items) == NINE_COLUMNS
+    if row.two_stage:
+        assert optimizer.lr == 0.02
+        assert config.optim_wrapper.clip_grad == dict(max_norm=35, norm_type=2)
+        assert backbone.norm_cfg == dict(type="BN", requires_grad=False)
+        heads = config.model.roi_head.bbox_head
+        losses = [head.loss_bbox for head in ([heads] if isinstance(heads, dict) else heads)]
+        assert all((loss.type, loss.beta) == ("SmoothL1Loss", 1.0) for loss in losses)
+        rpn = config.model.rpn_head.loss_bbox
+        assert (rpn.type, rpn.beta) == ("SmoothL1Loss", 1.0 / 9.0)
+    else:
+        assert optimizer.lr == (0.0145 if fixnorm else 0.01)
+        head = config.model.bbox_head
+        loss = head.loss_cls
+        assert (loss.type, loss.alpha, loss.gamma) == ("FocalLoss", 0.25, 2)
+        assert (head.loss_bbox.type, head.loss_bbox.beta) == ("SmoothL1Loss", 0.1)
 
-    rate = cfg.optim_wrapper.optimizer.lr
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=rate)
-    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+
+@pytest.mark.parametrize("row", [r for r in ROWS if r.method == "baseline"], ids=lambda r: r.name)
+def test_a_baseline_is_mmdetection_s_own_model(row):
+    losses = set()
+    if row.folder != "cascade_rcnn":  # which has smooth L1 in MMDetection, too
+        heads = ("rpn_head", "roi_head.bbox_head")
+        losses = {f"{head}.loss_bbox.{key}" for head in heads for key in ("type", "beta")}
+    differences = changed(row.config().model, row.stock_config().model)
+    differences -= {"_scope_"}  # where mmengine looks for the base's types
+    assert differences == {"backbone.norm_cfg.requires_grad"} | losses
+
+
+def schedule(config: Config, steps: int, by_epoch: bool):
+    """The rate, for a base rate of 1, before each of the first `steps` epochs or iterations.
+
+    An epoch counts 600 iterations in the first, which covers the warm-up, and one later.
+    """
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    with DefaultScope.overwrite_default_scope(config.default_scope):
         schedulers = [
-            PARAM_SCHEDULERS.build(c, default_args=dict(optimizer=optimizer))
-            for c in cfg.param_scheduler
+            PARAM_SCHEDULERS.build(each, default_args=dict(optimizer=optimizer))
+            for each in config.param_scheduler
         ]
-    cosine = "cosine" in config.stem
-    for t in range(90000):
-        if t % 9973 == 250 or t in (0, 59999, 60001, 79999, 80001, 89999):
+    group = optimizer.param_groups[0]
+    for step in range(steps):
+        for iteration in range(600 if by_epoch and step == 0 else 1):
+            yield step, iteration, group["lr"]
+            optimizer.step()
+            for scheduler in schedulers:
+                if not scheduler.by_epoch:
+                    scheduler.step()
+        for scheduler in schedulers:
+            if scheduler.by_epoch:
+                scheduler.step()
+
+
+# One detector of each schedule; the rows of a table share theirs, as tested above.
+BY_EPOCH = {
+    "cascade_rcnn": (20, (16, 19)),
+    "faster_rcnn": (24, (16, 22)),
+    "mask_rcnn": (24, (16, 22)),
+}
+
+
+@pytest.mark.parametrize("folder", BY_EPOCH)
+def test_schedule_by_epoch(folder):
+    epochs, milestones = BY_EPOCH[folder]
+    config = next(r for r in ROWS if r.folder == folder and r.method == "baseline").config()
+    assert (config.train_cfg.type, config.train_cfg.max_epochs) == ("EpochBasedTrainLoop", epochs)
+    for epoch, iteration, rate in schedule(config, epochs, by_epoch=True):
+        warm = min(1, 1 / 3 + 2 / 3 * iteration / 499) if epoch == 0 else 1
+        expected = warm * 0.1 ** sum(epoch >= m for m in milestones)
+        assert rate == pytest.approx(expected, rel=1e-6), (epoch, iteration)
+
+
+@pytest.mark.parametrize("row", [r for r in ROWS if not r.two_stage], ids=lambda row: row.name)
+def test_schedule_by_iteration(row):
+    config = row.config()
+    assert (config.train_cfg.type, config.train_cfg.max_iters) == ("IterBasedTrainLoop", 90000)
+    if row.method != "wn":
+        baseline = other(row, method="wn").config()
+        assert config.param_scheduler == baseline.param_scheduler
+        return
+    for t, _, rate in schedule(config, 90000, by_epoch=False):
+        if t % 9973 == 250 or t in (0, 499, 59999, 60000, 79999, 80000, 89999):
             warm = min(1, 0.001 + 0.999 * t / 499)
             steps = 0.1 ** ((t >= 60000) + (t >= 80000))
-            shape = (1 + math.cos(math.pi * t / 90000)) / 2 if cosine else steps
-            got = optimizer.param_groups[0]["lr"]
-            assert got == pytest.approx(rate * warm * shape, rel=1e-3), t
-        optimizer.step()
-        for scheduler in schedulers:
-            scheduler.step()
+            cosine = (1 + math.cos(math.pi * t / 90000)) / 2
+            shape = cosine if "cosine" in row.schedule else steps
+            assert rate == pytest.approx(warm * shape, rel=1e-3, abs=1e-12), t
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_header_names_command_result_and_source(config):
-    header = config.read_text().split('"""')[1]
-    assert f"configs/retinanet/{config.name} 8" in header
-    expected = EXPECTED_AP[config.stem]
-    assert f"Expected: {expected} box AP" in header and "the paper's figure" in header
-    assert "Source: FixNorm" in header and "Run time:" in header
-    metafile = (config.parent / "metafile.yml").read_text()
-    entry = metafile.split(f"Name: {config.stem}\n")[1].split("- Name:")[0]
-    assert f"box AP: {expected}" in entry and "Weights" not in entry
+@every_row
+def test_header_names_command_result_and_source(row):
+    header = row.path.read_text().split('"""')[1]
+    assert f"configs/{row.folder}/{row.name}.py 8" in header
+    assert "Run time: not measured" in header and "not yet trained here" in header
+    if row.figures is None:
+        assert "Expected: not in the paper" in header and "Source: FixNorm" in header
+        return
+    assert f"Expected: {row.figures[0]} box AP on val2017, the paper's figure" in header
+    paper = "ε-shifted regularizer" if row.two_stage else "FixNorm"
+    assert f"Source: {paper}" in header and f"Table {row.table}" in header
+    if row.two_stage:
+        columns = ", ".join(f"{c} {figure}" for c, figure in zip(COLUMNS, row.figures))
+        assert f"\n    {columns}\n" in header
+    if "ws" in row.method:
+        assert f"tools/convert_checkpoint.py DOWNLOADED checkpoints/ws_resnet{row.depth}" in header
+
+
+@every_row
+def test_metafile_has_the_paper_s_figures_and_no_others(row):
+    meta = yaml.safe_load((row.path.parent / "metafile.yml").read_text())
+    (model,) = (m for m in meta["Models"] if m["Name"] == row.name)
+    assert ROOT / model["Config"] == row.path and "Weights" not in model
+    assert model["In Collection"] in {c["Name"] for c in meta["Collections"]}
+    assert len(meta["Models"]) == sum(r.folder == row.folder for r in ROWS)
+    if row.figures is None:
+        assert "Results" not in model
+        return
+    (result,) = model["Results"]
+    assert result["Dataset"] == f"COCO (the paper's figure, Table {row.table})"
+    names = [f"box {column.replace('.5', '50').replace('.75', '75')}" for column in COLUMNS]
+    assert result["Metrics"] == dict(zip(names, row.figures))

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from .outputs import projection, relative_change, tensors, worst_of_ranks
+from .outputs import mean_of_ranks, projection, relative_change, tensors, worst_of_ranks
 from .selection import WeightInfo, listing, norm_fix_weights, weights_of
 from .snapshot import Snapshot
 
@@ -167,14 +167,14 @@ class _Probe:
         for param, grad in zip(params, grads, strict=True):
             w = param.detach().double()
             g = torch.zeros_like(w) if grad is None else grad.double()
-            slopes.append((w * g).sum().abs())
-            lengths.append(w.norm() * g.norm() / math.sqrt(w.numel()))
-        values = worst_of_ranks([float(v) for v in slopes + lengths])
-        names, n = list(self.params), len(params)
+            slopes.append(float((w * g).sum()))
+            lengths.append(float(w.norm() * g.norm() / math.sqrt(w.numel())))
+        # SyncBN couples the ranks: before it, only the loss of all of them has slope 0.
+        slopes = [abs(slope) for slope in mean_of_ranks(slopes)]
         return (
             [out.detach().clone() for out in outputs],
-            dict(zip(names, values[:n], strict=True)),
-            dict(zip(names, values[n:], strict=True)),
+            dict(zip(self.params, slopes, strict=True)),
+            dict(zip(self.params, worst_of_ranks(lengths), strict=True)),
         )
 
     def _bisect(self, kept: list[str], names: list[str], before: list[Tensor]) -> dict[str, float]:

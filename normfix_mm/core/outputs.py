@@ -57,9 +57,21 @@ def relative_change(outputs: list[Tensor], before: list[Tensor]) -> float:
 def worst_of_ranks(values: list[float]) -> list[float]:
     """The largest over all ranks, so that each rank draws the same conclusion."""
     values = [math.inf if math.isnan(v) else v for v in values]
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return values
+    return _over_ranks(values, dist.ReduceOp.MAX) if _ranks() > 1 else values
+
+
+def mean_of_ranks(values: list[float]) -> list[float]:
+    """The mean over all ranks."""
+    ranks = _ranks()
+    return [v / ranks for v in _over_ranks(values, dist.ReduceOp.SUM)] if ranks > 1 else values
+
+
+def _ranks() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def _over_ranks(values: list[float], op: "dist.ReduceOp") -> list[float]:
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     shared = torch.tensor(values, dtype=torch.float64, device=device)
-    dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+    dist.all_reduce(shared, op=op)
     return shared.tolist()

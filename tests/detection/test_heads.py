@@ -1,110 +1,219 @@
-"""RetinaNet heads: which layer becomes what, initialization, stock checkpoints, the cap."""
+"""Heads with FixNorm's classifier: which layer becomes what, stock checkpoints, caps, invariance.
+
+What must be normalized is derived from the stock head: its convolutions, linear layers and
+transposed convolutions, without those that a ConvModule follows up with a norm.
+"""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
-from mmdet.models.dense_heads import RetinaHead
+from mmcv.cnn import ConvModule
+from mmdet.utils import register_all_modules
+from mmengine.registry import MODELS
 from torch import nn
 
-from normfix_mm import FixNormConv2d, WNConv2d
-from normfix_mm.detection import FixNormRetinaHead, WNRetinaHead
+from normfix_mm import (
+    FixNormConv2d,
+    FixNormLinear,
+    WNConv2d,
+    WNConvTranspose2d,
+    WNLinear,
+    detection,
+)
 
-SIZES = dict(num_classes=3, in_channels=8, feat_channels=8, stacked_convs=2)
-HEADS = [FixNormRetinaHead, WNRetinaHead]
+register_all_modules()
 GN = dict(type="GN", num_groups=2)
+TOWERS = dict(num_classes=3, in_channels=8, feat_channels=8, stacked_convs=2)
+ONE_SCALE = dict(
+    type="AnchorGenerator", ratios=[1.0], octave_base_scale=8, scales_per_octave=1, strides=[8, 16]
+)
+BOXES = dict(num_classes=3, in_channels=4, fc_out_channels=8, roi_feat_size=4)
 
 
-def pair(cls, **options):
-    """A stock head after its own initialization and one of ours that loaded its checkpoint."""
-    common = SIZES | {k: options.pop(k) for k in list(options) if k in ("norm_cfg", "conv_cfg")}
+def case(name, classifier, outputs, options, shape=(2, 8, 9, 7)):
+    """`outputs`: those of the classifier, whose root is in the cap."""
+    return pytest.param(
+        SimpleNamespace(
+            cls=getattr(detection, name),
+            classifier=classifier,
+            outputs=outputs,
+            options=options,
+            x=torch.randn(shape, generator=torch.Generator().manual_seed(0)),
+        ),
+        id=f"{name}{'-GN' if options.get('norm_cfg') else ''}",
+    )
+
+
+CASES = [
+    case("FixNormRetinaHead", "retina_cls", 9 * 3, TOWERS),
+    case("FixNormRetinaHead", "retina_cls", 9 * 3, TOWERS | dict(norm_cfg=GN)),
+    case("FixNormRPNHead", "rpn_cls", 9, dict(in_channels=8, feat_channels=8)),
+    case("FixNormRPNHead", "rpn_cls", 9, dict(in_channels=8, feat_channels=8, num_convs=2)),
+    case("FixNormFCOSHead", "conv_cls", 3, TOWERS | dict(strides=[8, 16], norm_cfg=GN)),
+    case(
+        "FixNormFCOSHead",
+        "conv_cls",
+        3,
+        TOWERS | dict(strides=[8, 16], norm_cfg=None, regress_ranges=((-1, 64), (64, 1e8))),
+    ),
+    case("FixNormATSSHead", "atss_cls", 3, TOWERS | dict(norm_cfg=GN, anchor_generator=ONE_SCALE)),
+    case("FixNormGFLHead", "gfl_cls", 3, TOWERS | dict(norm_cfg=GN, anchor_generator=ONE_SCALE)),
+    # Softmax heads: three classes and the background.
+    case("FixNormShared2FCBBoxHead", "fc_cls", 4, BOXES, (2, 4, 4, 4)),
+    case(
+        "FixNormShared4Conv1FCBBoxHead",
+        "fc_cls",
+        4,
+        BOXES | dict(conv_out_channels=8),
+        (2, 4, 4, 4),
+    ),
+    case(
+        "FixNormShared4Conv1FCBBoxHead",
+        "fc_cls",
+        4,
+        BOXES | dict(conv_out_channels=8, norm_cfg=GN),
+        (2, 4, 4, 4),
+    ),
+    case(
+        "FixNormConvFCBBoxHead",
+        "fc_cls",
+        4,
+        BOXES | dict(num_shared_convs=1, num_cls_fcs=1, num_reg_convs=1, num_reg_fcs=1),
+        (2, 4, 4, 4),
+    ),
+    case(
+        "FixNormFCNMaskHead",
+        "conv_logits",
+        3,
+        dict(num_classes=3, num_convs=2, in_channels=8, conv_out_channels=8),
+        (2, 8, 5, 5),
+    ),
+]
+heads = pytest.mark.parametrize("c", CASES)
+
+
+def pair(c, **options):
+    """A stock head and one of ours that loaded its checkpoint, strictly."""
     torch.manual_seed(1)
-    stock = RetinaHead(**common)
+    stock = c.cls.stock(**c.options)
     stock.init_weights()
-    ours = cls(**common, **options)
+    for name, param in stock.named_parameters():
+        if name.endswith("bias"):
+            nn.init.normal_(param, std=0.1)
+    ours = c.cls(**c.options, **options)
     missing, unexpected = ours.load_state_dict(stock.state_dict(), strict=True)
     assert not missing and not unexpected
-    return stock, ours
+    return stock.eval(), ours.eval()
 
 
-def test_every_convolution_without_a_norm_is_normalized():
-    for cls, classifier in ((FixNormRetinaHead, FixNormConv2d), (WNRetinaHead, WNConv2d)):
-        stock, ours = pair(cls)
-        convolutions = [n for n, m in stock.named_modules() if isinstance(m, nn.Conv2d)]
-        assert len(convolutions) == 2 * SIZES["stacked_convs"] + 2
-        for name in convolutions:
-            kind = classifier if name == "retina_cls" else WNConv2d
-            layer = ours.get_submodule(name)
-            assert type(layer) is kind, name
-            assert layer.g.numel() == (1 if kind is FixNormConv2d else layer.out_channels)
-        gains = {f"{name}.g" for name in convolutions}
-        assert set(ours.state_dict()) == set(stock.state_dict()) | gains
+def outputs(head, x) -> list[torch.Tensor]:
+    """Everything the head predicts; dense heads get two levels."""
+    found = head((x, x[..., ::2, ::2])) if hasattr(head, "forward_single") else head(x)
+    flat = []
+    for part in found if isinstance(found, (tuple, list)) else [found]:
+        flat += part if isinstance(part, (tuple, list)) else [part]
+    return flat
 
 
-@pytest.mark.parametrize("cls", HEADS)
-def test_towers_with_a_norm_stay_plain(cls):
-    stock, ours = pair(cls, norm_cfg=GN)
-    normalized = [n for n, m in ours.named_modules() if isinstance(m, nn.Conv2d) and "g" in dir(m)]
-    assert normalized == ["retina_cls", "retina_reg"]
-    tower = [n for n, m in stock.named_modules() if isinstance(m, nn.Conv2d) and "convs" in n]
-    assert len(tower) == 4 and all(type(ours.get_submodule(n)) is nn.Conv2d for n in tower)
+def bare_layers(stock: nn.Module) -> dict[str, nn.Module]:
+    kinds = (nn.Conv2d, nn.Linear, nn.ConvTranspose2d)
+    normed = {m.conv for m in stock.modules() if isinstance(m, ConvModule) and m.with_norm}
+    return {n: m for n, m in stock.named_modules() if isinstance(m, kinds) and m not in normed}
+
+
+@heads
+def test_every_layer_without_a_norm_is_normalized_and_no_other(c):
+    stock, ours = pair(c)
+    bare = bare_layers(stock)
+    assert c.classifier in bare and len(bare) > 1
+    for name, layer in stock.named_modules():
+        got = type(ours.get_submodule(name))
+        if name not in bare:
+            assert got is type(layer) or name == "", name
+        elif isinstance(layer, nn.Conv2d):
+            assert got is (FixNormConv2d if name == c.classifier else WNConv2d), name
+            assert name == c.classifier or ours.get_submodule(name).gain
+        elif isinstance(layer, nn.Linear):
+            assert got is (FixNormLinear if name == c.classifier else WNLinear), name
+        else:
+            assert got is WNConvTranspose2d, name
+    assert set(ours.state_dict()) == set(stock.state_dict()) | {f"{name}.g" for name in bare}
+
+
+@heads
+def test_a_stock_checkpoint_keeps_its_function(c):
+    stock, ours = pair(c, alpha=100.0)
+    for got, expected in zip(outputs(ours, c.x), outputs(stock, c.x), strict=True):
+        assert expected.abs().max() > 0
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
+@heads
+def test_the_cap_is_alpha_times_the_root_of_the_outputs(c):
+    alpha = 1e-3
+    stock, ours = pair(c, alpha=alpha)
+    with torch.no_grad():  # the same cap, put on the stock head by hand
+        weight = stock.get_submodule(c.classifier).weight
+        cap = alpha * math.sqrt(c.outputs)
+        assert cap < weight.norm()
+        weight.mul_(cap / weight.norm())
+    for got, expected in zip(outputs(ours, c.x), outputs(stock, c.x), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
+
+
+@heads
+def test_the_outputs_do_not_see_the_scale_of_any_bare_weight(c):
+    stock, head = pair(c)
+    expected = [y.detach() for y in outputs(head, c.x)]
+    head.load_state_dict(head.state_dict())  # from here on g no longer follows the weight
+    for name in bare_layers(stock):
+        head.get_submodule(name).weight.data.mul_(3.0)
+    for got, y in zip(outputs(head, c.x), expected, strict=True):
+        torch.testing.assert_close(got, y, rtol=1e-4, atol=1e-5)
+
+
+@heads
+def test_initialization_is_the_stock_head_s(c):
+    """After init_weights, from one seed, the weights agree and the gains are their norms."""
+    made = []
+    for cls in (c.cls.stock, c.cls):
+        torch.manual_seed(3)
+        head = cls(**c.options)
+        torch.manual_seed(4)
+        head.init_weights()
+        made.append(head)
+    stock, ours = made
+    for name, value in stock.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value, rtol=0, atol=0, msg=name)
+    for name, layer in bare_layers(stock).items():
+        if name != c.classifier:
+            got = ours.get_submodule(name).normalized_weight()
+            torch.testing.assert_close(got, layer.weight, rtol=1e-5, atol=1e-7)
+
+
+@heads
+def test_names_are_in_the_root_registry_and_options_known(c):
+    assert MODELS.module_dict[c.cls.__name__] is c.cls
+    assert c.cls.own_options == ("alpha",)
+    for alpha in (0.0, -1.0):
+        with pytest.raises(ValueError, match="alpha"):
+            c.cls(**c.options, alpha=alpha)
+
+
+def test_retinanet_s_baseline_head_differs_in_the_classifier_alone():
+    c = CASES[0].values[0]
+    fixnorm, baseline = c.cls(**c.options), detection.WNRetinaHead(**c.options)
+    assert baseline.own_options == () and baseline.stock is c.cls.stock
+    for name in bare_layers(c.cls.stock(**c.options)):
+        assert type(baseline.get_submodule(name)) is WNConv2d
+        same = type(fixnorm.get_submodule(name)) is WNConv2d
+        assert same == (name != "retina_cls")
 
 
 def test_towers_keep_the_conv_cfg_of_the_config():
-    head = FixNormRetinaHead(**SIZES, conv_cfg=dict(type="WNConv2d", gain=False))
+    options = TOWERS | dict(conv_cfg=dict(type="WNConv2d", gain=False))
+    head = detection.FixNormRetinaHead(**options)
     assert all(m.conv.g is None for m in [*head.cls_convs, *head.reg_convs])
-    assert FixNormRetinaHead(**SIZES | dict(stacked_convs=0)).retina_reg.g is not None
-
-
-@pytest.mark.parametrize("cls", HEADS)
-def test_initialization_is_the_stock_head_s(cls):
-    head = cls(**SIZES | dict(feat_channels=64, in_channels=64))
-    head.init_weights()
-    for name, layer in head.named_modules():
-        if isinstance(layer, nn.Conv2d):
-            assert float(layer.weight.detach().std()) == pytest.approx(0.01, rel=0.05), name
-            bias = -math.log(99) if name == "retina_cls" else 0.0
-            torch.testing.assert_close(layer.bias, torch.full_like(layer.bias, bias))
-            torch.testing.assert_close(layer.normalized_weight(), layer.weight)
-
-
-@pytest.mark.parametrize("cls", HEADS)
-@pytest.mark.parametrize("norm_cfg", [None, GN])
-def test_a_stock_checkpoint_keeps_its_function(cls, norm_cfg):
-    stock, ours = pair(cls, norm_cfg=norm_cfg)
-    x = torch.randn(2, 8, 9, 7)
-    for got, expected in zip(ours.forward_single(x), stock.forward_single(x), strict=True):
-        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
-
-
-def test_the_cap_is_alpha_times_the_root_of_the_outputs():
-    alpha = 0.01
-    stock, ours = pair(FixNormRetinaHead, alpha=alpha)
-    x = torch.randn(2, 8, 9, 7)
-    bias = stock.retina_cls.bias.view(-1, 1, 1)
-    cap = alpha * math.sqrt(9 * SIZES["num_classes"])
-    norm = float(stock.retina_cls.weight.detach().norm())
-    assert cap < norm
-    scores, boxes = stock.forward_single(x)
-    capped, same = ours.forward_single(x)
-    torch.testing.assert_close(capped, (scores - bias) * cap / norm + bias, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(same, boxes, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("cls", HEADS)
-def test_the_outputs_do_not_see_the_scale_of_any_weight(cls):
-    _, head = pair(cls)
-    x = torch.randn(1, 8, 9, 7)
-    expected = [y.detach() for y in head.forward_single(x)]
-    head.load_state_dict(head.state_dict())  # from here on g no longer follows the weight
-    for layer in head.modules():
-        if isinstance(layer, nn.Conv2d):
-            layer.weight.data.mul_(3.0)
-    for got, y in zip(head.forward_single(x), expected, strict=True):
-        torch.testing.assert_close(got, y, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("alpha", [0.0, -1.0])
-def test_alpha_must_be_positive(alpha):
-    with pytest.raises(ValueError, match="alpha"):
-        FixNormRetinaHead(**SIZES, alpha=alpha)
+    assert detection.FixNormRetinaHead(**TOWERS | dict(stacked_convs=0)).retina_reg.g is not None

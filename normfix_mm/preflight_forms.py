@@ -3,9 +3,10 @@
 Normalized layers keep the stock parameter names: a checkpoint of theirs loads into a stock model
 and the reverse, every key matches. The function survives only if the form is the same, or if a
 plain weight meets a layer with a gain (g = |W|); everything else is silently wrong, hence refused.
-The form a checkpoint was trained in is read from the config that mmengine stores inside it, and
-without one from the gains among its keys. Where neither tells and the model's layers cannot keep a
-plain weight's function, all that can be done is to say so, loudly.
+The form a checkpoint was trained in is read from what `tools/convert_checkpoint.py` notes in its
+metadata, or from the config that mmengine stores inside it, and without either from the gains
+among its keys. Where nothing tells and the model's layers cannot keep a plain weight's function,
+all that can be done is to say so, loudly.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from torch import nn
 from .preflight import BadInput
 
 PLAIN = "plain"
+NOT_PLAIN = "normalized"  # in a form that is not known
+FORM_KEY = "normfix_form"  # in a checkpoint's `meta`: weight name to form
 
 
 def model_forms(model: nn.Module) -> dict[str, str]:
@@ -36,13 +39,16 @@ def checkpoint_forms(checkpoint: dict) -> dict[str, str]:
     """Weight name to form, as far as the checkpoint says; the rest is left out."""
     state = checkpoint.get("state_dict", checkpoint)
     names = {name.removeprefix("module.") for name in state}
-    stored = (checkpoint.get("meta") or {}).get("cfg")
+    meta = checkpoint.get("meta") or {}
+    if meta.get(FORM_KEY):
+        return {name: form for name, form in meta[FORM_KEY].items() if name in names}
+    stored = meta.get("cfg")
     if isinstance(stored, str):
         forms = _forms_of_config(stored)
         if forms is not None:
             # A form with a gain whose gain is not in the file has been folded since.
             return {
-                name: form if not _takes_gain(form) or f"{name[:-7]}.g" in names else PLAIN
+                name: form if not takes_gain(form) or f"{name[:-7]}.g" in names else PLAIN
                 for name, form in forms.items()
                 if name in names
             }
@@ -71,7 +77,7 @@ def check_forms(model: nn.Module, checkpoint: dict, path: str, prefix: str = "")
     wrong = {
         name: (found[name], form)
         for name, form in wanted.items()
-        if name in found and not _keeps_function(found[name], form)
+        if name in found and not keeps_function(found[name], form)
     }
     if not wrong:
         names = {n.removeprefix("module.") for n in checkpoint.get("state_dict", checkpoint)}
@@ -118,7 +124,7 @@ def pretrained(module: nn.Module) -> list[tuple[str, str]]:
 
 def unsuited(model: nn.Module) -> list[str]:
     """Names of the weights whose layers change the function of a plain checkpoint."""
-    return [n for n, form in model_forms(model).items() if not _keeps_function(PLAIN, form)]
+    return [n for n, form in model_forms(model).items() if not keeps_function(PLAIN, form)]
 
 
 def foreign_weights(names: list[str], forms: dict[str, str], path: str) -> str:
@@ -133,13 +139,15 @@ def foreign_weights(names: list[str], forms: dict[str, str], path: str) -> str:
     )
 
 
-def _keeps_function(have: str, want: str) -> bool:
+def keeps_function(have: str, want: str) -> bool:
+    """Whether weights of form `have` in layers of form `want` are the same function."""
     if have == "with gain":  # from the keys alone: which form of gain is not known
-        return _takes_gain(want)
-    return have == want or (have == PLAIN and _takes_gain(want))
+        return takes_gain(want)
+    return have == want or (have == PLAIN and takes_gain(want))
 
 
-def _takes_gain(form: str) -> bool:
+def takes_gain(form: str) -> bool:
+    """Whether layers of this form start with g = |W|, and so keep a plain weight's function."""
     return form == "FixNorm" or form.endswith("with gain")
 
 

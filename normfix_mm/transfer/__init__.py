@@ -1,0 +1,1 @@
+"""Checkpoints in: read safely, rename to OpenMMLab's names, keep or change the form of weights."""

@@ -16,18 +16,9 @@ from . import preflight
 
 def parser(description: str) -> argparse.ArgumentParser:
     """Arguments that training and testing share."""
-    from mmengine.config import DictAction
-
     arguments = argparse.ArgumentParser(description=description)
-    arguments.add_argument("config", help="config file")
+    add_config(arguments)
     arguments.add_argument("--work-dir", help="folder for logs, checkpoints and results")
-    arguments.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=DictAction,
-        metavar="KEY=VALUE",
-        help="change settings of the config, for example optim_wrapper.optimizer.lr=0.02",
-    )
     arguments.add_argument(
         "--launcher",
         choices=("none", "pytorch", "slurm", "mpi"),
@@ -40,32 +31,55 @@ def parser(description: str) -> argparse.ArgumentParser:
     return arguments
 
 
+def add_config(arguments: argparse.ArgumentParser) -> None:
+    """The arguments of :func:`read_config`."""
+    from mmengine.config import DictAction
+
+    arguments.add_argument("config", help="config file")
+    arguments.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="change settings of the config, for example optim_wrapper.optimizer.lr=0.02",
+    )
+
+
 def load_config(args: argparse.Namespace):
     """The config with ``--cfg-options``, ``--launcher`` and ``--work-dir`` merged in.
 
     Raises:
         BadInput: If the file is absent or is not a config.
     """
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    cfg = read_config(args.config, args.cfg_options)
+    cfg.launcher = args.launcher
+    name = os.path.splitext(os.path.basename(args.config))[0]
+    cfg.work_dir = args.work_dir or cfg.get("work_dir") or os.path.join("work_dirs", name)
+    return cfg
+
+
+def read_config(path: str, options: dict | None = None):
+    """The config file with the changes of ``--cfg-options``.
+
+    Raises:
+        BadInput: If the file is absent or is not a config.
+    """
     from mmengine.config import Config
 
-    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     try:
-        cfg = Config.fromfile(args.config)
+        cfg = Config.fromfile(path)
     except FileNotFoundError as error:
         raise preflight.BadInput(
-            f"The config {args.config!r} or a base of it does not exist ({error}); see configs/ "
+            f"The config {path!r} or a base of it does not exist ({error}); see configs/ "
             "for those there are."
         ) from None
     except (ImportError, SyntaxError, OSError) as error:
         raise preflight.BadInput(
-            f"The config {args.config!r} cannot be read ({type(error).__name__}: {error}); correct "
+            f"The config {path!r} cannot be read ({type(error).__name__}: {error}); correct "
             "it or install what its custom_imports name."
         ) from None
-    cfg.launcher = args.launcher
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    name = os.path.splitext(os.path.basename(args.config))[0]
-    cfg.work_dir = args.work_dir or cfg.get("work_dir") or os.path.join("work_dirs", name)
+    cfg.merge_from_dict(options or {})
     return cfg
 
 
@@ -100,8 +114,9 @@ def _join_on_cpu(cfg) -> None:
             f"--launcher {cfg.launcher}: without a GPU the processes must be started by torchrun "
             "(bash tools/dist_train.sh CONFIG PROCESSES); or leave --launcher out."
         )
-    timeout = cfg.get("env_cfg", {}).get("dist_cfg", {}).get("timeout")  # seconds
-    distributed.init_process_group("gloo", timeout=timeout and timedelta(seconds=timeout))
+    if not distributed.is_initialized():
+        timeout = cfg.get("env_cfg", {}).get("dist_cfg", {}).get("timeout")  # seconds
+        distributed.init_process_group("gloo", timeout=timeout and timedelta(seconds=timeout))
     wrapper = cfg.get("model_wrapper_cfg") or dict(
         broadcast_buffers=False,  # as mmengine's own default
         find_unused_parameters=cfg.get("find_unused_parameters", False),

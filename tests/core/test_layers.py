@@ -14,6 +14,7 @@ from normfix_mm import (
     FixNormConv2d,
     FixNormLinear,
     WNConv2d,
+    WNConvTranspose2d,
     WNLinear,
     WSConv2d,
 )
@@ -29,6 +30,7 @@ LINEARS = [(WNLinear, {}), (FixNormLinear, {"alpha": 0.5})]
 GAINED = [
     (WNConv2d, (4, 6, 3)),
     (FixNormConv2d, (4, 6, 3)),
+    (WNConvTranspose2d, (4, 6, 3)),
     (WNLinear, (4, 6)),
     (FixNormLinear, (4, 6)),
 ]
@@ -75,6 +77,31 @@ def test_convolves_with_the_normalized_weight(cls, options, conv):
     stock.weight.data = layer.normalized_weight().detach()
     x = sample(layer)
     torch.testing.assert_close(layer(x), stock(x))
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        {},
+        {"stride": 2, "padding": 1, "output_padding": 1, "bias": False},
+        {"stride": 2, "dilation": 2, "groups": 2},
+    ],
+)
+def test_transposed_convolution_with_one_gain(conv):
+    layer = WNConvTranspose2d(4, 6, 3, **conv)
+    stock = nn.ConvTranspose2d(4, 6, 3, **conv)
+    stock.load_state_dict({k: v for k, v in layer.state_dict().items() if k != "g"})
+    x = sample(layer)
+    torch.testing.assert_close(layer(x), stock(x))
+    train_one_step(layer)
+    with torch.no_grad():
+        stock.bias = layer.bias
+        stock.weight.copy_(layer.g * layer.weight / layer.weight.square().sum().sqrt())
+    assert layer.g.shape == (1,) and not torch.allclose(layer.weight.norm(), layer.g)
+    torch.testing.assert_close(layer(x), stock(x))
+    if conv.get("stride") == 2:
+        size = [19, 20] if "dilation" in conv else [15, 16]
+        torch.testing.assert_close(layer(x, size), stock(x, size))
 
 
 def test_ws_equals_mmcv_conv_ws():
@@ -124,7 +151,7 @@ def test_bias_is_outside_the_normalization():
 @pytest.mark.parametrize("forward_before", [False, True])
 def test_gain_follows_a_new_initialization(cls, shape, how, forward_before):
     """Function of a stock layer with the same weight, whenever the weight is initialized."""
-    stock_class = nn.Linear if issubclass(cls, nn.Linear) else nn.Conv2d
+    stock_class = cls.__bases__[-1]
     options = {"alpha": 100.0} if "FixNorm" in cls.__name__ else {}
     layer = cls(*shape, **options)
     x = sample(layer)
@@ -189,7 +216,7 @@ def test_average_of_an_untrained_copy_keeps_its_gain(cls, shape):
 
 @pytest.mark.parametrize(("cls", "shape"), GAINED)
 def test_stock_checkpoint_keeps_the_function(cls, shape):
-    stock = (nn.Linear if issubclass(cls, nn.Linear) else nn.Conv2d)(*shape)
+    stock = cls.__bases__[-1](*shape)
     layer = cls(*shape, **({"alpha": 100.0} if "FixNorm" in cls.__name__ else {}))
     train_one_step(layer)
     x = sample(layer)

@@ -1,17 +1,18 @@
-"""Normalized ResNet and ResNeXt: stock checkpoints, initialization, frozen stages."""
+"""Normalized backbones: stock checkpoints, initialization, frozen stages."""
 
 import logging
 
 import pytest
 import torch
-from mmdet.models.backbones import ResNet, ResNeXt
+from mmdet.models import backbones
+from mmdet.models.backbones import ResNet
 from mmdet.models.necks import FPN
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 from torch import nn
 
-from normfix_mm import WNConv2d, WSConv2d
-from normfix_mm.detection import NormalizedResNet, NormalizedResNeXt
+from normfix_mm import CWNConv2d, WNConv2d, WSConv2d, detection
+from normfix_mm.detection import NormalizedResNet
 
 R18 = dict(depth=18, base_channels=8, stem_channels=8, frozen_stages=1, norm_eval=True)
 
@@ -109,14 +110,65 @@ def test_rules_are_the_config_s():
         NormalizedResNet(**R18, normalize=dict(form="WS", layers="layer9"))
 
 
-def test_resnext():
-    options = dict(depth=50, groups=4, base_width=4, base_channels=16, stem_channels=16)
-    stock, ours = trained(ResNeXt, **options), NormalizedResNeXt(**options)
+OTHERS = {
+    "ResNeXt": dict(depth=50, groups=4, base_width=4, base_channels=16, stem_channels=16),
+    "ResNetV1d": R18 | dict(frozen_stages=-1),
+    "RegNet": dict(arch="regnetx_400mf", frozen_stages=1),
+    "Res2Net": dict(depth=50, scales=4, base_width=6, base_channels=16, stem_channels=16),
+    "MobileNetV2": dict(widen_factor=0.25, norm_eval=True, frozen_stages=2),
+    "HRNet": dict(
+        extra={
+            f"stage{i + 1}": dict(
+                num_modules=1,
+                num_branches=i + 1,
+                block="BASIC" if i else "BOTTLENECK",
+                num_blocks=(1,) * (i + 1),
+                num_channels=(8, 16, 32, 64)[: i + 1],
+            )
+            for i in range(4)
+        },
+        norm_eval=True,
+    ),
+}
+
+
+def thin(layer: nn.Conv2d) -> bool:
+    return layer.groups > 1 and (layer.groups == layer.in_channels or layer.weight[0].numel() < 32)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("form", ["WN", "WS", "CWN"])
+def test_every_backbone_of_mmdetection(name, form):
+    stock = trained(getattr(backbones, name), **OTHERS[name])
+    ours = getattr(detection, f"Normalized{name}")(**OTHERS[name], normalize=dict(form=form))
     ours.load_state_dict(stock.state_dict(), strict=True)
-    assert_same_function(ours, stock)
-    thin = {n for n, m in convolutions(stock).items() if m.groups > 1 and m.weight[0].numel() < 32}
-    plain = {n for n, m in convolutions(ours).items() if type(m) is nn.Conv2d}
-    assert plain == thin
+    twin = dict(WN=WNConv2d, WS=WSConv2d, CWN=CWNConv2d)[form]
+    for path, layer in convolutions(stock).items():
+        assert type(ours.get_submodule(path)) is (type(layer) if thin(layer) else twin), path
+    trains = {n for n, p in ours.named_parameters() if p.requires_grad and not n.endswith(".g")}
+    assert trains == {n for n, p in stock.named_parameters() if p.requires_grad}
+    for model in (ours, stock):
+        model.double().train()
+    with torch.no_grad():  # the stock backbone with weights normalized by hand
+        for layer in convolutions(stock).values() if form != "WN" else ():
+            if not thin(layer):
+                w = layer.weight.flatten(1)
+                w = w - w.mean(1, keepdim=True)
+                scale = w.std(1, keepdim=True) + 1e-5 if form == "WS" else w.norm(dim=1)[:, None]
+                layer.weight.copy_((w / scale).view_as(layer.weight))
+    x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    for got, expected in zip(ours(x), stock(x), strict=True):
+        assert (got - expected).abs().max() < 1e-6 * expected.abs().max()
+
+
+def test_a_backbone_of_one_s_own():
+    class Mine(ResNet):
+        pass
+
+    ours = detection.normalized(Mine)
+    assert ours is MODELS.get("NormalizedMine") and ours.stock is Mine
+    assert ours.own_options == ("normalize",)
+    assert {type(m) for m in convolutions(ours(**R18)).values()} == {WNConv2d}
 
 
 def test_fpn_through_conv_cfg():

@@ -1,0 +1,76 @@
+"""Make a checkpoint of torchvision, timm, PytorchInsight, OCNet or OpenMMLab one for a config here.
+
+    python tools/convert_checkpoint.py SRC DST [--config CONFIG] [--form WS] [--fold] ...
+
+SRC is a .pth, .pt, .tar or .safetensors file; it is read without running code. A backbone comes out
+under its own names, for ``init_cfg=dict(type='Pretrained', checkpoint=DST)``; with --as-model they
+get ``backbone.`` in front, for ``load_from``.
+"""
+
+import argparse
+from pathlib import Path
+
+from normfix_mm import cli
+from normfix_mm.preflight import BadInput
+from normfix_mm.transfer import files
+from normfix_mm.transfer.convert import as_part, convert
+from normfix_mm.transfer.forms import DECLARABLE
+from normfix_mm.transfer.sources import SOURCES, detect
+from normfix_mm.transfer.target import build, compare, part_of
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("src", help=".pth, .pt, .tar or .safetensors")
+    parser.add_argument("dst", help="written whole or not at all")
+    parser.add_argument("--config", help="whose model shall be initialized; compared key by key")
+    parser.add_argument("--part", help="take this part of an OpenMMLab model, e.g. backbone, neck")
+    parser.add_argument("--source", choices=SOURCES, help="recognized by the keys by default")
+    parser.add_argument("--form", choices=DECLARABLE, help="how the convolutions were trained")
+    parser.add_argument("--fold", action="store_true", help="make normalized weights plain")
+    parser.add_argument(
+        "--absorb-into-bn", action="store_true", help="plain to WS: rescale the norms behind"
+    )
+    parser.add_argument(
+        "--allow-mismatch", action="store_true", help="take weights of another form as they are"
+    )
+    parser.add_argument("--as-model", action="store_true", help="names of a whole model")
+    parser.add_argument("--image", help="measure on it whether the backbone is the same function")
+    parser.add_argument("--report", help="write the report to this file too")
+    args = parser.parse_args()
+
+    state, meta = files.read(args.src)
+    source = args.source or detect(state)
+    part = args.part or SOURCES[source].part
+    model = target = None
+    if args.config:
+        model = build(cli.read_config(args.config))
+        target = part_of(model, part)
+    elif args.image:
+        raise BadInput("--image needs --config, whose model is run on it.")
+    result = convert(
+        state,
+        meta,
+        file_name=args.src,
+        source=source,
+        part=part,
+        target=target,
+        form=args.form,
+        fold=args.fold,
+        absorb=args.absorb_into_bn,
+        allow_mismatch=args.allow_mismatch,
+    )
+    lines = [str(result.report)]
+    if args.image:
+        lines += ["", *compare(result, model, part, args.image)]
+    if args.as_model and part:
+        as_part(result, part)
+    files.write(args.dst, result.state, result.meta)
+    lines += ["", f"wrote {args.dst}"]
+    print("\n".join(lines))
+    if args.report:
+        Path(args.report).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    cli.run(main)

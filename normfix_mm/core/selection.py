@@ -7,7 +7,6 @@ selects by shape and so also hits convolutions that are not standardized.
 """
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -161,41 +160,6 @@ def release(optimizer: Optimizer, treatment: str) -> None:
 def claims(optimizer: Optimizer) -> dict[nn.Parameter, str]:
     """Which treatment has claimed which parameter of this optimizer."""
     return optimizer.__dict__.setdefault("_normfix_claims", {})
-
-
-def treatment_table(model: nn.Module, optimizer: Optimizer) -> str:
-    """What every parameter of the model gets, one row per class of parameter.
-
-    Columns: treatment, kind, form, number of tensors, number of elements, joint L2 norm, and the
-    first and last name of the class.
-    """
-    decay = {
-        p: group.get("weight_decay", 0) for group in optimizer.param_groups for p in group["params"]
-    }
-    table = claims(optimizer)
-    rows: dict[tuple, list[WeightInfo]] = defaultdict(list)
-    for w in weights_of(model):
-        if not w.param.requires_grad:
-            treatment = "frozen"
-        elif w.param in table:
-            treatment = table[w.param]
-        elif w.param not in decay:
-            treatment = "not in the optimizer"
-        else:
-            treatment = f"decay {decay[w.param]:g}" if decay[w.param] else "none"
-        rows[treatment, w.kind, w.form or "-"].append(w)
-    lines = [("treatment", "kind", "form", "tensors", "elements", "joint norm", "from … to")]
-    for key in sorted(rows):
-        group = rows[key]
-        norm = sum(w.param.detach().double().square().sum() for w in group) ** 0.5
-        span = group[0].name if len(group) == 1 else f"{group[0].name} … {group[-1].name}"
-        elements = sum(w.param.numel() for w in group)
-        lines.append((*key, str(len(group)), f"{elements:,}", f"{float(norm):.4g}", span))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
 
 
 def _describe(name, param, module, module_name, short) -> WeightInfo:

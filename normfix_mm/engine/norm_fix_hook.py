@@ -9,6 +9,7 @@ An EMA copy is not rescaled; an average of points on a sphere lies inside it: it
 
 import torch
 from mmengine.hooks import EMAHook, Hook, LoggerHook
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.registry import HOOKS
@@ -20,10 +21,15 @@ from normfix_mm.core.layers import FixNormConv2d, FixNormLinear
 from normfix_mm.core.metrics import effective_learning_rate
 from normfix_mm.core.norm_fix import NormFix
 from normfix_mm.core.selection import WeightInfo, listing, norm_fix_weights
+from normfix_mm.core.tables import joint_norm_table
 
 from .invariance_check import check_scale_invariance
 
 _KEY = "norm_fix"
+_RULE = {
+    "conv": "every trainable convolution before the classifier",
+    "conv+classifier": "every trainable convolution, FixNorm and weight-normalized linear layer",
+}
 
 
 @HOOKS.register_module(force=True)
@@ -78,6 +84,9 @@ class NormFixHook(Hook):
             self._saved = self.norm_fix.state_dict()
             self.norm_fix.remove()
         self.norm_fix = self.attach(model, optimizer)
+        table = joint_norm_table(self.norm_fix.infos)
+        rule = _RULE[self.options["weights"]]
+        print_log(f"NormFixHook holds the norm of {rule} not excluded:\n{table}", logger="current")
         # A run that goes on (not one that merely loaded weights) keeps the norms it started with.
         if runner.iter > 0:
             self._resume_target()

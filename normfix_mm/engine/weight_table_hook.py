@@ -11,7 +11,7 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.registry import HOOKS
 
 from normfix_mm.core.gains import settle_gains
-from normfix_mm.core.selection import treatment_table
+from normfix_mm.core.tables import treatment_table
 
 
 @HOOKS.register_module(force=True)

@@ -124,12 +124,16 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict]:
 
 
 def _write_safetensors(path: Path, state: Mapping[str, Tensor], meta: Mapping) -> None:
-    _safetensors()
+    safetensors = _safetensors()
     from safetensors.torch import save_file
 
     header = {key: json.dumps(value) for key, value in meta.items()}
     # A tensor that shares memory with another, which safetensors refuses, becomes its own.
-    save_file({name: t.detach().clone().contiguous() for name, t in state.items()}, path, header)
+    state = {name: t.detach().clone().contiguous() for name, t in state.items()}
+    try:
+        save_file(state, path, header)
+    except safetensors.SafetensorError as error:
+        raise OSError(str(error)) from None
 
 
 def _safetensors():

@@ -1,0 +1,160 @@
+"""Reading checkpoints runs no code of theirs; writing is all or nothing."""
+
+import argparse
+import os
+import pickle
+import resource
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from safetensors.torch import save_file
+
+from normfix_mm.preflight import BadInput
+from normfix_mm.transfer import files
+
+WEIGHTS = {"conv1.weight": torch.arange(54.0).view(2, 3, 3, 3), "bn1.weight": torch.ones(2)}
+
+
+def sentence(path) -> str:
+    with pytest.raises(BadInput) as caught:
+        files.read(path)
+    text = str(caught.value)
+    assert "\n" not in text and len(text) < 500
+    return text
+
+
+def assert_weights(found: dict) -> None:
+    assert found.keys() == WEIGHTS.keys()
+    assert all(torch.equal(found[name], WEIGHTS[name]) for name in WEIGHTS)
+
+
+class Payload:
+    """Unpickling it would call `call` with `arguments`."""
+
+    def __init__(self, call, *arguments):
+        self.reduced = call, arguments
+
+    def __reduce__(self):
+        return self.reduced
+
+
+@pytest.mark.parametrize("layout", ["zip", "legacy", "pickle"])
+@pytest.mark.parametrize("call", ["system", "eval", "exec", "getattr"])
+def test_a_hostile_pickle_is_not_run(tmp_path, layout, call):
+    mark, path = tmp_path / "mark", tmp_path / "weights.pth"
+    payload = {
+        "system": Payload(os.system, f"touch {mark}"),
+        "eval": Payload(eval, f"open({str(mark)!r}, 'w').close()"),
+        "exec": Payload(exec, f"open({str(mark)!r}, 'w').close()"),
+        # What mmengine's logs need of getattr must open no door to anything else.
+        "getattr": Payload(Payload(getattr, os, "system"), f"touch {mark}"),
+    }[call]
+    content = dict(
+        state_dict=WEIGHTS, meta=payload if call != "getattr" else Payload(getattr, str, "join")
+    )
+    if layout == "pickle":
+        path.write_bytes(pickle.dumps(content | dict(state_dict={}), protocol=2))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=layout == "zip")
+    text = sentence(path)
+    assert not mark.exists()
+    if call != "getattr":
+        assert "could run code" in text and "torch.save(" in text and call in text
+        # The payload is a real one: a loader that runs code does create the file.
+        with open(path, "rb") as file:
+            if layout == "pickle":
+                pickle.load(file)
+            else:
+                torch.load(file, weights_only=False)
+        assert mark.exists()
+
+
+def test_what_old_checkpoints_carry_is_read(tmp_path):
+    log = HistoryBuffer()
+    log.update(1.5)
+    path = tmp_path / "old.pth.tar"
+    content = dict(
+        state_dict={f"module.{name}": value for name, value in WEIGHTS.items()},
+        best_acc=np.float64(76.5),
+        args=argparse.Namespace(lr=0.1),
+        message_hub=dict(log=log),
+        optimizer=torch.optim.SGD([torch.ones(1)], lr=0.1).state_dict(),
+        meta=dict(epoch=3),
+    )
+    torch.save(content, path)
+    state, meta = files.read(path)
+    assert_weights(state)
+    assert meta == dict(epoch=3)
+
+
+@pytest.mark.parametrize("holder", ["state_dict", "model", "model_state_dict", None])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
+def test_where_the_weights_are(tmp_path, holder, prefix):
+    weights = {f"{prefix}{name}": value for name, value in WEIGHTS.items()}
+    torch.save({holder: weights, "epoch": 1} if holder else weights, tmp_path / "a.pt")
+    assert_weights(files.read(tmp_path / "a.pt")[0])
+
+
+def test_a_name_that_only_some_keys_begin_with_stays(tmp_path):
+    torch.save({"module.a": torch.ones(1), "b": torch.ones(1)}, tmp_path / "a.pth")
+    assert files.read(tmp_path / "a.pth")[0].keys() == {"module.a", "b"}
+
+
+@pytest.mark.parametrize("name", ["out.pth", "out.safetensors"])
+def test_what_is_written_is_read_back(tmp_path, name):
+    meta = dict(normfix_form={"conv1.weight": "WS"}, normfix_source="resnet")
+    shared = WEIGHTS | dict(again=WEIGHTS["bn1.weight"], turned=torch.arange(6.0).view(2, 3).T)
+    files.write(tmp_path / name, shared, meta)
+    state, found = files.read(tmp_path / name)
+    assert found == meta
+    assert state.keys() == shared.keys()
+    assert all(torch.equal(state[key], shared[key]) for key in shared)
+
+
+def test_safetensors_of_others(tmp_path):
+    save_file(WEIGHTS, tmp_path / "timm.safetensors", {"format": "pt"})
+    state, meta = files.read(tmp_path / "timm.safetensors")
+    assert_weights(state)
+    assert meta == {"format": "pt"}
+
+
+@pytest.mark.parametrize("name", ["out.pth", "out.safetensors"])
+def test_a_disk_that_is_full_leaves_the_old_file(tmp_path, name):
+    path = tmp_path / name
+    files.write(path, WEIGHTS, {})
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        with pytest.raises(BadInput, match="cannot be written"):
+            files.write(path, dict(large=torch.zeros(1 << 19)), {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_an_absent_folder_is_named(tmp_path):
+    with pytest.raises(BadInput, match="absent/out.pth' cannot be written"):
+        files.write(tmp_path / "absent/out.pth", WEIGHTS, {})
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+@pytest.mark.parametrize("kept", [0, 10, 400])
+def test_a_file_that_was_cut_off(tmp_path, name, kept):
+    files.write(tmp_path / name, WEIGHTS, {})
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: min(kept, len(whole) - 8)])
+    assert "cannot be read" in sentence(tmp_path / name) and "fetch it again" in sentence(
+        tmp_path / name
+    )
+
+
+def test_what_is_no_checkpoint(tmp_path):
+    assert "does not exist" in sentence(tmp_path / "absent.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    assert "holds a list" in sentence(tmp_path / "list.pth")
+    torch.save(dict(epoch=1), tmp_path / "empty.pth")
+    assert "holds no weights" in sentence(tmp_path / "empty.pth")

@@ -1,0 +1,114 @@
+"""The stock form of a config: what MMDetection or MMSegmentation builds without this package.
+
+    type='NormalizedResNet', normalize=...        type='ResNet'             `stock`, `own_options`
+    type='FixNormRetinaHead', alpha=...           type='RetinaHead'
+    conv_cfg=dict(type='WNConv2d', gain=True)     conv_cfg=None             mmcv's ConvWS, ConvAWS too
+    cls_predictor_cfg=dict(type='FixNormLinear')  dict(type='Linear')
+    custom_hooks=[dict(type='NormFixHook'), ...]  the others
+    constructor='EpsShiftOptimWrapperConstructor', paramwise_cfg=dict(eps_shift=...)   neither
+    custom_imports of this package                those of other packages
+    init_cfg=dict(type='Pretrained', ...)         None: the folded checkpoint holds the weights
+
+Everything else, the training schedule too, stays as it was. The weights' half of this is
+:func:`normfix_mm.fold`.
+"""
+
+from __future__ import annotations
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS
+from torch import nn
+
+from normfix_mm.engine.normalized import Normalized
+from normfix_mm.preflight import BadInput
+
+# The names under which mmcv builds plain layers.
+_PLAIN = {nn.Conv2d: "Conv2d", nn.ConvTranspose2d: "deconv", nn.Linear: "Linear"}
+_MMCV_OPTIONS = {"ConvWS2d": ("eps",), "ConvAWS2d": ()}
+_GONE = object()
+
+
+def stock_config(cfg: Config) -> Config:
+    """A new config, flat and without this package; build it under the scope of ``cfg``.
+
+    Raises:
+        BadInput: For a type of this package that has no stock counterpart.
+    """
+    stock = _stock(cfg.to_dict(), cfg.get("default_scope", "mmdet"))
+    stock["load_from"], stock["resume"] = None, False
+    stock.pop("work_dir", None)
+    return Config(stock)
+
+
+def _stock(node, scope: str, key: str | None = None):
+    """The stock form of any part of a config, ``_GONE`` if it has none and needs none."""
+    if isinstance(node, (list, tuple)):
+        parts = (_stock(part, scope, key) for part in node)
+        return type(node)(part for part in parts if part is not _GONE)
+    if not isinstance(node, dict):
+        return node
+    kind = _class_of(node.get("type"), scope)
+    if key == "custom_imports":
+        return _foreign_imports(node)
+    if key == "init_cfg" and node.get("type") == "Pretrained":
+        return None
+    if isinstance(kind, type) and issubclass(kind, Hook) and _is_ours(kind):
+        return _GONE
+    node = dict(node)
+    if isinstance(kind, type) and issubclass(kind, Normalized):
+        node["type"] = _name_of(kind.stock, scope)
+        for option in kind.own_options:
+            node.pop(option, None)
+    elif _is_layer(kind):
+        options = _MMCV_OPTIONS.get(kind.__name__) or getattr(kind, "option_names", ())
+        node = {name: value for name, value in node.items() if name not in options}
+        node["type"] = next(name for plain, name in _PLAIN.items() if issubclass(kind, plain))
+        if key == "conv_cfg" and node == {"type": "Conv2d"}:
+            return None
+    elif _is_ours(kind):
+        raise BadInput(
+            f"The type {kind.__name__!r} in the config is normfix_mm's own and has no stock "
+            "counterpart, so nothing without normfix_mm could build it; deploy this model with "
+            "the package installed, and use `normfix_mm.fold` for its weights."
+        )
+    if _is_ours(_class_of(node.get("constructor"), scope)):
+        del node["constructor"]
+        others = dict(node.pop("paramwise_cfg", None) or {})
+        others.pop("eps_shift", None)
+        node |= {"paramwise_cfg": others} if others else {}
+    parts = {name: _stock(part, scope, name) for name, part in node.items()}
+    return {name: part for name, part in parts.items() if part is not _GONE}
+
+
+def _class_of(name, scope: str):
+    """The registered class of this name, None if no registry that concerns us knows it."""
+    if not isinstance(name, str):
+        return name
+    for registry in (MODELS, HOOKS, OPTIM_WRAPPER_CONSTRUCTORS):
+        with registry.switch_scope_and_registry(scope) as inner:
+            found = inner.get(name)
+        if found is not None:
+            return found
+    return None
+
+
+def _name_of(stock: type, scope: str) -> str:
+    """The name to build ``stock`` by; mmseg has a ResNet too, which is not mmdet's."""
+    name = stock.__name__
+    return name if _class_of(name, scope) is stock else f"{stock.__module__.split('.')[0]}.{name}"
+
+
+def _is_ours(kind) -> bool:
+    return getattr(kind, "__module__", "").partition(".")[0] == "normfix_mm"
+
+
+def _is_layer(kind) -> bool:
+    return hasattr(kind, "normalized_weight") or getattr(kind, "__name__", "") in _MMCV_OPTIONS
+
+
+def _foreign_imports(node: dict):
+    imports = node.get("imports") or []
+    imports = [imports] if isinstance(imports, str) else imports
+    imports = [name for name in imports if name.partition(".")[0] != "normfix_mm"]
+    return dict(node, imports=imports) if imports else _GONE

@@ -1,0 +1,114 @@
+"""A config in its stock form: nothing of this package left, everything else as it was."""
+
+import pytest
+import small_detectors
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from small_detectors import BASES, config
+
+from normfix_mm.preflight import BadInput
+from normfix_mm.transfer.stock_config import stock_config
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_the_model_is_the_one_that_ours_was_made_from(name, real_data):
+    expected = small_detectors.stock(name, real_data).model
+    assert expected.backbone.init_cfg.type == "Pretrained"
+    expected.backbone.init_cfg = None
+    if name != "retinanet-ws":
+        expected.neck.conv_cfg = None
+    assert stock_config(config(name, real_data)).model == expected
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_nothing_of_this_package_is_left(name, real_data):
+    ours = config(name, real_data)
+    before = ours.pretty_text
+    stock = stock_config(ours)
+    assert ours.pretty_text == before
+    text = stock.pretty_text
+    words = ["normfix_mm", "Normalized", "normalize=", "WeightTable"]
+    if name == "retinanet-ws":
+        words += ["EpsShift", "eps_shift"]
+    else:
+        words += ["NormFix", "FixNorm", "WNConv", "alpha=0.05"]
+    for word in words:
+        assert word in before and word not in text
+    assert "checkpoint='torchvision://resnet50'" in before and "torchvision://" not in text
+    Config.fromstring(text, ".py")
+    hooks = [hook["type"] for hook in stock.get("custom_hooks", [])]
+    assert hooks == ([] if name == "retinanet-ws" else ["EMAHook"])
+    if name == "retinanet-ws":
+        assert stock.optim_wrapper.paramwise_cfg.to_dict() == {"norm_decay_mult": 0.0}
+        assert "constructor" not in stock.optim_wrapper
+    for key in ("param_scheduler", "train_dataloader", "test_dataloader", "test_evaluator"):
+        assert stock[key] == ours[key]
+
+
+def stock_model(model: dict, **others) -> Config:
+    return stock_config(Config(dict(default_scope="mmdet", model=model) | others))
+
+
+def test_layers_keep_the_options_that_are_not_ours():
+    model = dict(
+        type="FCNMaskHead",
+        conv_cfg=dict(type="mmengine.WSConv2d", eps=1e-3),
+        predictor_cfg=dict(type="FixNormConv2d", alpha=2.0, padding_mode="reflect"),
+        upsample_cfg=dict(type="WNConvTranspose2d", scale_factor=2),
+        fc_cfg=dict(type="FixNormLinear", alpha=2.0),
+        other=(dict(type="ConvWS", eps=1e-3), dict(type="ConvAWS"), dict(type="Conv2d")),
+        dcn=dict(type="DCNv2", deform_groups=1),
+    )
+    assert stock_model(model).model.to_dict() == dict(
+        type="FCNMaskHead",
+        conv_cfg=None,
+        predictor_cfg=dict(type="Conv2d", padding_mode="reflect"),
+        upsample_cfg=dict(type="deconv", scale_factor=2),
+        fc_cfg=dict(type="Linear"),
+        other=(dict(type="Conv2d"), dict(type="Conv2d"), dict(type="Conv2d")),
+        dcn=dict(type="DCNv2", deform_groups=1),
+    )
+
+
+def test_other_packages_hooks_and_settings_stay():
+    stock = stock_model(
+        dict(type="RetinaNet"),
+        custom_imports=dict(imports=["os.path", "normfix_mm.detection"], allow_failed_imports=True),
+        custom_hooks=[dict(type="NormFixHook"), dict(type="EMAHook"), dict(type="SyncNormHook")],
+        default_hooks=dict(timer=dict(type="IterTimerHook"), table=dict(type="WeightTableHook")),
+        optim_wrapper=dict(constructor="DefaultOptimWrapperConstructor", paramwise_cfg=dict(a=1)),
+        load_from="somewhere.pth",
+        resume=True,
+        work_dir="/home/me/run",
+    )  # fmt: skip
+    assert stock.custom_imports.to_dict() == dict(imports=["os.path"], allow_failed_imports=True)
+    assert [hook["type"] for hook in stock.custom_hooks] == ["EMAHook", "SyncNormHook"]
+    assert stock.default_hooks.to_dict() == dict(timer=dict(type="IterTimerHook"))
+    assert stock.optim_wrapper.constructor == "DefaultOptimWrapperConstructor"
+    assert (stock.load_from, stock.resume, "work_dir" in stock) == (None, False, False)
+
+
+def test_a_stock_class_of_another_scope_is_named_with_it():
+    """Under MMSegmentation's scope `ResNet` is MMSegmentation's, another class."""
+    pytest.importorskip("mmseg")
+    model = dict(type="EncoderDecoder", backbone=dict(type="NormalizedResNet", depth=18))
+    stock = stock_config(Config(dict(default_scope="mmseg", model=model)))
+    assert stock.model.backbone.to_dict() == dict(type="mmdet.ResNet", depth=18)
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        assert type(MODELS.build(stock.model.backbone)).__module__.startswith("mmdet.")
+
+
+def test_a_type_without_stock_counterpart_is_one_sentence():
+    cfg = Config(
+        dict(default_scope="mmdet", model=dict(type="RetinaNet"), extra=[dict(type="Own")])
+    )
+
+    @MODELS.register_module(force=True)
+    class Own:
+        __module__ = "normfix_mm.segmentation.heads"
+
+    try:
+        with pytest.raises(BadInput, match="'Own' in the config is normfix_mm's own and has no"):
+            stock_config(cfg)
+    finally:
+        MODELS.module_dict.pop("Own")

@@ -1,0 +1,28 @@
+"""Fold a trained model: ``python tools/fold.py CONFIG CHECKPOINT OUT [--image PATH]``.
+
+OUT becomes a folder with a stock config and a stock checkpoint, which MMDetection or MMSegmentation
+loads without this package. Both models are run on a real image first and their differences are
+printed; if they are too large, nothing is written.
+"""
+
+import argparse
+from pathlib import Path
+
+from normfix_mm import cli
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Fold a model into a stock config and checkpoint")
+    cli.add_config(parser)
+    parser.add_argument("checkpoint", type=Path, help="checkpoint file")
+    parser.add_argument("out", type=Path, help="folder to make")
+    parser.add_argument("--image", type=Path, help="image to compare both models on")
+    args = parser.parse_args()
+    from normfix_mm.transfer.fold_out import fold_out
+
+    cfg = cli.read_config(args.config, args.cfg_options)
+    print("\n".join(fold_out(cfg, args.checkpoint, args.out, args.image)))
+
+
+if __name__ == "__main__":
+    cli.run(main)

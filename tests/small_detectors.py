@@ -85,7 +85,7 @@ def config(name: str, data: Path) -> Config:
     model.backbone.update(type="NormalizedResNet", normalize=dict(form="WN", gain=True))
     model.neck.conv_cfg = dict(type="WNConv2d", gain=True)
     if name == "retinanet-fixnorm":
-        model.bbox_head.update(type="FixNormRetinaHead", alpha=ALPHA)
+        model.bbox_head.update(type="FixNormRetinaHead", alpha=ALPHA / 2)
     else:
         model.rpn_head.update(type="FixNormRPNHead", alpha=ALPHA)
         for head in bbox_heads(cfg):
@@ -108,14 +108,18 @@ def trained_weights(cfg: Config) -> nn.Module:
         dataset = DATASETS.build(copy.deepcopy(cfg.train_dataloader.dataset))
         batch = [dataset[index] for index in range(4)]
     settle_gains(model)
+    parameters = dict(model.named_parameters())
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for name, parameter in parameters.items():
             if name.endswith(".g"):
                 parameter.mul_(1 + torch.rand_like(parameter))
             elif name.endswith("bn1.weight"):
                 parameter.uniform_(0.5, 1.5)
-            if "reg." in name or "retina_cls.weight" in name:
-                parameter.mul_(0.1)  # boxes near their anchors, scores away from 0 and 1
+        for name in ("retina_cls", "retina_reg", "rpn_reg", "fc_reg"):
+            # Boxes near their anchors, scores away from 0 and 1.
+            for key in (key for key in parameters if key.endswith(f"{name}.weight")):
+                gain = key.removesuffix("weight") + "g"
+                parameters.get(gain, parameters[key]).mul_(0.1)
         norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
         for norm in norms:
             norm.train().momentum = 1.0

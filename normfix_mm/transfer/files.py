@@ -84,7 +84,9 @@ def write(path: str | Path, state: Mapping[str, Tensor], meta: Mapping) -> None:
 
 def _load(path: Path):
     with contextlib.suppress(ImportError):  # without mmengine there are no logs of its to read
-        import normfix_mm.engine  # noqa: F401  allows what they are made of
+        from normfix_mm.engine.compat import allow_history_buffers
+
+        allow_history_buffers()  # each time: the fork's own loading takes its names off the list
     # A bag of attributes; timm and torchvision's reference scripts keep their options in one.
     torch.serialization.add_safe_globals([argparse.Namespace])
     try:

@@ -104,7 +104,7 @@ def test_detects_the_same_where_this_package_cannot_be_imported(name, without, t
     original = detector(trained, name)
     image = first_image(name, real_data)
     expected = inference_detector(original, str(image)).pred_instances
-    assert len(expected) == 30 and expected.scores.std() > 0.005  # not one score for everything
+    assert len(expected) == 30 and expected.scores.std() > 0.005  # not all alike
     assert found["classes"] == original.dataset_meta["classes"]
     for field in ("bboxes", "scores", "labels"):
         torch.testing.assert_close(found[field], expected[field], rtol=1e-4, atol=1e-4)

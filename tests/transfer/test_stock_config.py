@@ -31,7 +31,7 @@ def test_nothing_of_this_package_is_left(name, real_data):
     if name == "retinanet-ws":
         words += ["EpsShift", "eps_shift"]
     else:
-        words += ["NormFix", "FixNorm", "WNConv", "alpha=0.05"]
+        words += ["NormFix", "FixNorm", "WNConv", "alpha=0.0"]
     for word in words:
         assert word in before and word not in text
     assert "checkpoint='torchvision://resnet50'" in before and "torchvision://" not in text

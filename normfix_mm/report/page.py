@@ -8,7 +8,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from . import boxes, plots
+from . import images, plots
 from .run import Run, settings
 
 STYLE = """
@@ -55,7 +55,7 @@ def build(runs: list[Run], title: str, command: str | None = None) -> str:
         "<h2>Results</h2>",
         _results(runs),
         "<h2>On validation images</h2>",
-        _boxes(runs),
+        _images(runs),
         "<h2>Curves</h2>",
         _curves(runs),
         "<h2>Settings</h2>",
@@ -102,19 +102,20 @@ def _results(runs: list[Run]) -> str:
     return note + _table("figures", head, rows)
 
 
-def _boxes(runs: list[Run]) -> str:
+def _images(runs: list[Run]) -> str:
     try:
-        rows = boxes.draw(runs)  # one per image
+        rows = images.draw(runs)  # one per image
     except (FileNotFoundError, ImportError) as error:
         return f"<p>No pictures: {_text(str(error))}.</p>"
     lines = ["ground truth", *(f"{run.name}: predictions" for run in runs)]
     parts = []
-    for line, images in zip(lines, zip(*rows)):
-        cells = "".join(_image(boxes.png(image), line) for image in images)
+    for line, painted in zip(lines, zip(*rows)):
+        cells = "".join(_image(images.png(image), line) for image in painted)
         parts.append(f'<h3>{_text(line)}</h3>\n<div class="boxes">{cells}</div>')
     return (
-        f"<p>The number after a class is its score in per cent; boxes under "
-        f"{boxes.SCORE:.0%} are left out.</p>\n" + "\n".join(parts)
+        f"<p>Predictions with a score under {images.SCORE:.0%} are left out; the number after a "
+        "class is the score in per cent, and each mask has a colour of its own.</p>\n"
+        + "\n".join(parts)
     )
 
 

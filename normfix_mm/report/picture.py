@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from . import boxes, plots
+from . import images, plots
 from .run import Run
 
 
@@ -16,7 +16,7 @@ def compose(runs: list[Run]) -> bytes:
     """
     from matplotlib.figure import Figure
 
-    shown = [row[1] for row in boxes.draw(runs[:1], count=2)]
+    shown = [row[1] for row in images.draw(runs[:1], count=2)]
     figure = Figure(figsize=(13, 3.3), dpi=100, layout="constrained")
     axes = figure.subplots(1, 2 + len(shown), width_ratios=[1] * len(shown) + [1.45, 1.45])
     for axis, image in zip(axes, shown):

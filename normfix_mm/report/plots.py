@@ -35,9 +35,15 @@ def average_precision(axes, runs: list[Run]) -> bool:
 def loss(axes, runs: list[Run]) -> bool:
     top = 0.0
     for run, colour in zip(runs, _colours()):
-        for key, style, width in (("loss", "-", 1.8), ("loss_cls", "--", 1), ("loss_bbox", ":", 1)):
+        for key, style in {
+            "loss": "-",
+            "loss_cls": "--",
+            "loss_bbox": ":",
+            "loss_mask": "-.",
+        }.items():
             steps, values = run.curve(key)
             if steps:
+                width = 1.8 if key == "loss" else 1
                 axes.plot(steps, values, style, lw=width, color=colour, label=f"{run.name}: {key}")
                 top = max(top, max(values[len(values) // 20 :]))
     axes.set(title="Training loss", ylim=(0, 1.05 * top or 1))
@@ -87,7 +93,7 @@ def effective_lr(axes, runs: list[Run]) -> bool:
 
 PLOTS: tuple[tuple[Callable, str], ...] = (
     (average_precision, "COCO AP, by pycocotools through MMDetection."),
-    (loss, "Focal loss plus box loss, a moving average."),
+    (loss, "The sum of all losses and its parts, moving averages."),
     (
         joint_norm,
         "Norm fixing puts it back after every optimizer step: a level line. With ordinary "

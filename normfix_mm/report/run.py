@@ -19,6 +19,9 @@ RESULTS = (
     ("AP small", "bbox_mAP_s"),
     ("AP medium", "bbox_mAP_m"),
     ("AP large", "bbox_mAP_l"),
+    ("mask AP", "segm_mAP"),
+    ("mask AP50", "segm_mAP_50"),
+    ("mask AP75", "segm_mAP_75"),
 )
 
 
@@ -137,19 +140,15 @@ def settings(run: Run) -> list[tuple[str, str]]:
     """The hyper-parameters a reader looks for first, as (name, value)."""
     cfg = run.config
     model, optim = cfg.model, cfg.optim_wrapper.optimizer
-    head = model.get("bbox_head", {})
+    roi = model.get("roi_head", {})
+    heads = [model.get("rpn_head"), model.get("bbox_head")]
+    heads += [*_listed(roi.get("bbox_head")), *_listed(roi.get("mask_head"))]
     hooks = [_call(hook) for hook in cfg.get("custom_hooks", [])]
     loop = cfg.train_cfg
     rows = [
         ("model", model.type),
         ("backbone", _call({k: model.backbone[k] for k in BACKBONE if k in model.backbone})),
-        (
-            "head",
-            ", ".join(
-                [str(head.get("type"))]
-                + [f"{key} {head[key]}" for key in ("alpha", "num_classes") if key in head]
-            ),
-        ),
+        ("heads", ", ".join(dict.fromkeys(_call(_chosen(head)) for head in heads if head))),
         (
             "optimizer",
             ", ".join(
@@ -177,8 +176,12 @@ def settings(run: Run) -> list[tuple[str, str]]:
     return rows
 
 
-def _listed(schedulers) -> list:
-    return [schedulers] if isinstance(schedulers, dict) else list(schedulers or [])
+def _chosen(head: dict) -> dict:
+    return {key: head[key] for key in ("type", "alpha", "num_classes") if key in head}
+
+
+def _listed(configs) -> list:
+    return [configs] if isinstance(configs, dict) else list(configs or [])
 
 
 def _call(cfg: dict) -> str:

@@ -1,7 +1,7 @@
 """What a trained model sees: ground truth and predictions drawn on validation images.
 
-Boxes are drawn by MMEngine's visualizer. Small images are enlarged first, so that labels can be
-read.
+Boxes and masks are drawn by MMEngine's visualizer. Small images are enlarged first, so that labels
+can be read. Where there are masks, each object has a colour of its own instead of a box.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import io
 
 import numpy as np
+from mmengine.structures import InstanceData
 
 from .run import Run
 
@@ -41,25 +42,39 @@ def draw(runs: list[Run], count: int = 4) -> list[list[np.ndarray]]:
     infos = [dataset.get_data_info(index) for index in chosen]
     images = [mmcv.imread(info["img_path"], channel_order="rgb") for info in infos]
     names = tuple(dataset.metainfo["classes"])
-    rows = [[_paint(image, names, *_truth(info))] for image, info in zip(images, infos)]
+    rows = [[_paint(image, names, _truth(info))] for image, info in zip(images, infos)]
     for run in runs:
         found = _predict(run, [dataset[index] for index in chosen])
         for row, image, prediction in zip(rows, images, found):
-            row.append(_paint(image, names, *prediction))
+            row.append(_paint(image, names, prediction))
     return rows
 
 
-def _truth(info: dict) -> tuple[np.ndarray, np.ndarray, None]:
+def _truth(info: dict) -> InstanceData:
     objects = [o for o in info["instances"] if not o.get("ignore_flag")]
-    return (
-        np.array([o["bbox"] for o in objects], np.float32).reshape(-1, 4),
-        np.array([o["bbox_label"] for o in objects], int),
-        None,
+    truth = InstanceData(
+        bboxes=np.array([o["bbox"] for o in objects], np.float32).reshape(-1, 4),
+        labels=np.array([o["bbox_label"] for o in objects], int),
     )
+    if objects and all("mask" in o for o in objects):
+        size = info["height"], info["width"]
+        truth.masks = np.stack([_bitmap(o["mask"], *size) for o in objects])
+    return truth
 
 
-def _predict(run: Run, samples: list[dict]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Boxes (N, 4), labels (N,) and scores (N,) of each sample, by the run's newest checkpoint."""
+def _bitmap(segmentation: list | dict, height: int, width: int) -> np.ndarray:
+    """Bool array (height, width) of COCO's polygons or run lengths."""
+    from pycocotools import mask
+
+    if isinstance(segmentation, list) or isinstance(segmentation["counts"], list):
+        segmentation = mask.frPyObjects(segmentation, height, width)
+    if isinstance(segmentation, list):
+        segmentation = mask.merge(segmentation)
+    return mask.decode(segmentation).astype(bool)
+
+
+def _predict(run: Run, samples: list[dict]) -> list[InstanceData]:
+    """Objects in each sample, in numpy, by the run's newest checkpoint."""
     import torch
     from mmdet.apis import init_detector
     from mmengine.dataset import pseudo_collate
@@ -72,21 +87,12 @@ def _predict(run: Run, samples: list[dict]) -> list[tuple[np.ndarray, np.ndarray
     with torch.no_grad():
         for sample in samples:
             instances = model.test_step(pseudo_collate([sample]))[0].pred_instances
-            instances = instances[instances.scores >= SCORE]
-            found.append(
-                (instances.bboxes.numpy(), instances.labels.numpy(), instances.scores.numpy())
-            )
+            found.append(instances[instances.scores >= SCORE].numpy())
     return found
 
 
-def _paint(
-    image: np.ndarray,
-    names: tuple[str, ...],
-    boxes: np.ndarray,
-    labels: np.ndarray,
-    scores: np.ndarray | None,
-) -> np.ndarray:
-    """The image, resized, with boxes in their classes' colours and a label above each."""
+def _paint(image: np.ndarray, names: tuple[str, ...], objects: InstanceData) -> np.ndarray:
+    """The image, resized: boxes in their classes' colours with a label, or masks."""
     import cv2
     from matplotlib import colormaps
     from mmengine.visualization import Visualizer
@@ -94,16 +100,24 @@ def _paint(
     scale = SIDE / max(image.shape[:2])
     way = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=way)
-    if not len(boxes):
+    if not len(objects):
         return image
-    boxes = boxes * scale
+    painter = Visualizer(image=image)
+    masks = objects.get("masks")
+    if masks is not None:
+        size = image.shape[1::-1]
+        masks = [cv2.resize(m.astype("u1"), size, interpolation=cv2.INTER_NEAREST) for m in masks]
+        hues = colormaps["tab10"]
+        colours = [tuple(int(255 * c) for c in hues(i % 10)[:3]) for i in range(len(masks))]
+        painter.draw_binary_masks(np.stack(masks).astype(bool), colors=colours, alphas=0.6)
+        return painter.get_image()
+    labels, boxes = objects.labels, objects.bboxes * scale
     few = len(names) <= 10
     map_ = colormaps["tab10" if few else "hsv"]
     colours = [tuple(int(255 * c) for c in map_(i if few else i / len(names))[:3]) for i in labels]
     texts = [names[i] for i in labels]
-    if scores is not None:
-        texts = [f"{text} {100 * score:.0f}" for text, score in zip(texts, scores)]
-    painter = Visualizer(image=image)
+    if "scores" in objects:
+        texts = [f"{text} {100 * score:.0f}" for text, score in zip(texts, objects.scores)]
     painter.draw_bboxes(boxes, edge_colors=colours, line_widths=2)
     # Above the box, or inside where that would be outside of the image.
     places = np.stack(

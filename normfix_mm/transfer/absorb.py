@@ -36,11 +36,11 @@ def norm_behind(model: nn.Module, name: str) -> str | None:
     candidates = [
         match.expand(template)
         for pattern, template in _NORM_OF
-        if (match := re.fullmatch(rf"{pattern}", name))
+        if (match := re.fullmatch(pattern, name))
     ]
     parent, _, index = name.rpartition(".")
     if index.isdigit():  # nn.Sequential: stem.3, downsample.0
-        candidates.append(f"{parent}.{int(index) + 1}")
+        candidates.append(f"{parent}.{int(index) + 1}".removeprefix("."))
     modules = dict(model.named_modules())
     filters = modules[name].weight.shape[0]
     for candidate in candidates:

@@ -11,6 +11,8 @@ the shape of the distribution and zero padding). Predicted from the weight as it
 with the stored running mean in a plain network; in one with standardized filters it is dominated
 by the filters' means, which that network never saw, and the two are unrelated. Where training has
 decayed these means away, the slope tells: the two predictions differ by the filters' deviation.
+WN without a gain differs from plain by the filters' lengths only, which are about 1: it is taken
+for plain, unless a config or metadata says better.
 
 The weights alone tell less. The mean of a filter is a free direction of WS: no gradient, only
 decay, so a long training leaves t_f = sqrt(n) |mu_f| / s_f near 0, where chance has 1. But a short
@@ -69,7 +71,7 @@ class Evidence:
         others = [correlation for form, correlation in fits.items() if form != best]
         if best and fits[best] > _AGREES and all(fits[best] - c > _APART for c in others):
             return best
-        return NOT_PLAIN if max(self.correlations.values()) < _UNRELATED else None
+        return NOT_PLAIN if self.correlations[PLAIN] < _UNRELATED else None
 
     def __str__(self) -> str:
         chance = f"rms of sqrt(n) mean/std over the filters {self.t:.2g} (chance: 1)"

@@ -20,7 +20,7 @@ from normfix_mm.preflight_forms import (
     takes_gain,
 )
 
-from .evidence import examine
+from .evidence import Evidence, examine
 
 DECLARABLE = (PLAIN, "WS", "WN", "CWN")
 _SHARED = "its gain belongs to the whole layer and may be capped by an alpha that only its config "
@@ -47,10 +47,8 @@ def origin_forms(
     """
     evidence = examine(weights)
     if declared:
-        text = f"{declared}, as declared"
-        if evidence.form not in (None, declared):
-            text += f" (WARNING: the weights look {evidence.form}: {evidence})"
-        return dict.fromkeys(_convolutions(weights), declared), text
+        doubt = _doubt(evidence, declared)
+        return dict.fromkeys(_convolutions(weights), declared), f"{declared}, as declared{doubt}"
     found = checkpoint_forms(dict(state_dict=state, meta=meta))
     if found:
         where = "the gains g among the keys"
@@ -59,7 +57,8 @@ def origin_forms(
         forms = {names[old]: form for old, form in found.items() if old in names}
         return forms, f"{_summary(forms)}, from {where}"
     if Path(file_name).name.lower().startswith("ws_"):
-        return dict.fromkeys(_convolutions(weights), "WS"), "WS, from the file's name (ws_…)"
+        text = f"WS, from the file's name (ws_…){_doubt(evidence, 'WS')}"
+        return dict.fromkeys(_convolutions(weights), "WS"), text
     if evidence.form is None:
         return {}, f"unknown; {evidence}"
     forms = dict.fromkeys(_convolutions(weights), evidence.form)
@@ -105,6 +104,13 @@ def check_target(
             f"start from another function; declare them with --form {want} or --form plain, or "
             "keep them as they are with --allow-mismatch."
         )
+
+
+def _doubt(evidence: Evidence, form: str) -> str:
+    """A warning if the weights look otherwise; they cannot tell normalized forms apart but WS."""
+    looks = evidence.form
+    agrees = looks in (None, form) or (looks == NOT_PLAIN and form != PLAIN)
+    return "" if agrees else f"; WARNING: they look {looks}: {evidence}"
 
 
 @torch.no_grad()

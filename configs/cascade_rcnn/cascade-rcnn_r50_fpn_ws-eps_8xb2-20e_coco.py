@@ -7,7 +7,7 @@ Expected: 41.8 box AP on val2017, the paper's figure; not yet trained here. All 
 Run time: not measured.
 Before training: download the authors' best WS-ResNet-50 (implus/PytorchInsight) and make it a file
 that MMDetection reads; plain weights fit every key and are wrong.
-    python tools/convert_checkpoint.py DOWNLOADED checkpoints/ws_resnet50.pth
+    python tools/convert_checkpoint.py DOWNLOADED checkpoints/ws_resnet50.pth --form WS
 Source: ε-shifted regularizer, section 6.1 and Table VII.
 
 What the paper leaves open, and our choice (the rest is in the WS row's header):

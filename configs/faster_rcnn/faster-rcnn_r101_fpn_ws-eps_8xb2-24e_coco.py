@@ -7,7 +7,7 @@ Expected: 39.8 box AP on val2017, the paper's figure; not yet trained here. All 
 Run time: not measured.
 Before training: download the authors' best WS-ResNet-101 (implus/PytorchInsight) and make it a file
 that MMDetection reads; plain weights fit every key and are wrong.
-    python tools/convert_checkpoint.py DOWNLOADED checkpoints/ws_resnet101.pth
+    python tools/convert_checkpoint.py DOWNLOADED checkpoints/ws_resnet101.pth --form WS
 Source: ε-shifted regularizer, section 6.1 and Table VIII; see the R-50's header.
 ε is 1e-3 here too; the authors' list of models has 1e-6 for the R-101 they pretrained.
 """

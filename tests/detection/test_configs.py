@@ -223,7 +223,10 @@ def test_header_names_command_result_and_source(row):
         columns = ", ".join(f"{c} {figure}" for c, figure in zip(COLUMNS, row.figures))
         assert f"\n    {columns}\n" in header
     if "ws" in row.method:
-        assert f"tools/convert_checkpoint.py DOWNLOADED checkpoints/ws_resnet{row.depth}" in header
+        assert (
+            f"tools/convert_checkpoint.py DOWNLOADED checkpoints/ws_resnet{row.depth}.pth --form WS"
+            in header
+        )
 
 
 @every_row

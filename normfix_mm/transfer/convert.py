@@ -98,7 +98,8 @@ def convert(
     forms = {n: f for n, f in forms.items() if n in taken}
     if target is not None:
         report.compared = True
-        report.rows += _missing(target, shapes, taken)
+        misfits = {row.new for row in report.rows if row.status == "shape mismatch"}
+        report.rows += [r for r in _missing(target, shapes, taken) if r.new not in misfits]
         report.notes += _gaps(report.rows)
         report.notes += _bitten_caps(target, weights)
         wanted = {n: f for n, f in model_forms(target).items() if n in taken}
@@ -121,7 +122,7 @@ def _row(renamed, shape: tuple[int, ...], weights: Mapping, shapes: Mapping) -> 
         return Row("left", old, None, shape, f"{NO_PLACE} {new}")
     if shape != shapes[new]:
         wanted = "×".join(map(str, shapes[new]))
-        return Row("shape mismatch", old, new, shape, f"the model's is {wanted}; not taken")
+        return Row("shape mismatch", old, new, shape, f"the model's, {wanted}, {INITIAL}")
     return Row("taken" if old == new else "renamed", old, new, shape)
 
 

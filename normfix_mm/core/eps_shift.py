@@ -85,7 +85,8 @@ class EpsShift:
         self.decoupled = decoupled
         self.infos = infos
         self._by_id = {id(info.param): info for info in infos}
-        self._handle = optimizer.register_step_pre_hook(self._before_step)
+        # Where the whole step is compiled (mmengine's compile=...), this part of it runs as it is.
+        self._handle = optimizer.register_step_pre_hook(torch.compiler.disable(self._before_step))
 
     def remove(self) -> None:
         """Detach from the optimizer; the weights are free for another treatment."""

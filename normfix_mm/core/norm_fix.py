@@ -78,7 +78,8 @@ class NormFix:
         self._params = [info.param for info in infos]
         self.target = self._checked_norms()
         claim(optimizer, infos, TREATMENT)
-        self._handle = optimizer.register_step_post_hook(self._after_step)
+        # Where the whole step is compiled (mmengine's compile=...), this part of it runs as it is.
+        self._handle = optimizer.register_step_post_hook(torch.compiler.disable(self._after_step))
 
     def remove(self) -> None:
         """Detach from the optimizer; the weights are free for another treatment."""

@@ -51,6 +51,8 @@ class EpsShiftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         model = getattr(model, "module", model)
         optim_wrapper = super().__call__(model)
         optimizer = optim_wrapper.optimizer
+        # They come as ConfigDicts, of which torch.compile can make nothing.
+        optimizer.param_groups[:] = map(dict, optimizer.param_groups)
         if self.eps_shift is not None:
             optimizer.eps_shift = EpsShift(optimizer, model, **self.eps_shift)
         return optim_wrapper

@@ -7,7 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.model import MMDistributedDataParallel
+from torch import distributed
 from toy_run import toy_config
 
 from normfix_mm import cli
@@ -92,7 +95,7 @@ def trained(config):
 def test_training_on_two_ranks(trained):
     log = log_of(trained)
     assert "Distributed training: True" in log and "GPU number: 2" in log
-    assert "weights are scale-invariant" in log and "find_unused_parameters" in log
+    assert "weights are scale-invariant" in log
     assert "Epoch(train) [1][2/3]" in log  # of six batches each rank trains three
     assert "bbox_mAP" in log and (trained / "epoch_1.pth").exists()
 
@@ -123,6 +126,37 @@ def test_a_dying_rank_ends_the_job(config, tmp_path):
     assert done.returncode not in (0, None)
     assert "Signal 9 (SIGKILL)" in done.stderr and "local_rank: 1" in done.stderr
     assert not list((tmp_path / "run").glob("*.pth"))
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({"find_unused_parameters": True, "optim_wrapper.accumulative_counts": 2},
+         dict(find_unused_parameters=True)),
+        ({"model_wrapper_cfg": dict(static_graph=True)}, dict(static_graph=True)),
+    ],
+    ids=["unused parameters", "static graph"],
+)  # fmt: skip
+def test_the_config_s_wrapper_options_hold(options, kept, toy_data, tmp_path):
+    """Once with gradients accumulated over two batches; one rank is enough to see it."""
+    cfg = toy_config(toy_data, tmp_path, length=1, launcher="pytorch", **options)
+    cfg.custom_hooks = [dict(type="NormFixHook")]
+    cfg.env_cfg = dict(dist_cfg=dict(timeout=77))
+    with pytest.MonkeyPatch.context() as patch:
+        place = dict(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1")
+        for name, value in (place | dict(MASTER_PORT="29534")).items():
+            patch.setenv(name, value)
+        runner = cli.build_runner(cfg)
+        try:
+            runner.train()
+            group = distributed.distributed_c10d._get_default_group()
+            assert group._get_backend(torch.device("cpu")).options._timeout.seconds == 77
+        finally:
+            distributed.destroy_process_group()
+    assert type(runner.model) is MMDistributedDataParallel
+    assert {name: getattr(runner.model, name) for name in kept} == kept
+    (fix,) = [hook.norm_fix for hook in runner.hooks if hasattr(hook, "norm_fix")]
+    assert float(fix.joint_norm()) == pytest.approx(float(fix.target), rel=1e-6)
 
 
 @pytest.mark.parametrize("launcher", ["pytorch", "slurm"])

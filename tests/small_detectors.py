@@ -129,8 +129,11 @@ def trained_weights(cfg: Config) -> nn.Module:
     return model.eval()
 
 
-def save(cfg: Config, model: nn.Module, path: Path) -> None:
-    """A checkpoint as mmengine writes it."""
-    meta = dict(cfg=cfg.pretty_text, dataset_meta=dict(cfg.train_dataloader.dataset.metainfo))
+def save(cfg: Config, model: nn.Module, stem: Path) -> None:
+    """Config and checkpoint as mmengine writes them, at ``stem`` with .py and .pth."""
+    text = cfg.pretty_text
+    stem.with_suffix(".py").write_text(text)
+    meta = dict(cfg=text, dataset_meta=dict(cfg.train_dataloader.dataset.metainfo))
     optimizer = dict(state={}, param_groups=[dict(lr=0.1, params=[0])])
-    torch.save(dict(meta=meta, state_dict=model.state_dict(), optimizer=optimizer), path)
+    content = dict(meta=meta, state_dict=model.state_dict(), optimizer=optimizer)
+    torch.save(content, stem.with_suffix(".pth"))

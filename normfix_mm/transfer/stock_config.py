@@ -2,12 +2,13 @@
 
     type='NormalizedResNet', normalize=...        type='ResNet'             `stock`, `own_options`
     type='FixNormRetinaHead', alpha=...           type='RetinaHead'
-    conv_cfg=dict(type='WNConv2d', gain=True)     conv_cfg=None             mmcv's ConvWS, ConvAWS too
+    conv_cfg=dict(type='WNConv2d', gain=True)     conv_cfg=None             ConvWS, ConvAWS too
     cls_predictor_cfg=dict(type='FixNormLinear')  dict(type='Linear')
     custom_hooks=[dict(type='NormFixHook'), ...]  the others
     constructor='EpsShiftOptimWrapperConstructor', paramwise_cfg=dict(eps_shift=...)   neither
     custom_imports of this package                those of other packages
-    init_cfg=dict(type='Pretrained', ...)         None: the folded checkpoint holds the weights
+    init_cfg=dict(type='Pretrained', ...)         None: the folded checkpoint holds the weights;
+                                                  pretrained='...' likewise
 
 Everything else, the training schedule too, stays as it was. The weights' half of this is
 :func:`normfix_mm.fold`.
@@ -46,6 +47,8 @@ def _stock(node, scope: str, key: str | None = None):
     if isinstance(node, (list, tuple)):
         parts = (_stock(part, scope, key) for part in node)
         return type(node)(part for part in parts if part is not _GONE)
+    if key == "pretrained" and isinstance(node, str):
+        return None
     if not isinstance(node, dict):
         return node
     kind = _class_of(node.get("type"), scope)

@@ -11,6 +11,8 @@ all that can be done is to say so, loudly.
 
 from __future__ import annotations
 
+import ast
+import importlib
 import warnings
 
 from torch import nn
@@ -19,6 +21,7 @@ from .preflight import BadInput
 
 PLAIN = "plain"
 NOT_PLAIN = "normalized"  # in a form that is not known
+_SCOPES = ("mmdet", "mmseg", "mmpretrain", "mmengine")
 FORM_KEY = "normfix_form"  # in a checkpoint's `meta`: weight name to form
 
 
@@ -152,13 +155,50 @@ def takes_gain(form: str) -> bool:
 
 
 def _forms_of_config(text: str) -> dict[str, str] | None:
-    """Forms of the model that a stored config describes, None if it cannot be built here."""
+    """Forms of the model that a stored config describes, None if it cannot be built here.
+
+    The text comes with the checkpoint, whoever made that: it is read as literals, not run as the
+    Python that it is, and names only registered types.
+    """
     from mmengine.config import Config
     from mmengine.registry import MODELS, DefaultScope
 
     try:
-        cfg = Config.fromstring(text, ".py")
+        cfg = Config(_literals(text, ("model", "default_scope", "custom_imports")))
+        for module in (cfg.get("custom_imports") or {}).get("imports", ()):
+            if module.startswith("normfix_mm."):
+                importlib.import_module(module)
+        _refuse_paths(cfg.model)
         with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmdet")):
             return model_forms(MODELS.build(cfg.model))
     except Exception:  # another version's config, a package that is not installed: no evidence
         return None
+
+
+def _literals(text: str, names: tuple[str, ...]) -> dict:
+    """What a config text assigns to these names, made of literals and `dict(key=literal)`."""
+
+    class DictCalls(ast.NodeTransformer):
+        def visit_Call(self, node):
+            self.generic_visit(node)
+            if getattr(node.func, "id", None) != "dict" or node.args:
+                return node  # which literal_eval refuses
+            keys = [kw.arg and ast.Constant(kw.arg) for kw in node.keywords]
+            return ast.Dict(keys, [kw.value for kw in node.keywords])
+
+    return {
+        node.targets[0].id: ast.literal_eval(DictCalls().visit(node.value))
+        for node in ast.parse(text).body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) in names
+    }
+
+
+def _refuse_paths(node) -> None:
+    """mmengine imports and calls a `type` that no registry knows, if it is a dotted path."""
+    if isinstance(node, dict):
+        scope, dot, name = str(node.get("type", "")).partition(".")
+        if dot and (scope not in _SCOPES or "." in name):
+            raise ValueError(f"type={node['type']!r} is no registered name")
+    for child in node.values() if isinstance(node, dict) else node:
+        if isinstance(child, (dict, list, tuple)):
+            _refuse_paths(child)

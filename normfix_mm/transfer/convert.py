@@ -24,7 +24,10 @@ from .sources import SOURCES, detect, rename
 _KEPT_META = ("dataset_meta", "CLASSES", "PALETTE")
 INITIAL = "keeps its initialization"
 NO_PLACE = "the model has no"
-ABSORB = "absorb the standardization into the BN behind with --absorb-into-bn"
+ABSORB = (
+    "use normalize=dict(form='WN', gain=True), which keeps the function, give WS-trained weights, "
+    "or absorb the scale (not the means, which matter) into BN with --absorb-into-bn"
+)
 
 
 @dataclass
@@ -83,6 +86,8 @@ def convert(
     plain = _plain(weights, forms)
 
     if fold:
+        if not forms:
+            raise BadInput(f"--fold needs to know the form, which is {text}; declare it by --form.")
         weights, folded = fold_weights(weights, forms)
         forms = dict.fromkeys(forms, PLAIN)
         report.notes.append(f"folded into plain weights: {len(folded)}")
@@ -136,7 +141,7 @@ def _missing(target: nn.Module, shapes: Mapping, taken: set[str]) -> list[Row]:
         if name in gains and f"{name[:-2]}.weight" in taken:
             why = "becomes ‖W‖ when the weight is loaded"
         elif name.endswith("num_batches_tracked"):
-            why = "a counter that nothing uses"
+            why = "a counter of BN's, which starts at 0"
         rows.append(Row("missing", None, name, shape, why))
     return rows
 
@@ -163,7 +168,9 @@ def _absorb(weights, forms, wanted, target, report: Report):
     weights, energy = absorb_into_norms(weights, target, names)
     report.notes += [
         "",
-        "Standardization absorbed into BN: the scale exactly, the filters' means not at all.",
+        "Standardization absorbed into BN: the scale exactly, the filters' means not at all. Small",
+        "shares matter too, since inputs behind a ReLU are all positive: measure with --image.",
+        "",
         "| convolution | energy in the means, Σ n μ² / Σ ‖w‖² |",
         "|---|---|",
         *(f"| {name.removesuffix('.weight')} | {share:.2%} |" for name, share in energy.items()),

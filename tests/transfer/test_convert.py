@@ -1,5 +1,6 @@
 """Whole conversions with real models: every weight arrives, the function survives or is refused."""
 
+import contextlib
 import copy
 import warnings
 
@@ -218,6 +219,11 @@ def test_folded_weights_are_the_same_function(small, image, rule):
         torch.testing.assert_close(result.state[name], weight)
 
 
+def test_folding_an_unknown_form_is_refused():
+    with pytest.raises(BadInput, match="--fold needs to know the form"):
+        convert(ResNet(18, **SMALL).state_dict(), {}, fold=True)
+
+
 def test_a_layer_s_gain_is_not_folded_without_its_cap():
     net = normalize_layers(nn.Sequential(nn.Conv2d(3, 4, 1)), dict(form="FixNorm", alpha=0.1))
     state = {f"backbone.{name}": value for name, value in net.state_dict().items()}
@@ -242,6 +248,29 @@ def test_what_is_written_speaks_to_the_preflight(small, tmp_path):
             check_forms(target(same), content, str(file), prefix)
             with pytest.raises(BadInput, match=f"holds {declared} weights"):
                 check_forms(target(None if same else WS), content, str(file), prefix)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import pathlib\npathlib.Path({mark!r}).touch()\nmodel = {model}",
+        "model = dict(type='os.system', command='touch {mark}')",
+        "model = dict(type='ResNet', depth=18, base_channels=8, x=str(open({mark!r}, 'w')))",
+    ],
+)
+def test_a_stored_config_is_read_not_run(small, tmp_path, text):
+    mark = tmp_path / "mark"
+    model = "dict(type='NormalizedResNet', depth=18, base_channels=8, normalize=dict(form='WS'))"
+    text = text.format(mark=str(mark), model=model)
+    forms = checkpoint_forms(dict(state_dict=small, meta=dict(cfg=text)))
+    assert not mark.exists()
+    assert set(forms.values()) == ({"WS"} if "Normalized" in text else set())
+    # The payload is a real one: mmengine, which runs configs, creates the file.
+    cfg = Config.fromstring(text, ".py")
+    if not mark.exists():
+        with contextlib.suppress(Exception):
+            MODELS.build(cfg.model)
+    assert mark.exists()
 
 
 def test_metadata_goes_with_the_names(small):

@@ -3,7 +3,7 @@
 Paths, classes and checkpoints are checked before anything is trained (``normfix_mm.preflight``).
 """
 
-from normfix_mm import cli, preflight
+from normfix_mm import cli, preflight, resuming
 
 
 def main() -> None:
@@ -34,7 +34,8 @@ def main() -> None:
         cfg.auto_scale_lr.enable = True
     if args.resume:
         cfg.resume = True
-        cfg.load_from = None if args.resume == "auto" else args.resume
+        found = resuming.latest_complete(cfg.work_dir) if args.resume == "auto" else args.resume
+        cfg.load_from = found
     preflight.check(cfg, ("train", "val"))
     cli.build_runner(cfg).train()
 

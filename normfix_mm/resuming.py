@@ -1,0 +1,49 @@
+"""Where a run that was killed goes on: at its latest checkpoint that is complete.
+
+mmengine writes a checkpoint straight to its final name, and only afterwards notes it in the file
+`last_checkpoint`. Killed in between it resumes at the one before, which is right. But with
+`save_best` it writes the noted checkpoint a second time, and a run killed then (or while the note
+is written) has nothing to go on from, although older checkpoints lie beside.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import zipfile
+
+
+def latest_complete(work_dir: str) -> str | None:
+    """The checkpoint that `--resume` takes: the noted one, or the latest complete one beside it.
+
+    None where there is none; a folder (DeepSpeed's) or a remote address is taken as noted. A
+    checkpoint cut short lacks the directory at the end of its zip archive.
+    """
+    from mmengine.logging import print_log
+    from mmengine.runner import find_latest_checkpoint
+
+    marker = os.path.join(work_dir, "last_checkpoint")
+    noted = find_latest_checkpoint(work_dir) if os.path.exists(marker) else None
+    if noted is None:
+        return None
+    if "://" in noted or os.path.isdir(noted) or _is_complete(noted):
+        return noted
+    folder = os.path.dirname(noted) or work_dir
+    names = [n for n in os.listdir(folder) if re.fullmatch(r"(epoch|iter)_\d+\.pth", n)]
+    paths = [os.path.join(folder, n) for n in names]
+    complete = [path for path in paths if _is_complete(path)]
+    if not complete:
+        return None
+    latest = max(complete, key=os.path.getmtime)
+    print_log(
+        f"The latest checkpoint {noted!r} was cut off while being written; going on from "
+        f"{latest!r}, the latest complete one.",
+        logger="current",
+        level=logging.WARNING,
+    )
+    return latest
+
+
+def _is_complete(path: str) -> bool:
+    return os.path.isfile(path) and zipfile.is_zipfile(path)

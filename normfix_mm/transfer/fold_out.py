@@ -59,8 +59,12 @@ def fold_out(cfg: Config, checkpoint: Path, out: Path, image: Path | None = None
         state, meta = files.read(checkpoint)
         model = trained_model(cfg, state, meta, checkpoint)
         name = Path(cfg.filename or "model.py").stem
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as unfinished:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            beside = tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.")
+        except OSError as error:
+            raise BadInput(f"{str(out)!r} cannot be made ({error}); choose another.") from None
+        with beside as unfinished:
             folder = Path(unfinished) / out.name
             folder.mkdir()
             write(folder / name, stock, fold(model), meta)

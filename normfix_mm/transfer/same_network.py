@@ -82,10 +82,10 @@ def run_stages(model: nn.Module, other: nn.Module, batch: dict) -> tuple[dict[st
     differences: dict[str, float] = {}
 
     def compare_stage(name: str, args, kwargs, output) -> None:
-        again = other.get_submodule(name)(*args, **kwargs)
-        pairs = zip(tensors(again), tensors(output), strict=True)
-        change = max((difference(a, b) for a, b in pairs), default=0.0)
-        differences[name] = max(change, differences.get(name, 0.0))
+        again, once = tensors(other.get_submodule(name)(*args, **kwargs)), tensors(output)
+        changes = [difference(a, b) for a, b in zip(again, once)]
+        changes.append(math.inf if len(again) != len(once) else differences.get(name, 0.0))
+        differences[name] = max(changes)
 
     with watched_stages(model, compare_stage):
         result = run(model, batch)

@@ -1,5 +1,7 @@
 """A config in its stock form: nothing of this package left, everything else as it was."""
 
+from pathlib import Path
+
 import pytest
 import small_detectors
 from mmengine.config import Config
@@ -8,6 +10,12 @@ from small_detectors import BASES, config
 
 from normfix_mm.preflight import BadInput
 from normfix_mm.transfer.stock_config import stock_config
+
+ROOT = Path(__file__).resolve().parents[2]
+# R-101's differ in depth alone, the other files in what is stock anyway.
+CONFIGS = [
+    p for method in ("fixnorm", "ws-eps") for p in ROOT.glob(f"configs/*/*_r50_fpn_{method}_*")
+]
 
 
 @pytest.mark.parametrize("name", BASES)
@@ -42,6 +50,13 @@ def test_nothing_of_this_package_is_left(name, real_data):
         assert "constructor" not in stock.optim_wrapper
     for key in ("param_scheduler", "train_dataloader", "test_dataloader", "test_evaluator"):
         assert stock[key] == ours[key]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_of_ours_has_a_stock_form(config):
+    text = str(stock_config(Config.fromfile(config)).to_dict())
+    for word in ("normfix", "NormFix", "FixNorm", "Normalized", "WNConv", "WSConv", "EpsShift"):
+        assert word not in text
 
 
 def stock_model(model: dict, **others) -> Config:

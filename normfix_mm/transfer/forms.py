@@ -48,7 +48,7 @@ def origin_forms(
     evidence = examine(weights)
     if declared:
         doubt = _doubt(evidence, declared)
-        return dict.fromkeys(_convolutions(weights), declared), f"{declared}, as declared{doubt}"
+        return _all_of(weights, declared), f"{declared}, as declared{doubt}"
     found = checkpoint_forms(dict(state_dict=state, meta=meta))
     if found:
         where = "the gains g among the keys"
@@ -58,11 +58,10 @@ def origin_forms(
         return forms, f"{_summary(forms)}, from {where}"
     if Path(file_name).name.lower().startswith("ws_"):
         text = f"WS, from the file's name (ws_…){_doubt(evidence, 'WS')}"
-        return dict.fromkeys(_convolutions(weights), "WS"), text
+        return _all_of(weights, "WS"), text
     if evidence.form is None:
         return {}, f"unknown; {evidence}"
-    forms = dict.fromkeys(_convolutions(weights), evidence.form)
-    return forms, f"{evidence.form}, from the weights: {evidence}"
+    return _all_of(weights, evidence.form), f"{evidence.form}, from the weights: {evidence}"
 
 
 def check_target(
@@ -157,17 +156,17 @@ def _effective(name: str, weight: Tensor, form: str, gain: Tensor | None) -> Ten
     )
 
 
-def _convolutions(weights: Mapping[str, Tensor]) -> list[str]:
-    """Convolutions of the backbone, but for depthwise ones, which no method normalizes."""
+def _all_of(weights: Mapping[str, Tensor], form: str) -> dict[str, str]:
+    """This form for the backbone's convolutions, but for depthwise ones and those with a gain."""
     whole = any(name.startswith("backbone.") for name in weights)
-    return [
-        name
+    return {
+        name: "with gain" if name.removesuffix("weight") + "g" in weights else form
         for name, value in weights.items()
         if value.dim() == 4
         and name.endswith(".weight")
         and value.shape[1] > 1
         and (name.startswith("backbone.") or not whole)
-    ]
+    }
 
 
 def _summary(forms: Mapping[str, str]) -> str:

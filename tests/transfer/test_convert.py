@@ -144,7 +144,9 @@ def test_a_cap_that_bites_is_named(small):
     for alpha, bites in ((1.0, True), (3.0, False)):
         net = normalize_layers(Head(), dict(form="FixNorm", layers="cls", alpha=alpha))
         notes = convert(source.state_dict(), {}, target=net, form="plain").report.notes
-        assert [n for n in notes if "the cap of cls, 2, is below" in n] == notes[:bites]
+        told = [note for note in notes if "the cap of cls" in note]
+        assert len(told) == bites
+        assert all("cls, 2, is below the norm of its weight, 5.657" in note for note in told)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +180,13 @@ def test_what_is_refused(small, declared, want, options, remedy):
         assert remedy in str(caught.value)
     else:
         run()
+
+
+def test_a_gain_in_the_file_outdoes_the_declaration(small):
+    net = normalize_layers(ResNet(18, **SMALL), WN)
+    net.load_state_dict(small, strict=False)
+    with pytest.raises(BadInput, match="holds with gain weights where the model has plain ones"):
+        convert(net.state_dict(), {}, target=target(), form="plain")
 
 
 def test_an_undeclared_form(small):

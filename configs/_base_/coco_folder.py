@@ -52,6 +52,6 @@ param_scheduler = [
     dict(type="MultiStepLR", by_epoch=True, milestones=[6], gamma=0.1),
 ]
 custom_hooks = [dict(type="WeightTableHook"), dict(type="ReproducibleHook")]
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=1, max_keep_ckpts=1))
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=1, max_keep_ckpts=2))
 randomness = dict(seed=0)
 auto_scale_lr = dict(enable=False, base_batch_size=8)

@@ -22,7 +22,11 @@ SHARDINGS = {
     "FSDP2": lambda m: fully_shard(m, mesh=init_device_mesh("cpu", (2,))),
 }
 METHODS = {"NormFix": NormFix, "EpsShift": EpsShift}
-INNER = {"SGD": dict(lr=0.1, momentum=0.9), "AdamW": dict(lr=0.01, weight_decay=0.0)}
+INNER = {
+    "SGD": dict(lr=0.1, momentum=0.9),
+    "AdamW": dict(lr=0.01, weight_decay=0.0),
+    "Adafactor": dict(lr=0.01, weight_decay=0.0),
+}
 
 
 class AllRanks(torch.autograd.Function):
@@ -154,7 +158,7 @@ def test_a_sharded_model_is_refused_on_every_rank(ranks, sharding, method):
 @pytest.mark.parametrize("inner", INNER)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_sharded_optimizer_trains_the_same_weights(ranks, method, inner):
-    """AdamW decays decoupled also where ZeroRedundancyOptimizer hides it."""
+    """AdamW and Adafactor decay decoupled also where ZeroRedundancyOptimizer hides them."""
     (sharded, plain), (other, _) = (rank["zero"][method, inner] for rank in ranks)
     assert torch.equal(sharded, plain) and torch.equal(sharded, other)
 

@@ -78,6 +78,7 @@ def test_without_detections_the_threshold_is_dropped_and_said(detector, image):
     model.roi_head.test_cfg.score_thr = 0.9999
     lines, same = compare(model, copy.deepcopy(model), cfg, image)
     assert same and "30 boxes" in lines[1] and "no score threshold" in lines[1]
+    assert lines[0].startswith("7 stages")  # the mask head too, which needs boxes
 
 
 def instances(count=100, masks=False, **changes):

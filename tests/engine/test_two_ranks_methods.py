@@ -45,5 +45,4 @@ def test_two_ranks_are_one_rank_with_the_whole_batch(ranks, twins, tmp_path, met
         assert torch.equal(start, together["start"][name]), name
         moved = (alone["end"][name] - start).norm()
         apart = (alone["end"][name] - together["end"][name]).norm()
-        print(name, float(moved), float(apart / moved))
         assert apart <= 1e-4 * moved, name

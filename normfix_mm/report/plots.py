@@ -33,14 +33,10 @@ def average_precision(axes, runs: list[Run]) -> bool:
 
 
 def loss(axes, runs: list[Run]) -> bool:
-    top = 0.0
+    top, parts = 0.0, {"loss_cls": "--", "loss_bbox": ":", "loss_mask": "-."}
+    styles = {"loss": "-"} | (parts if len(runs) < 3 else {})
     for run, colour in zip(runs, _colours()):
-        for key, style in {
-            "loss": "-",
-            "loss_cls": "--",
-            "loss_bbox": ":",
-            "loss_mask": "-.",
-        }.items():
+        for key, style in styles.items():
             steps, values = run.curve(key)
             if steps:
                 width = 1.8 if key == "loss" else 1
@@ -62,20 +58,20 @@ def joint_norm(axes, runs: list[Run]) -> bool:
 
 
 def gain(axes, runs: list[Run]) -> bool:
-    drawn, top = False, 0.0
-    for run, colour in zip(runs, _colours()):
-        for key in run.keys("gain/"):
-            steps, values = run.curve(key)
-            layer = key.removeprefix("gain/")
-            axes.plot(steps, values, color=colour, label=f"{run.name}: g of {layer}")
-            cap_steps, caps = run.curve(f"cap/{layer}")
-            if caps:
-                axes.plot(
-                    cap_steps, caps, "--", lw=1.2, color=colour, label=f"{run.name}: cap α√c_out"
-                )
-            drawn, top = True, max([top, *values, *caps])
-    axes.set(title="Classifier's gain g and its cap", ylim=(0, 1.1 * top or 1))
-    return drawn
+    top, lines = 0.0, [(run, key) for run in runs for key in run.keys("gain/")]
+    for (run, key), colour in zip(lines, _colours()):
+        steps, values = run.curve(key)
+        layer = key.removeprefix("gain/")
+        label = f"{run.name}: g of {layer.rpartition('.')[2]}"
+        axes.plot(steps, values, color=colour, label=label)
+        cap_steps, caps = run.curve(f"cap/{layer}")
+        axes.plot(cap_steps, caps, "--", lw=1.2, color=colour)
+        top = max([top, *values, *caps])
+    if any(run.keys("cap/") for run in runs):
+        axes.plot([], [], "--", lw=1.2, color="#777777", label="its cap α√outputs")
+    # Room for the legend above the curves.
+    axes.set(title="Classifiers' gain g and its cap", ylim=(0, (1.1 + 0.1 * len(lines)) * top or 1))
+    return top > 0
 
 
 def effective_lr(axes, runs: list[Run]) -> bool:
@@ -93,7 +89,7 @@ def effective_lr(axes, runs: list[Run]) -> bool:
 
 PLOTS: tuple[tuple[Callable, str], ...] = (
     (average_precision, "COCO AP, by pycocotools through MMDetection."),
-    (loss, "The sum of all losses and its parts, moving averages."),
+    (loss, "The sum of all losses, and its parts where there is room; moving averages."),
     (
         joint_norm,
         "Norm fixing puts it back after every optimizer step: a level line. With ordinary "

@@ -15,13 +15,21 @@ warned of when they are loaded.
 from __future__ import annotations
 
 import logging
+import os
 
 from mmdet.models import backbones
 from mmengine.logging import print_log
 from mmengine.registry import MODELS
 
 from normfix_mm.engine.normalized import Normalized
-from normfix_mm.preflight_forms import foreign_weights, model_forms, pretrained, unsuited
+from normfix_mm.preflight_forms import (
+    checkpoint_forms,
+    foreign_weights,
+    model_forms,
+    pretrained,
+    unsuited,
+)
+from normfix_mm.transfer import files
 
 WEIGHT_NORMALIZATION = dict(form="WN", gain=True)
 
@@ -41,10 +49,21 @@ class NormalizedBackbone(Normalized):
 
     def init_weights(self) -> None:
         names = [] if self.is_init else unsuited(self)
-        for path, _ in pretrained(self) if names else ():
-            message = foreign_weights(names, model_forms(self), path)
-            print_log(message, logger="current", level=logging.WARNING)
+        for path, prefix in pretrained(self) if names else ():
+            told, forms = self._forms_told(path), model_forms(self)
+            untold = [name for name in names if told.get(prefix + name) != forms[name]]
+            if untold:
+                message = foreign_weights(untold, forms, path)
+                print_log(message, logger="current", level=logging.WARNING)
         super().init_weights()
+
+    @staticmethod
+    def _forms_told(path: str) -> dict[str, str]:
+        """Weight name to form as a local file says; addresses are not fetched for this."""
+        if not os.path.isfile(path):
+            return {}
+        state, meta = files.read(path)
+        return checkpoint_forms(dict(state_dict=state, meta=meta))
 
 
 def normalized(backbone: type) -> type:

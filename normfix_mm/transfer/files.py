@@ -63,11 +63,12 @@ def write(path: str | Path, state: Mapping[str, Tensor], meta: Mapping) -> None:
     """Write weights and metadata to a file beside `path`, then put it in its place.
 
     Raises:
-        BadInput: The folder does not exist or cannot be written to.
+        BadInput: The folder cannot be made or written to.
     """
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == SAFETENSORS:
             _write_safetensors(part, state, meta)
         else:
@@ -76,10 +77,11 @@ def write(path: str | Path, state: Mapping[str, Tensor], meta: Mapping) -> None:
     except (OSError, RuntimeError) as error:  # torch.save reports an absent folder as the latter
         raise BadInput(
             f"{str(path)!r} cannot be written ({one_line(error, 120)}); give a path in a folder "
-            "that exists and has room."
+            "that can be made and has room."
         ) from None
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def _load(path: Path):

@@ -216,3 +216,10 @@ def test_pretrained_weights_in_standardized_layers_are_warned_of(rule, warned, t
     if warned:
         assert f"need {rule['form']}" in said[0] and "initializes 20 " in said[0]
         assert str(file) in said[0] and "init_cfg=None" in said[0]
+    forms = {f"{n}.weight": "WS" for n in convolutions(ResNet(**R18))}
+    torch.save(dict(state_dict=trained().state_dict(), meta=dict(normfix_form=forms)), file)
+    said.clear()
+    logger.addHandler(handler)
+    NormalizedResNet(**R18, normalize=rule, init_cfg=pretrained).init_weights()
+    logger.removeHandler(handler)
+    assert len(said) == (warned and rule["form"] != "WS")  # the file says that it is WS

@@ -129,7 +129,7 @@ def test_parts_of_a_detector(command, configs):
     ("arguments", "expected"),
     [
         (["absent.pth", "out.pth"], "'absent.pth' does not exist"),
-        (["{src}", "absent/out.pth"], "cannot be written"),
+        (["{src}", "{src}/out.pth"], "cannot be written"),
         (["{src}", "out.pth", "--config", "absent.py"], "'absent.py' or a base of it"),
         (["{src}", "out.pth", "--image", "x.jpg"], "--image needs --config"),
         (["{src}", "out.pth", "--absorb-into-bn"], "--absorb-into-bn needs --config"),

@@ -136,9 +136,12 @@ def test_a_disk_that_is_full_leaves_the_old_file(tmp_path, name):
     assert os.listdir(tmp_path) == [name]
 
 
-def test_an_absent_folder_is_named(tmp_path):
-    with pytest.raises(BadInput, match="absent/out.pth' cannot be written"):
-        files.write(tmp_path / "absent/out.pth", WEIGHTS, {})
+def test_an_absent_folder_is_made_if_it_can_be(tmp_path):
+    files.write(tmp_path / "absent/deep/out.pth", WEIGHTS, {})
+    assert files.read(tmp_path / "absent/deep/out.pth")[0].keys() == WEIGHTS.keys()
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match="file/out.pth' cannot be written"):
+        files.write(tmp_path / "file/out.pth", WEIGHTS, {})
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])

@@ -66,14 +66,14 @@ class _Normalized:
     def _normalize(self) -> Tensor:
         raise NotImplementedError
 
+    def _own(self) -> list[nn.Parameter]:
+        return [p for p in (self.weight, getattr(self, "g", None)) if p is not None]
+
     def _trains(self) -> bool:
-        return any(
-            p.requires_grad for p in (self.weight, getattr(self, "g", None)) if p is not None
-        )
+        return any(p.requires_grad for p in self._own())
 
     def _parameters_now(self) -> tuple:
-        own = [p for p in (self.weight, getattr(self, "g", None)) if p is not None]
-        return tuple((id(p), p._version, p.data_ptr(), p.dtype) for p in own)
+        return tuple((id(p), p._version, p.data_ptr(), p.dtype) for p in self._own())
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_kept": False}

@@ -17,7 +17,7 @@ from . import functional
 
 PLAIN = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 # What a layer with a gain notes down about it; a plain layer has no use for it.
-_GAIN_NOTES = ("_follows", "_seen", "_gain_set", "_kept")
+_GAIN_NOTES = ("_follows", "_seen", "_gain_set", "_norm_set", "_kept")
 
 
 @torch.no_grad()

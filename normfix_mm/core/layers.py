@@ -52,15 +52,20 @@ class _Normalized:
         into them through `.data` is not seen, hence copies of a layer, an EMA's for example, keep
         nothing.
         """
-        if self._kept is False or torch.compiler.is_compiling() or self._trains():
+        if self._kept is False or torch.compiler.is_compiling():
             return self._normalize()
-        key = self._parameters_now()
+        if self._trains():
+            self._kept = None  # fused optimizers and norm fixing leave the versions as they are
+            return self._normalize()
+        key = self._inputs_now()
         if self._kept is None or self._kept[0] != key:
             effective = self._normalize()
             if effective.is_inference():  # of no use to a later backward pass
                 return effective
-            # A first use may still settle the gain: the key is taken anew.
-            self._kept = self._parameters_now(), effective
+            # A first use may still settle the gain: the key is taken anew. With the parameters and
+            # their memory held, no other tensor can have their ids and addresses.
+            held = [(p, p.detach()) for p in self._own()]
+            self._kept = self._inputs_now(), effective, held
         return self._kept[1]
 
     def _normalize(self) -> Tensor:
@@ -72,8 +77,9 @@ class _Normalized:
     def _trains(self) -> bool:
         return any(p.requires_grad for p in self._own())
 
-    def _parameters_now(self) -> tuple:
-        return tuple((id(p), p._version, p.data_ptr(), p.dtype) for p in self._own())
+    def _inputs_now(self) -> list[tuple]:
+        options = [(name, getattr(self, name)) for name in self.option_names]
+        return options + [(id(p), p._version, p.data_ptr(), p.dtype) for p in self._own()]
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_kept": False}
@@ -124,6 +130,7 @@ class _Gained(_Normalized):
             self.weight.copy_(torch.where(zero, direction.to(self.weight), self.weight))
         self._seen = self._versions()
         self._gain_set = self.g.detach().clone()
+        self._norm_set = self._weight_norm()  # not 0 where a zero weight got a direction
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
@@ -149,7 +156,7 @@ class _Gained(_Normalized):
             gain_set = torch.equal(self.g.detach(), self._gain_set.to(self.g))
             self._follows = gain_set or weight_changed
         if self._follows:
-            if not torch.equal(self._weight_norm(), self.g.detach()):
+            if not gain_set or not torch.equal(self._weight_norm(), self._norm_set.to(self.g)):
                 self.reset_gain()
         elif weight_changed and not gain_changed and self.g.requires_grad:
             raise RuntimeError(

@@ -116,3 +116,35 @@ def test_a_gain_that_trains_is_not_kept(passes):
     layer(X).sum().backward()
     layer(X)
     assert passes == [2] and layer.g.grad.any()
+
+
+@pytest.mark.parametrize(("cls", "option"), [(WSConv2d, "eps"), (FixNormConv2d, "alpha")])
+def test_a_changed_option_is_seen(cls, option):
+    layer = frozen(cls, {option: 0.01})
+    before = layer(X)
+    setattr(layer, option, 0.02)
+    assert not torch.allclose(layer(X), before)
+    torch.testing.assert_close(layer(X), expected(layer))
+
+
+@pytest.mark.parametrize(("cls", "options"), CONVS)
+def test_what_training_did_in_between_is_seen(cls, options):
+    """Also where the versions do not tell: fused optimizers, norm fixing, `.data`."""
+    layer = frozen(cls, options)
+    layer(X)
+    layer.requires_grad_(True)
+    layer(X).square().sum().backward()
+    layer.weight.data.copy_(layer.weight.roll(1, 1) + 0.3)
+    layer.requires_grad_(False)
+    torch.testing.assert_close(layer(X), expected(layer))
+
+
+def test_weights_of_the_moment_are_not_mistaken_for_each_other():
+    """A tensor that is gone may leave its id and its address to the next."""
+    layer = frozen(WSConv2d, dict(bias=False))
+    for seed in range(20):
+        weight = torch.randn(3, 4, 3, 3, generator=torch.Generator().manual_seed(seed))
+        found = torch.func.functional_call(layer, {"weight": weight}, (X,))
+        true = nn.functional.conv2d(X, functional.standardize(weight, layer.eps))
+        del weight
+        torch.testing.assert_close(found, true)

@@ -244,10 +244,24 @@ def test_zero_weight_gets_a_direction_and_gain_zero(cls, shape):
     out = layer(x)
     torch.testing.assert_close(out, (layer.bias.view(-1, *[1] * (out.dim() - 2))).expand_as(out))
     assert (layer.g == 0).all() and (layer.weight != 0).any()
-    out.square().sum().backward()
+    direction = layer.weight.detach().clone()
+    for again in (layer, copy.deepcopy(layer)):  # nor does a later look take the direction for g
+        assert torch.equal(again(x), out) and torch.equal(again.weight, direction)
+    layer(x).square().sum().backward()
     assert (layer.g.grad != 0).all()
     torch.optim.SGD(layer.parameters(), lr=0.1).step()
     assert (layer(x) - out).abs().max() > 0
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_a_zero_weight_written_behind_our_back_gets_a_direction_too(cls, shape):
+    """As mmcv's deformable convolutions do with their offsets."""
+    layer = cls(*shape)
+    nn.init.zeros_(layer.weight)
+    layer.reset_gain()
+    layer.weight.data.zero_()
+    layer(sample(layer)).square().sum().backward()
+    assert not layer.g.any() and layer.g.grad.any() and layer.weight.any()
 
 
 @pytest.mark.parametrize(("cls", "options"), CONVS + LINEARS)

@@ -17,6 +17,7 @@ from .layers import (
     WNConvTranspose2d,
     WNLinear,
     WSConv2d,
+    _Gained,
 )
 from .selection import listing
 
@@ -49,6 +50,8 @@ def normalize_layers(module: nn.Module, rules: Mapping | Sequence[Mapping]) -> n
                 They stay plain by default: standardizing them costs accuracy (MobileNetV2 73.17 to
                 69.74, section IV of the ε-shift paper).
             and the options of the layer: eps, gain, alpha.
+            A convolution inside another weighted layer, which predicts a deformable convolution's
+            offsets, stays plain without a gain: it starts at zero, and its size is what it says.
 
     Returns:
         The same module.
@@ -60,7 +63,9 @@ def normalize_layers(module: nn.Module, rules: Mapping | Sequence[Mapping]) -> n
     plan: dict[str, tuple] = {}
     for rule in [rules] if isinstance(rules, Mapping) else rules:
         twin, options = _read(rule)
-        for name in _select(module, rule):
+        for name in _select(
+            module, rule, gained=issubclass(twin, _Gained) and options.get("gain", True)
+        ):
             if name in plan:
                 raise ValueError(
                     f"Two rules match layer {name!r}, the second is {dict(rule)}; narrow one of "
@@ -89,7 +94,7 @@ def _read(rule: Mapping) -> tuple[type, dict]:
     return twin, options
 
 
-def _select(module: nn.Module, rule: Mapping) -> list[str]:
+def _select(module: nn.Module, rule: Mapping, gained: bool) -> list[str]:
     candidates = {
         name: layer
         for name, layer in module.named_modules()
@@ -102,6 +107,7 @@ def _select(module: nn.Module, rule: Mapping) -> list[str]:
         if re.search(rule.get("layers", ""), name)
         and not (exclude and re.search(exclude, name))
         and (rule.get("depthwise", False) or not _is_thin(layer))
+        and (gained or not _is_inner(module, name))
     ]
     if not chosen:
         raise ValueError(
@@ -120,3 +126,8 @@ def _is_thin(layer: nn.Module) -> bool:
     groups = getattr(layer, "groups", 1)
     depthwise = groups > 1 and groups == layer.in_channels
     return depthwise or (groups > 1 and layer.weight[0].numel() < _THIN_FAN_IN)
+
+
+def _is_inner(module: nn.Module, name: str) -> bool:
+    parent = module.get_submodule(name.rpartition(".")[0])
+    return name != "" and isinstance(getattr(parent, "weight", None), nn.Parameter)

@@ -44,6 +44,34 @@ def test_depthwise_and_thin_layers_stay_plain_unless_asked_for():
     assert isinstance(net.depthwise, WSConv2d) and isinstance(net.thin, WSConv2d)
 
 
+class Deformable(nn.Conv2d):
+    """As mmcv's: a weight of its own, and a convolution that starts at zero beside it."""
+
+    def __init__(self):
+        super().__init__(4, 4, 3)
+        self.conv_offset = nn.Conv2d(4, 18, 3)
+        nn.init.zeros_(self.conv_offset.weight)
+
+
+@pytest.mark.parametrize(
+    ("rule", "taken"),
+    [
+        (dict(form="WS"), False),
+        (dict(form="CWN"), False),
+        (dict(form="WN", gain=False), False),
+        (dict(form="WN", gain=True), True),
+        (dict(form="WN"), True),
+    ],
+)
+def test_offsets_are_not_normalized_away(rule, taken):
+    net = normalize_layers(nn.Sequential(nn.Conv2d(3, 4, 3), Deformable()), rule)
+    assert type(net[0]) is not nn.Conv2d and type(net[1]) is Deformable
+    assert (type(net[1].conv_offset) is WNConv2d) == taken
+    if taken:  # and are still zero, but can learn
+        net[1].conv_offset(torch.randn(1, 4, 5, 5)).square().sum().backward()
+        assert not net[1].conv_offset.g.any() and net[1].conv_offset.g.grad.any()
+
+
 def test_gain_and_fixnorm_keep_the_function():
     net, x = Net(), torch.randn(2, 3, 16, 16)
     before = net(x)

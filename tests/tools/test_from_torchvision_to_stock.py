@@ -1,9 +1,8 @@
 """The README's way from a torchvision ResNet-50 to a stock Mask R-CNN, command by command.
 
-The commands are read off the README and run as they stand there, in the order they stand there, in a
-folder where MMDetection's ``data/coco`` is a few small pictures; image size, length and the number
-of processes are all that is changed. A random ResNet-50 under torchvision's names stands for its
-file.
+The commands are read off the README and run in their order, in a folder where MMDetection's
+``data/coco`` is a few small pictures; image size, length and the number of processes are all that
+is changed. A random ResNet-50 under torchvision's names stands for its file.
 """
 
 import os

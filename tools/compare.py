@@ -45,6 +45,24 @@ METRICS = {
 }
 
 
+def begin(out: Path, detector: str, folder: Path, classes: list[str] | None) -> None:
+    """Make the folder of this comparison; finished runs of another one must not count as its own.
+
+    Raises:
+        BadInput: It holds another comparison.
+    """
+    here = dict(detector=detector, folder=str(folder.resolve()), classes=classes)
+    note = out / "comparison.json"
+    there = json.loads(note.read_text()) if note.exists() else here
+    if there != here and any(out.glob("*/log.txt")):
+        raise BadInput(
+            f"{out} holds the runs of {there['detector']} on {there['folder']} (classes "
+            f"{there['classes'] or 'of the data'}); name another folder with --out."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(here))
+
+
 def hold_out(folder: Path, out: Path, count: int = HELD_OUT) -> tuple[Path, Path]:
     """Split the training annotations: `count` images, drawn once, are held out of the trials."""
     path = folder / "annotations/instances_train.json"
@@ -184,14 +202,15 @@ def main() -> None:
     parser.add_argument(
         "--rates", type=float, nargs=len(METHODS), help=f"no trials: {', '.join(METHODS)}"
     )
-    parser.add_argument("--out", type=Path, default=Path("work_dirs/compare"))
+    parser.add_argument("--out", type=Path, help="default: work_dirs/compare/DETECTOR")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--threads", type=int, default=1, help="threads of a run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     args = parser.parse_args()
     paths = [config_of(args.detector, method) for method in METHODS]
     args.masks = "mask_head" in Config.fromfile(paths[0]).model.get("roi_head", {})
-    args.out.mkdir(parents=True, exist_ok=True)
+    args.out = args.out or Path("work_dirs/compare") / args.detector
+    begin(args.out, args.detector, args.folder, args.classes)
     split = hold_out(args.folder, args.out)
 
     with ThreadPoolExecutor(args.jobs) as pool:

@@ -122,6 +122,19 @@ def test_masks_are_judged_and_reported_where_there_are_masks():
     assert "mask" not in compare.report({"FixNorm": [boxes]}, {"FixNorm": [boxes]})
 
 
+def test_runs_of_another_comparison_are_not_taken_for_this_one_s(tmp_path):
+    compare = compare_module()
+    one = (tmp_path / "out", "retinanet_r18_fpn", tmp_path / "cells", None)
+    compare.begin(*one[:2], tmp_path / "misspelled", None)  # nothing was run there
+    compare.begin(*one)
+    (one[0] / "trial").mkdir()
+    (one[0] / "trial/log.txt").touch()
+    compare.begin(*one)  # interrupted, and given again
+    for i, other in ((1, "mask-rcnn_r18_fpn"), (2, tmp_path / "nuclei"), (3, ["cell"])):
+        with pytest.raises(compare.BadInput, match="out holds the runs of retinanet.*cells.*--out"):
+            compare.begin(*one[:i], other, *one[i + 1 :])
+
+
 def test_held_out_images_are_not_trained_on(real_data, tmp_path):
     rest, held = compare_module().hold_out(real_data / "bccd", tmp_path)
     names = [

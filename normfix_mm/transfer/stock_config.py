@@ -42,10 +42,10 @@ def stock_config(cfg: Config) -> Config:
     return Config(stock)
 
 
-def _stock(node, scope: str, key: str | None = None):
+def _stock(node, scope: str, key: str | None = None, in_list: bool = False):
     """The stock form of any part of a config, ``_GONE`` if it has none and needs none."""
     if isinstance(node, (list, tuple)):
-        parts = (_stock(part, scope, key) for part in node)
+        parts = (_stock(part, scope, key, in_list=True) for part in node)
         return type(node)(part for part in parts if part is not _GONE)
     if key == "pretrained" and isinstance(node, str):
         return None
@@ -55,7 +55,7 @@ def _stock(node, scope: str, key: str | None = None):
     if key == "custom_imports":
         return _foreign_imports(node)
     if key == "init_cfg" and node.get("type") == "Pretrained":
-        return None
+        return _GONE if in_list else None
     if isinstance(kind, type) and issubclass(kind, Hook) and _is_ours(kind):
         return _GONE
     node = dict(node)

@@ -102,6 +102,17 @@ def test_other_packages_hooks_and_settings_stay():
     assert (stock.load_from, stock.resume, "work_dir" in stock) == (None, False, False)
 
 
+def test_pretrained_weights_leave_a_list_of_initializers():
+    norms = dict(type="Constant", layer="BatchNorm2d", val=0.5)
+    given = [dict(type="Pretrained", checkpoint="nowhere.pth"), norms]
+    stock = stock_model(dict(type="NormalizedResNet", depth=18, init_cfg=given)).model
+    assert stock.to_dict() == dict(type="ResNet", depth=18, init_cfg=[norms])
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        model = MODELS.build(stock)
+    model.init_weights()
+    assert (model.bn1.weight == 0.5).all()
+
+
 def test_a_stock_class_of_another_scope_is_named_with_it():
     """Under MMSegmentation's scope `ResNet` is MMSegmentation's, another class."""
     pytest.importorskip("mmseg")

@@ -116,11 +116,14 @@ class _Gained(_Normalized):
         wide = torch.float64 if rows.dtype == torch.float64 else torch.float32
         return torch.linalg.vector_norm(rows, dim=1, dtype=wide).to(self.g.dtype)
 
-    @torch.no_grad()
     def reset_gain(self) -> None:
         """Set g = ||W||. A zero weight gets a random direction and g = 0, so that it can learn."""
+        self._set_gain(self._weight_norm())
+
+    @torch.no_grad()
+    def _set_gain(self, gain: Tensor) -> None:
+        self.g.copy_(gain)
         norm = self._weight_norm()
-        self.g.copy_(norm)
         if not norm.is_meta and not norm.all():
             # One fixed seed: every rank draws the same direction.
             generator = torch.Generator().manual_seed(self.weight.numel())
@@ -146,6 +149,8 @@ class _Gained(_Normalized):
         """Before g is used or copied: let it follow, let go of it, or refuse a stale one."""
         if self.weight.is_meta:
             return
+        if self._follows and self._gain_set.is_meta:
+            return self.reset_gain()
         now, seen = self._versions(), self._seen or self._versions()
         if now == self._seen and not self.weight.requires_grad:
             return  # comparing values waits for the device, and a frozen layer follows for good
@@ -156,8 +161,12 @@ class _Gained(_Normalized):
             gain_set = torch.equal(self.g.detach(), self._gain_set.to(self.g))
             self._follows = gain_set or weight_changed
         if self._follows:
-            if not gain_set or not torch.equal(self._weight_norm(), self._norm_set.to(self.g)):
-                self.reset_gain()
+            norm = self._weight_norm()
+            # Rounding is another on another device; a filter at 0 with its direction stays there.
+            unchanged = torch.isclose(norm, self._norm_set.to(norm), rtol=0.01) & (norm > 0)
+            gain = norm.masked_fill(unchanged & (self._gain_set.to(norm) == 0), 0)
+            if not norm.all() or not torch.equal(gain, self.g.detach()):
+                self._set_gain(gain)
         elif weight_changed and not gain_changed and self.g.requires_grad:
             raise RuntimeError(
                 f"{type(self).__name__}: `weight` was changed and its gain `g` was not, so g is "

@@ -254,6 +254,38 @@ def test_zero_weight_gets_a_direction_and_gain_zero(cls, shape):
 
 
 @pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_zero_stays_zero_where_rounding_is_another(cls, shape):
+    layer = cls(*shape)
+    nn.init.normal_(layer.weight)
+    with torch.no_grad():
+        layer.weight[0] = 0
+        if len(layer.g) == 1:
+            layer.weight.zero_()
+    layer(sample(layer))
+    layer.double()
+    layer(sample(layer).double())
+    norms = layer.weight.detach().flatten(1).norm(dim=1)
+    assert layer.g[0] == 0 and norms.all()
+    torch.testing.assert_close(layer.g.detach()[1:], norms[1 : len(layer.g)])
+    nn.init.normal_(layer.weight, std=2.0)  # and is over where the weight is initialized anew
+    layer(sample(layer).double())
+    assert layer.g.all()
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_a_layer_built_without_memory(cls, shape):
+    with torch.device("meta"):
+        layer = cls(*shape)
+    layer.to_empty(device="cpu")
+    for param in layer.parameters():
+        nn.init.normal_(param)
+    nn.init.normal_(layer.weight)
+    layer(sample(layer))
+    norm = layer.weight.detach().reshape(len(layer.g), -1).norm(dim=1)
+    torch.testing.assert_close(layer.g.detach(), norm)
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
 def test_a_zero_weight_written_behind_our_back_gets_a_direction_too(cls, shape):
     """As mmcv's deformable convolutions do with their offsets."""
     layer = cls(*shape)

@@ -22,6 +22,7 @@ from mmengine.logging import print_log
 from mmengine.registry import MODELS
 
 from normfix_mm.engine.normalized import Normalized
+from normfix_mm.preflight import BadInput
 from normfix_mm.preflight_forms import (
     checkpoint_forms,
     foreign_weights,
@@ -62,7 +63,10 @@ class NormalizedBackbone(Normalized):
         """Weight name to form as a local file says; addresses are not fetched for this."""
         if not os.path.isfile(path):
             return {}
-        state, meta = files.read(path)
+        try:
+            state, meta = files.read(path)
+        except BadInput:  # with objects that only a loader that runs code can read
+            return {}
         return checkpoint_forms(dict(state_dict=state, meta=meta))
 
 

@@ -1,6 +1,7 @@
 """Normalized backbones: stock checkpoints, initialization, frozen stages."""
 
 import logging
+from fractions import Fraction
 
 import pytest
 import torch
@@ -223,3 +224,13 @@ def test_pretrained_weights_in_standardized_layers_are_warned_of(rule, warned, t
     NormalizedResNet(**R18, normalize=rule, init_cfg=pretrained).init_weights()
     logger.removeHandler(handler)
     assert len(said) == (warned and rule["form"] != "WS")  # the file says that it is WS
+
+
+def test_a_checkpoint_that_mmengine_can_read_is_taken_although_it_holds_objects(tmp_path):
+    stock = trained()
+    file = tmp_path / "resnet.pth"
+    torch.save(dict(state_dict=stock.state_dict(), epochs=Fraction(3, 2)), file)
+    pretrained = dict(type="Pretrained", checkpoint=str(file))
+    ours = NormalizedResNet(**R18, normalize=dict(form="WS"), init_cfg=pretrained)
+    ours.init_weights()
+    assert torch.equal(ours.layer4[1].conv2.weight, stock.layer4[1].conv2.weight)

@@ -29,7 +29,12 @@ def latest_complete(work_dir: str) -> str | None:
         return None
     if "://" in noted or os.path.isdir(noted) or _is_complete(noted):
         return noted
-    folder = os.path.dirname(noted) or work_dir
+    folder = os.path.dirname(noted)
+    if not os.path.isdir(folder):  # none noted, or the work dir has moved since
+        folder = work_dir
+        moved = os.path.join(folder, os.path.basename(noted))
+        if _is_complete(moved):
+            return moved
     names = [n for n in os.listdir(folder) if re.fullmatch(r"(epoch|iter)_\d+\.pth", n)]
     paths = [os.path.join(folder, n) for n in names]
     complete = [path for path in paths if _is_complete(path)]
@@ -37,8 +42,8 @@ def latest_complete(work_dir: str) -> str | None:
         return None
     latest = max(complete, key=os.path.getmtime)
     print_log(
-        f"The latest checkpoint {noted!r} was cut off while being written; going on from "
-        f"{latest!r}, the latest complete one.",
+        f"The latest checkpoint {noted!r} is not there or was cut off while being written; going "
+        f"on from {latest!r}, the latest complete one.",
         logger="current",
         level=logging.WARNING,
     )

@@ -5,7 +5,7 @@
 FOLDER holds images/{train,val}/ and annotations/instances_{train,val}.json.
 """
 
-from normfix_mm import cli, preflight
+from normfix_mm import cli, preflight, resuming
 from normfix_mm.datasets.coco_folder import use_coco_folder
 
 
@@ -25,7 +25,8 @@ def main() -> None:
         )
     except (FileNotFoundError, ValueError) as error:
         raise preflight.BadInput(str(error)) from None
-    cfg.resume = args.resume
+    if args.resume:
+        cfg.resume, cfg.load_from = True, resuming.latest_complete(cfg.work_dir)
     preflight.check(cfg, ("train", "val"))
     cli.build_runner(cfg).train()
 

@@ -8,6 +8,7 @@ load, and a folded model is the parent again: ``stock`` and ``own_options`` say 
 from __future__ import annotations
 
 import inspect
+import re
 
 from mmcv.cnn import ConvModule
 from torch import nn
@@ -88,5 +89,6 @@ def weight_normalization(module: nn.Module, but: str | None = None) -> list[dict
             if name != but and id(layer) not in normed and is_plain(layer, stock)
         ]
         if names:
-            rules.append(dict(form="WN", kind=kind, layers=f"^({'|'.join(names)})$") | options)
+            layers = f"^({'|'.join(map(re.escape, names))})$"
+            rules.append(dict(form="WN", kind=kind, layers=layers, depthwise=True) | options)
     return rules

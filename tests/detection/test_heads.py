@@ -22,6 +22,7 @@ from normfix_mm import (
     WNLinear,
     detection,
 )
+from normfix_mm.engine.normalized import FixNorm
 
 register_all_modules()
 GN = dict(type="GN", num_groups=2)
@@ -210,6 +211,23 @@ def test_retinanet_s_baseline_head_differs_in_the_classifier_alone():
         assert type(baseline.get_submodule(name)) is WNConv2d
         same = type(fixnorm.get_submodule(name)) is WNConv2d
         assert same == (name != "retina_cls")
+
+
+def test_depthwise_layers_without_a_norm_are_not_left_out():
+    class Depthwise(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.deep = nn.Conv2d(8, 8, 3, groups=8)
+            self.cls = nn.Conv2d(8, 3, 1)
+
+    class Head(FixNorm, Depthwise):
+        classifier = "cls"
+
+    head, x = Head(), torch.randn(1, 8, 5, 5)
+    assert type(head.deep) is WNConv2d and type(head.cls) is FixNormConv2d
+    stock = Depthwise()
+    stock.load_state_dict(head.state_dict(), strict=False)
+    torch.testing.assert_close(head.deep(x), stock.deep(x))
 
 
 def test_towers_keep_the_conv_cfg_of_the_config():

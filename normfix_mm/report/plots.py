@@ -62,7 +62,10 @@ def gain(axes, runs: list[Run]) -> bool:
     for (run, key), colour in zip(lines, _colours()):
         steps, values = run.curve(key)
         layer = key.removeprefix("gain/")
-        label = f"{run.name}: g of {layer.rpartition('.')[2]}"
+        # A cascade's classifiers differ in the number of their stage.
+        pieces = layer.split(".")
+        name = " ".join([pieces[-1], *(p for p in pieces[:-1] if p.isdigit())])
+        label = f"{run.name}: g of {name}"
         axes.plot(steps, values, color=colour, label=label)
         cap_steps, caps = run.curve(f"cap/{layer}")
         axes.plot(cap_steps, caps, "--", lw=1.2, color=colour)

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
 
 from normfix_mm.datasets.digits import make_digits
 from normfix_mm.report.__main__ import main
+from normfix_mm.report.plots import gain
 from normfix_mm.report.run import NoRun, Run, settings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs/demo"
@@ -146,14 +148,23 @@ def test_curves_are_what_the_runs_did(work_dirs):
     assert steps == [1, 2]
     assert norms[1] == pytest.approx(norms[0], rel=1e-6)
     assert baseline.curve("joint_norm")[1][0] == pytest.approx(norms[0], rel=1e-2)
-    (gain,) = fixnorm.keys("gain/")
+    (key,) = fixnorm.keys("gain/")
     assert fixnorm.curve("cap/bbox_head.retina_cls")[1] == pytest.approx([60**0.5] * 2)
-    assert gain in baseline.keys("gain/")
+    assert key in baseline.keys("gain/")
     assert not baseline.keys("cap/")
     rate, effective = fixnorm.curve("lr")[1][1], fixnorm.curve("effective_lr")[1][1]
     assert effective == pytest.approx(rate / norms[1] ** 2)
     assert list(fixnorm.val) == [2]
     assert dict(settings(fixnorm))["batch size"] == "4"
+
+
+def test_a_cascade_s_gains_can_be_told_apart(tmp_path):
+    heads = [f"roi_head.bbox_head.{stage}.fc_cls" for stage in range(3)]
+    run = Run("cascade", tmp_path, train={1: {f"gain/{head}": 1.0 for head in heads}})
+    axes = Figure().add_subplot()
+    assert gain(axes, [run])
+    labels = [text.get_text() for text in axes.legend().get_texts()]
+    assert labels == [f"cascade: g of fc_cls {stage}" for stage in range(3)]
 
 
 def test_picture_for_the_readme(work_dirs, tmp_path):

@@ -77,7 +77,9 @@ def fold_out(cfg: Config, checkpoint: Path, out: Path, image: Path | None = None
                     f"{str(out)!r} was not written. {'; '.join(differences)}."
                 )
             os.rename(folder, out)
-    return [f"{out / name}.py, {out / name}.pth", *differences]
+    imports = stock.get("custom_imports", {}).get("imports", ())
+    needs = [f"needs, where it runs: {', '.join(imports)}"] if imports else []
+    return [f"{out / name}.py, {out / name}.pth", *needs, *differences]
 
 
 def first_image(cfg: Config) -> Path:

@@ -49,13 +49,13 @@ class _Normalized:
         """The effective weight, connected to the graph, in the weight's shape and dtype.
 
         A frozen layer computes it once, and again when its parameters have changed. What is written
-        into them through `.data` is not seen, hence copies of a layer, an EMA's for example, keep
-        nothing.
+        into them through `.data` is not seen. An EMA does that to its copy, and to a weight that
+        has once trained; hence copies, and layers that were frozen later, keep nothing.
         """
         if self._kept is False or torch.compiler.is_compiling():
             return self._normalize()
         if self._trains():
-            self._kept = None  # fused optimizers and norm fixing leave the versions as they are
+            self._kept = False if torch.is_grad_enabled() else None
             return self._normalize()
         key = self._inputs_now()
         if self._kept is None or self._kept[0] != key:

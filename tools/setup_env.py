@@ -87,7 +87,7 @@ class Environment:
         self.say("this project, editable")
         self.pip("project", "install", "--no-deps", "--no-build-isolation", "-e", ".")
         self.write_note(**self.keys)
-        print(f"setup: {self.path.name} is ready.", flush=True)
+        print(f"setup: {self.path.name} is ready: source {self.path.name}/bin/activate", flush=True)
 
     def make(self) -> None:
         """A new environment; on any failure none."""

@@ -2,7 +2,7 @@
 
 Command, 8 GPUs with 2 images each (with n GPUs add --auto-scale-lr):
     bash tools/dist_train.sh configs/cascade_rcnn/cascade-rcnn_r101_fpn_ws-eps_8xb2-20e_coco.py 8
-Expected: 43.5 box AP on val2017, the paper's figure; not yet trained here. All its columns:
+Expected: 43.5 box AP on val2017, the paper's figure; not trained here. All its columns:
     AP 43.5, AP.5 61.7, AP.75 47.5, APs 23.9, APm 47.1, APl 58.4, ARs 33.4, ARm 60.2, ARl 72.4
 Run time: not measured.
 Before training: download the authors' best WS-ResNet-101 (implus/PytorchInsight) and make it a file

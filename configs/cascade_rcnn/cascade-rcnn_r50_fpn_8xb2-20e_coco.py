@@ -2,7 +2,7 @@
 
 Command, 8 GPUs with 2 images each (with n GPUs add --auto-scale-lr):
     bash tools/dist_train.sh configs/cascade_rcnn/cascade-rcnn_r50_fpn_8xb2-20e_coco.py 8
-Expected: 41.1 box AP on val2017, the paper's figure; not yet trained here. All its columns:
+Expected: 41.1 box AP on val2017, the paper's figure; not trained here. All its columns:
     AP 41.1, AP.5 59.3, AP.75 44.8, APs 22.6, APm 44.5, APl 54.9, ARs 33.2, ARm 58.8, ARl 70.7
 Run time: not measured.
 Source: ε-shifted regularizer, section 6.1 and Table VII (lr .02, weight decay 1e-4, 20 epochs,

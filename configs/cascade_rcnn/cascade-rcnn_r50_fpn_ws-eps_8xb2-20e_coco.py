@@ -2,7 +2,7 @@
 
 Command, 8 GPUs with 2 images each (with n GPUs add --auto-scale-lr):
     bash tools/dist_train.sh configs/cascade_rcnn/cascade-rcnn_r50_fpn_ws-eps_8xb2-20e_coco.py 8
-Expected: 41.8 box AP on val2017, the paper's figure; not yet trained here. All its columns:
+Expected: 41.8 box AP on val2017, the paper's figure; not trained here. All its columns:
     AP 41.8, AP.5 60.2, AP.75 45.5, APs 23.4, APm 45.0, APl 55.4, ARs 33.9, ARm 58.9, ARl 71.8
 Run time: not measured.
 Before training: download the authors' best WS-ResNet-50 (implus/PytorchInsight) and make it a file

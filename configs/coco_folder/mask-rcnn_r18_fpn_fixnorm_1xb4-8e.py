@@ -4,7 +4,7 @@ Command:
     python tools/train_folder.py configs/coco_folder/mask-rcnn_r18_fpn_fixnorm_1xb4-8e.py FOLDER
 The backbone's convolutions have a BN in training mode behind them and stay plain; pyramid and heads
 are weight-normalized with gain; the classifiers of RPN, box and mask head are FixNorm's. With one
-class, α = 1 would cap the mask head's gain at 1, where it starts at 11. α = 4 gives caps of 4 to 7,
+class, α = 1 would cap the mask head's gain at 1, where it starts at 10 to 13. α = 4 gives caps of 4 to 7,
 in the range of the paper's best ones (4.4 on Cityscapes, 13.4 on COCO).
 """
 

@@ -2,7 +2,7 @@
 
 Command, 8 GPUs with 2 images each (with n GPUs add --auto-scale-lr):
     bash tools/dist_train.sh configs/faster_rcnn/faster-rcnn_r101_fpn_ws-eps_8xb2-24e_coco.py 8
-Expected: 39.8 box AP on val2017, the paper's figure; not yet trained here. All its columns:
+Expected: 39.8 box AP on val2017, the paper's figure; not trained here. All its columns:
     AP 39.8, AP.5 60.8, AP.75 43.5
 Run time: not measured.
 Before training: download the authors' best WS-ResNet-101 (implus/PytorchInsight) and make it a file

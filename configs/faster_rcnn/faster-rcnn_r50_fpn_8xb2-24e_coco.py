@@ -2,7 +2,7 @@
 
 Command, 8 GPUs with 2 images each (with n GPUs add --auto-scale-lr):
     bash tools/dist_train.sh configs/faster_rcnn/faster-rcnn_r50_fpn_8xb2-24e_coco.py 8
-Expected: 37.7 box AP on val2017, the paper's figure; not yet trained here. All its columns:
+Expected: 37.7 box AP on val2017, the paper's figure; not trained here. All its columns:
     AP 37.7, AP.5 59.3, AP.75 41.1
 Run time: not measured.
 Source: ε-shifted regularizer, section 6.1 and Table VIII ("the official settings of the baselines"

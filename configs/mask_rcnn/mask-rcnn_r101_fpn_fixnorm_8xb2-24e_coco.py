@@ -2,7 +2,7 @@
 
 Command, 8 GPUs with 2 images each (with n GPUs add --auto-scale-lr):
     bash tools/dist_train.sh configs/mask_rcnn/mask-rcnn_r101_fpn_fixnorm_8xb2-24e_coco.py 8
-Expected: not in the paper, and not yet trained here.
+Expected: not in the paper, and not trained here.
 Run time: not measured.
 Source: FixNorm, Algorithm 1 and eqs. 10 and 29, carried over as the R-50's header says.
 """

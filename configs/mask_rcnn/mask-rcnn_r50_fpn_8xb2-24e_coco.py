@@ -2,7 +2,7 @@
 
 Command, 8 GPUs with 2 images each (with n GPUs add --auto-scale-lr):
     bash tools/dist_train.sh configs/mask_rcnn/mask-rcnn_r50_fpn_8xb2-24e_coco.py 8
-Expected: 38.6 box AP on val2017, the paper's figure; not yet trained here. All its columns:
+Expected: 38.6 box AP on val2017, the paper's figure; not trained here. All its columns:
     AP 38.6, AP.5 60.0, AP.75 41.9
 Run time: not measured.
 Source: ε-shifted regularizer, section 6.1 and Table VIII ("the official settings of the baselines"

@@ -2,7 +2,7 @@
 
 Command, 8 GPUs with 2 images each (with n GPUs add --auto-scale-lr):
     bash tools/dist_train.sh configs/retinanet/retinanet_r50_fpn_fixnorm_8xb2-90k_coco.py 8
-Expected: 36.9 box AP on val2017, the paper's figure; not yet trained here.
+Expected: 36.9 box AP on val2017, the paper's figure; not trained here.
 Run time: not measured.
 Source: FixNorm, appendix A.4.3 and Table 4 (tuned FixNorm, lr .0145, alpha .5); Algorithm 1 with
 convolutions and classifier as one vector and no weight decay at all.

@@ -2,7 +2,7 @@
 
 Command, 8 GPUs with 2 images each (with n GPUs add --auto-scale-lr):
     bash tools/dist_train.sh configs/retinanet/retinanet_r50_fpn_wn_8xb2-cosine-90k_coco.py 8
-Expected: 36.2 box AP on val2017, the paper's figure; not yet trained here.
+Expected: 36.2 box AP on val2017, the paper's figure; not trained here.
 Run time: not measured.
 Source: FixNorm, appendix A.4.3 and Table 4 (baseline w/ cosine lr, lr .01, weight decay 1e-4).
 The cosine falls from the first iteration to zero at the last, with the warm-up on top of it.

@@ -107,7 +107,7 @@ class NormFixHook(Hook):
             ValueError: for an option, a pattern that matches nothing, or a decayed weight.
         """
         selection = {k: v for k, v in self.options.items() if k != "mode"}
-        _refuse_decay(optimizer, norm_fix_weights(model, **selection))
+        _refuse_decay(optimizer, norm_fix_weights(model, **selection), self.options["weights"])
         return NormFix(optimizer, model, **self.options)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
@@ -165,15 +165,18 @@ def _only_optimizer(runner):
     return runner.optim_wrapper.optimizer
 
 
-def _refuse_decay(optimizer, infos: list[WeightInfo]) -> None:
+def _refuse_decay(optimizer, infos: list[WeightInfo], weights: str) -> None:
     decay = {p: g.get("weight_decay", 0) for g in optimizer.param_groups for p in g["params"]}
     decayed = [info for info in infos if decay.get(info.param, 0) != 0]
     if decayed:
+        keep = (
+            ", or keep it for the classifier with paramwise_cfg=dict(custom_keys={'': dict("
+            "decay_mult=0.), '<classifier>': dict(decay_mult=1.)})"
+        )
         raise ValueError(
             f"NormFixHook: the optimizer decays {len(decayed)} of the {len(infos)} weights whose "
             f"norm is to be fixed ({listing(decayed, 3)}), which would undo each other; set the "
-            "optimizer's weight_decay=0., or keep it for the others with paramwise_cfg=dict("
-            "custom_keys={'': dict(decay_mult=0.), '<classifier>': dict(decay_mult=1.)})."
+            f"optimizer's weight_decay=0.{keep if weights == 'conv' else ''}."
         )
 
 

@@ -71,9 +71,11 @@ def gain(axes, runs: list[Run]) -> bool:
         axes.plot(cap_steps, caps, "--", lw=1.2, color=colour)
         top = max([top, *values, *caps])
     if any(run.keys("cap/") for run in runs):
-        axes.plot([], [], "--", lw=1.2, color="#777777", label="its cap α√outputs")
+        axes.plot([], [], "--", lw=1.2, color="#777777", label="caps α√outputs")
     # Room for the legend above the curves.
-    axes.set(title="Classifiers' gain g and its cap", ylim=(0, (1.1 + 0.1 * len(lines)) * top or 1))
+    axes.set(
+        title="Classifiers' gains g and their caps", ylim=(0, (1.15 + 0.15 * len(lines)) * top or 1)
+    )
     return top > 0
 
 

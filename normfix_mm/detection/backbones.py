@@ -26,6 +26,7 @@ from normfix_mm.preflight import BadInput
 from normfix_mm.preflight_forms import (
     checkpoint_forms,
     foreign_weights,
+    keeps_function,
     model_forms,
     pretrained,
     unsuited,
@@ -49,14 +50,25 @@ class NormalizedBackbone(Normalized):
         return WEIGHT_NORMALIZATION if normalize is None else normalize
 
     def init_weights(self) -> None:
-        names = [] if self.is_init else unsuited(self)
-        for path, prefix in pretrained(self) if names else ():
-            told, forms = self._forms_told(path), model_forms(self)
-            untold = [name for name in names if told.get(prefix + name) != forms[name]]
-            if untold:
-                message = foreign_weights(untold, forms, path)
-                print_log(message, logger="current", level=logging.WARNING)
+        for path, prefix in () if self.is_init else pretrained(self):
+            doubt = self._doubt(path, prefix)
+            if doubt:
+                print_log(doubt, logger="current", level=logging.WARNING)
         super().init_weights()
+
+    def _doubt(self, path: str, prefix: str) -> str | None:
+        """What speaks against this checkpoint's weights in these layers."""
+        forms, told = model_forms(self), self._forms_told(path)
+        told = {name: told[prefix + name] for name in forms if prefix + name in told}
+        wrong = [name for name in told if not keeps_function(told[name], forms[name])]
+        if wrong:
+            return (
+                f"The checkpoint {path!r} holds {told[wrong[0]]} weights where the backbone has "
+                f"{forms[wrong[0]]} ones ({len(wrong)}, first {wrong[0]!r}): the network starts as "
+                "another function; see what tools/convert_checkpoint.py --config says of it."
+            )
+        untold = [name for name in unsuited(self) if name not in told]
+        return foreign_weights(untold, forms, path) if untold else None
 
     @staticmethod
     def _forms_told(path: str) -> dict[str, str]:

@@ -42,21 +42,23 @@ def draw(runs: list[Run], count: int = 4) -> list[list[np.ndarray]]:
     infos = [dataset.get_data_info(index) for index in chosen]
     images = [mmcv.imread(info["img_path"], channel_order="rgb") for info in infos]
     names = tuple(dataset.metainfo["classes"])
-    rows = [[_paint(image, names, _truth(info))] for image, info in zip(images, infos)]
-    for run in runs:
-        found = _predict(run, [dataset[index] for index in chosen])
-        for row, image, prediction in zip(rows, images, found):
-            row.append(_paint(image, names, prediction))
+    found = [_predict(run, [dataset[index] for index in chosen]) for run in runs]
+    masks = any("masks" in objects for prediction in found for objects in prediction)
+    rows = []
+    for image, info, *predictions in zip(images, infos, *found):
+        shown = [_truth(info, masks), *predictions]
+        rows.append([_paint(image, names, objects) for objects in shown])
     return rows
 
 
-def _truth(info: dict) -> InstanceData:
+def _truth(info: dict, masks: bool) -> InstanceData:
+    """Boxes of the annotated objects, and their masks if there are and they are to be shown."""
     objects = [o for o in info["instances"] if not o.get("ignore_flag")]
     truth = InstanceData(
         bboxes=np.array([o["bbox"] for o in objects], np.float32).reshape(-1, 4),
         labels=np.array([o["bbox_label"] for o in objects], int),
     )
-    if objects and all("mask" in o for o in objects):
+    if masks and objects and all("mask" in o for o in objects):
         size = info["height"], info["width"]
         truth.masks = np.stack([_bitmap(o["mask"], *size) for o in objects])
     return truth

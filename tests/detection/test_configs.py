@@ -212,7 +212,7 @@ def test_schedule_by_iteration(row):
 def test_header_names_command_result_and_source(row):
     header = row.path.read_text().split('"""')[1]
     assert f"configs/{row.folder}/{row.name}.py 8" in header
-    assert "Run time: not measured" in header and "not yet trained here" in header
+    assert "Run time: not measured" in header and "not trained here" in header
     if row.figures is None:
         assert "Expected: not in the paper" in header and "Source: FixNorm" in header
         return

@@ -42,11 +42,13 @@ def test_masks_are_painted_where_they_are(real_data):
         pipeline=[],
     )
     info = dataset.get_data_info(0)
-    truth = images._truth(info)
+    truth = images._truth(info, masks=True)
     annotations = json.loads((root / "annotations/instances_val.json").read_text())["annotations"]
     own = [a for a in annotations if a["image_id"] == info["img_id"]]
     areas = [a["area"] for a in own]
     assert len(own) > 3 and truth.masks.sum((1, 2)).tolist() == pytest.approx(areas)
+
+    assert "masks" not in images._truth(info, masks=False)  # beside a detector of boxes
 
     picture = np.full((*truth.masks.shape[1:], 3), 40, np.uint8)
     plain = images._paint(picture, ("nucleus",), InstanceData(bboxes=np.zeros((0, 4)), labels=[]))

@@ -15,7 +15,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.optim import Optimizer
 
-from .layers import _Gained, _Normalized
+from .gains import GainedLayer
+from .normalized_layer import NormalizedLayer
 
 Patterns = str | Iterable[str] | None
 
@@ -165,16 +166,16 @@ def claims(optimizer: Optimizer) -> dict[nn.Parameter, str]:
 def _describe(name, param, module, module_name, short) -> WeightInfo:
     form, per_filter = None, False
     if short == "weight":
-        if isinstance(module, _Normalized):
+        if isinstance(module, NormalizedLayer):
             form = module.form
-            per_filter = not isinstance(module, _Gained) or module.gain_per_filter
+            per_filter = not isinstance(module, GainedLayer) or module.gain_per_filter
         else:
             names = (cls.__name__ for cls in type(module).__mro__)
             form = next((_MMCV_FORMS[n] for n in names if n in _MMCV_FORMS), None)
             per_filter = form is not None
     if isinstance(module, _NORMS):
         kind = "norm"
-    elif short == "g" and isinstance(module, _Gained):
+    elif short == "g" and isinstance(module, GainedLayer):
         kind = "gain"
     elif short.endswith("bias"):
         kind = "bias"

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
+from .gains import GainedLayer
 from .layers import (
     CWNConv2d,
     FixNormConv2d,
@@ -17,7 +18,6 @@ from .layers import (
     WNConvTranspose2d,
     WNLinear,
     WSConv2d,
-    _Gained,
 )
 from .selection import listing
 
@@ -64,7 +64,7 @@ def normalize_layers(module: nn.Module, rules: Mapping | Sequence[Mapping]) -> n
     for rule in [rules] if isinstance(rules, Mapping) else rules:
         twin, options = _read(rule)
         for name in _select(
-            module, rule, gained=issubclass(twin, _Gained) and options.get("gain", True)
+            module, rule, gained=issubclass(twin, GainedLayer) and options.get("gain", True)
         ):
             if name in plan:
                 raise ValueError(

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from normfix_mm.core.layers import _FixNorm, _Gained
+from normfix_mm.core.gains import GainedLayer
+from normfix_mm.core.layers import _FixNorm
 from normfix_mm.core.selection import weights_of
 from normfix_mm.preflight import BadInput
 from normfix_mm.preflight_forms import FORM_KEY, PLAIN, model_forms
@@ -132,7 +133,7 @@ def _row(renamed, shape: tuple[int, ...], weights: Mapping, shapes: Mapping) -> 
 
 
 def _missing(target: nn.Module, shapes: Mapping, taken: set[str]) -> list[Row]:
-    gains = {f"{name}.g" for name, m in target.named_modules() if isinstance(m, _Gained)}
+    gains = {f"{name}.g" for name, m in target.named_modules() if isinstance(m, GainedLayer)}
     rows = []
     for name, shape in shapes.items():
         if name in taken:

@@ -39,10 +39,19 @@ def add_config(arguments: argparse.ArgumentParser) -> None:
     arguments.add_argument(
         "--cfg-options",
         nargs="+",
+        type=_setting,
         action=DictAction,
         metavar="KEY=VALUE",
         help="change settings of the config, for example optim_wrapper.optimizer.lr=0.02",
     )
+
+
+def _setting(text: str) -> str:
+    if "=" not in text:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} gives no value; write KEY=VALUE, for example train_cfg.max_epochs=2."
+        )
+    return text
 
 
 def load_config(args: argparse.Namespace):

@@ -9,6 +9,7 @@ or devices of the run are not there yet are left to the Runner.
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,7 +67,10 @@ def _built(options):
     arguments = {k: v for k, v in options.items() if k not in ("type", "priority", "_scope_")}
     try:
         return kind(**copy.deepcopy(arguments))
-    except (ValueError, TypeError) as error:
+    except TypeError as error:  # an option that the hook does not have
+        takes = ", ".join(inspect.signature(kind).parameters) or "no option"
+        raise BadInput(f"custom_hooks: {one_line(error)}; it takes {takes}.") from None
+    except ValueError as error:
         raise BadInput(f"custom_hooks: {one_line(error)}") from None
 
 

@@ -12,12 +12,17 @@ from torch import nn
 
 from normfix_mm.core.invariance import find_scale_variant
 from normfix_mm.core.selection import listing
+from normfix_mm.preflight import BadInput
 
 _REMEDY = (
     "train the norm behind such a weight (norm_eval=False), or normalize the layer "
     "itself (conv_cfg=dict(type='WNConv2d', gain=True), normfix_mm.normalize_layers), or leave it "
     "out with exclude=..., or, knowing this, set check='warn'"
 )
+
+
+class ScaleVariantWeights(BadInput):
+    """Weights whose norm was to be fixed change the network when rescaled; a ValueError."""
 
 
 def check_scale_invariance(
@@ -33,7 +38,7 @@ def check_scale_invariance(
         name -> relative change of the losses when this weight doubles; empty if none changes them.
 
     Raises:
-        ValueError: with the offenders and the remedy.
+        ScaleVariantWeights: with the offenders and the remedy.
     """
 
     def losses(model: nn.Module):
@@ -52,7 +57,7 @@ def check_scale_invariance(
             f"doubles): {listing(measured)}; {_REMEDY}."
         )
         if not only_warn:
-            raise ValueError(message)
+            raise ScaleVariantWeights(message)
         print_log(message, logger="current", level=logging.WARNING)
     else:
         print_log(f"NormFixHook: all {len(names)} weights are scale-invariant.", logger="current")

@@ -70,16 +70,15 @@ def fold_out(cfg: Config, checkpoint: Path, out: Path, image: Path | None = None
             write(folder / name, stock, fold(model), meta)
             other = read_back(folder / name)
             differences, same = compare(model, other, stock, image)
-            differences = [f"{image}:", *differences]
             if not same:
                 raise BadInput(
                     f"The folded model does not compute what the trained one does, so "
-                    f"{str(out)!r} was not written. {'; '.join(differences)}."
+                    f"{str(out)!r} was not written; on {image}: {'; '.join(differences)}."
                 )
             os.rename(folder, out)
     imports = stock.get("custom_imports", {}).get("imports", ())
     needs = [f"needs, where it runs: {', '.join(imports)}"] if imports else []
-    return [f"{out / name}.py, {out / name}.pth", *needs, *differences]
+    return [f"{out / name}.py, {out / name}.pth", *needs, f"{image}:", *differences]
 
 
 def first_image(cfg: Config) -> Path:

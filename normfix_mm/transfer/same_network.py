@@ -20,6 +20,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from torch import Tensor, nn
 
 from normfix_mm.core.outputs import tensors
+from normfix_mm.preflight import BadInput
 
 STAGE = 1e-5  # |a - b| / |b| of one output; the folded weights are those the layers compute
 COORDINATE = 1e-4  # of the image's longer side
@@ -35,6 +36,9 @@ def compare(model: nn.Module, other: nn.Module, cfg: Config, image: Path) -> tup
 
     Returns:
         The largest differences in words, and whether all are within tolerance.
+
+    Raises:
+        BadInput: If both find no box even so, and nothing else differs.
     """
     model.eval(), other.eval()
     batch = load(cfg, image)
@@ -53,6 +57,11 @@ def compare(model: nn.Module, other: nn.Module, cfg: Config, image: Path) -> tup
     ]
     fine = stages[worst] <= STAGE
     if "pred_instances" in result:
+        if fine and not len(result.pred_instances) and not len(found.pred_instances):
+            raise BadInput(
+                f"The trained model finds no box on {image}, so its results cannot be compared "
+                "(all stages agree); give another image with --image, or train longer."
+            )
         text, same = compare_instances(found.pred_instances, result.pred_instances)
         lines.append(f"{text}; with {at}")
         fine &= same
@@ -135,7 +144,7 @@ def difference(found: Tensor, expected: Tensor) -> float:
 def compare_instances(found, expected) -> tuple[str, bool]:
     """Match boxes of equal label; describe the differences of the pairs and count the rest."""
     if not len(expected):
-        return "no box to compare", False
+        return f"{len(found)} boxes of the folded model where the trained one finds none", False
     if not len(found):
         return f"0 boxes for {len(expected)}", False
     boxes = torch.cdist(expected.bboxes, found.bboxes, p=math.inf)

@@ -166,6 +166,28 @@ def test_bad_input_is_one_sentence_and_no_traceback(small, tmp_path):
         call(ROOT / "tools/train.py", "absent.py", "--work-dir", tmp_path)
 
 
+def test_scale_variant_weights_are_one_sentence_too(small, tmp_path):
+    """Found only on the first batch, by the hook."""
+    with pytest.raises(SystemExit) as caught:
+        call(
+            ROOT / "tools/train.py", small, "--work-dir", tmp_path,
+            "--cfg-options", "model.neck.conv_cfg=None",
+        )  # fmt: skip
+    text = str(caught.value)
+    assert text.startswith("error: NormFixHook: ") and "not scale-invariant" in text
+    assert "neck." in text and "exclude=" in text and "\n" not in text
+
+
+def test_a_setting_without_a_value_is_named(small, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        call(
+            ROOT / "tools/train.py", small, "--work-dir", tmp_path,
+            "--cfg-options", "optim_wrapper.optimizer.lr",
+        )  # fmt: skip
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "'optim_wrapper.optimizer.lr' gives no value; write KEY=VALUE" in said
+
+
 @pytest.mark.parametrize("missing", ["mmdet", "mmcv.ops"])
 def test_a_missing_stack_is_one_sentence(missing, small):
     """`missing` cannot be imported, as where it is absent or mmcv has no compiled operators."""

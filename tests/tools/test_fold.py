@@ -358,4 +358,5 @@ def test_another_network_is_an_error_and_nothing_is_written(retina, image, capsy
     monkeypatch.setattr("normfix_mm.transfer.fold_out.fold", wrong)
     text = refusal(capsys, retina / "m.py", retina / "m.pth", retina / "out", "--image", image)
     assert "does not compute what the trained one does" in text and "neck differs most" in text
+    assert f"; on {image}: " in text and ":;" not in text
     assert sorted(path.name for path in retina.iterdir()) == ["m.pth", "m.py"]

@@ -261,6 +261,7 @@ def test_a_wrong_optimizer_setting_is_named(cfg, changes, expected):
     ("hook", "decay", "expected"),
     [
         (FIX | dict(mdoe="joint"), 0.0, "unexpected keyword argument 'mdoe'"),
+        (FIX | dict(mdoe="joint"), 0.0, "it takes mode, weights, include, exclude, check, int"),
         (FIX | dict(check="never"), 0.0, "check='never'"),
         (FIX | dict(mode="both"), 0.0, "mode must be 'joint' or 'layer', got 'both'"),
         (FIX | dict(weights="all"), 0.0, "weights='all'"),

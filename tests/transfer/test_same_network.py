@@ -10,6 +10,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from small_detectors import config, trained_weights
 
+from normfix_mm.preflight import BadInput
 from normfix_mm.transfer import same_network
 from normfix_mm.transfer.same_network import compare, compare_instances, difference
 
@@ -79,6 +80,17 @@ def test_without_detections_the_threshold_is_dropped_and_said(detector, image):
     lines, same = compare(model, copy.deepcopy(model), cfg, image)
     assert same and "30 boxes" in lines[1] and "no score threshold" in lines[1]
     assert lines[0].startswith("7 stages")  # the mask head too, which needs boxes
+
+
+def test_a_model_that_finds_no_box_is_not_called_another(detector, image):
+    cfg, model = detector
+    blind, other = copy.deepcopy(model), copy.deepcopy(model)
+    blind.rpn_head.test_cfg = copy.deepcopy(blind.rpn_head.test_cfg)
+    blind.rpn_head.test_cfg.min_bbox_size = 10_000  # leaves no proposal
+    with pytest.raises(BadInput, match=rf"no box on {image}, .*all stages agree.*--image"):
+        compare(blind, copy.deepcopy(blind), cfg, image)
+    lines, same = compare(blind, other, cfg, image)
+    assert not same and "30 boxes of the folded model where the trained one finds none" in lines[1]
 
 
 def instances(count=100, masks=False, **changes):

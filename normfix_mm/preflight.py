@@ -2,23 +2,21 @@
 
 ``tools/train.py`` and ``tools/test.py`` call :func:`check` before a Runner exists. Each finding is
 a :class:`BadInput`, one sentence with cause and remedy. Remote paths are left to the Runner.
-The weight forms of a checkpoint are compared in ``normfix_mm.preflight_forms``, optimizer and hooks
-tried out in ``normfix_mm.preflight_training``.
+Data and classes are looked at in ``normfix_mm.preflight_data``, the weight forms of a checkpoint
+compared in ``normfix_mm.preflight_forms``, optimizer and hooks tried out in
+``normfix_mm.preflight_training``.
 """
 
 from __future__ import annotations
 
 import copy
-import json
-import mmap
 import os
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-LOADERS = {
-    "train": ("train_dataloader", None),
-    "val": ("val_dataloader", "val_evaluator"),
-    "test": ("test_dataloader", "test_evaluator"),
-}
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class BadInput(ValueError):
@@ -37,37 +35,36 @@ def check_stack() -> None:
         raise BadInput(str(error)) from None
 
 
-def check(cfg, phases: Sequence[str]) -> None:
+def check(cfg, phases: Sequence[str], source: str | None = "`load_from`") -> None:
     """Check a complete config (flags and overrides merged in).
 
     Args:
         cfg: mmengine Config.
         phases: Which of 'train', 'val', 'test' the run needs.
+        source: The option that gave ``cfg.load_from``, for the messages; None for an argument.
 
     Raises:
         BadInput: At the first thing that is wrong.
     """
     from mmengine.registry import MODELS, DefaultScope
 
+    from .preflight_data import check_classes, check_data
     from .preflight_forms import check_forms, check_initial_forms
     from .preflight_training import check_training
 
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmdet")):
-        for phase in phases:
-            loader, evaluator = LOADERS[phase]
-            if cfg.get(loader) is not None:
-                for dataset in _datasets(cfg[loader].dataset):
-                    _check_dataset(dataset, where=f"{loader}.dataset")
-            if evaluator and cfg.get(evaluator) is not None:
-                _check_evaluator(cfg[evaluator], evaluator)
-        initial = {path: read_checkpoint(path, "init_cfg") for path in _pretrained(cfg.model)}
+        check_data(cfg, phases)
+        initial = {path: read_checkpoint(path, "`init_cfg`") for path in _pretrained(cfg.model)}
         try:
             model = MODELS.build(copy.deepcopy(cfg.model))  # detectors write into their config
         except Exception as error:  # an unknown type or option, a rule that matches nothing, ...
             raise BadInput(f"The model cannot be built: {one_line(error)}") from None
+        check_classes(cfg, phases, model)
         path = checkpoint_of(cfg)
         if path is not None:
-            check_forms(model, read_checkpoint(path, "load_from"), path)
+            checkpoint = read_checkpoint(path, source)
+            check_keys(model, checkpoint, path, complete="train" not in phases)
+            check_forms(model, checkpoint, path)
         elif "train" in phases and not cfg.get("load_from"):  # which would overwrite them
             check_initial_forms(model, initial)
         if "train" in phases:
@@ -82,137 +79,83 @@ def checkpoint_of(cfg) -> str | None:
 
         marker = os.path.join(cfg.get("work_dir") or ".", "last_checkpoint")
         path = find_latest_checkpoint(os.path.dirname(marker)) if os.path.exists(marker) else None
-    return path if path is not None and _is_local(path) else None
+    return path if path is not None and is_local(path) else None
 
 
-def read_checkpoint(path: str, option: str) -> dict:
+def read_checkpoint(path: str, source: str | None) -> dict:
     """Read a checkpoint file on the CPU.
+
+    Args:
+        source: The option that named it; None if an argument of its own did.
 
     Raises:
         BadInput: If it is absent, truncated, or not a checkpoint.
     """
     from mmengine.runner.checkpoint import _load_checkpoint
 
+    named = f"{path!r} of {source}" if source else repr(path)
     if not os.path.isfile(path):
-        raise BadInput(
-            f"The checkpoint {path!r} of `{option}` does not exist; correct the path, or set "
-            f"`{option}` to None to start without it."
-        )
+        without = {
+            None: "",
+            "`--resume`": ", or give --resume alone to go on from the latest of the work dir",
+        }.get(source, f", or set {source} to None to start without it")
+        raise BadInput(f"The checkpoint {named} does not exist; correct the path{without}.")
     try:
         checkpoint = _load_checkpoint(path, map_location="cpu")
     except Exception as error:  # zip, pickle and torch each have errors of their own
         raise BadInput(
-            f"The checkpoint {path!r} of `{option}` cannot be read ({one_line(error, 120)}); it "
+            f"The checkpoint {named} cannot be read ({one_line(error, 120)}); it "
             "was probably cut off while being written or copied: fetch it again or use an earlier "
             "one."
         ) from None
     if not isinstance(checkpoint, dict):
         raise BadInput(
-            f"{path!r} of `{option}` holds a {type(checkpoint).__name__}, not a checkpoint; save "
+            f"{named} holds a {type(checkpoint).__name__}, not a checkpoint; save "
             "the state dict instead of the module."
         )
     return checkpoint
 
 
-def _datasets(dataset) -> Iterator[dict]:
-    """The real datasets below wrappers such as RepeatDataset and ConcatDataset."""
-    inner = dataset.get("datasets", [dataset["dataset"]] if "dataset" in dataset else None)
-    if inner is None:
-        yield dataset
-    else:
-        for each in inner:
-            yield from _datasets(each)
+def check_keys(model: nn.Module, checkpoint: dict, path: str, complete: bool) -> None:
+    """Refuse a checkpoint that shares no key with the model, or, if `complete`, lacks some.
 
+    A missing gain is none: its layer starts at |W|, the function of a plain checkpoint. The weights
+    that are there are written into `model`, by its own rules for the names of older versions.
 
-def _check_dataset(dataset, where: str) -> None:
-    if dataset.get("backend_args") is not None:
-        return  # files live behind a client of the user's
-    root = dataset.get("data_root") or ""
-    for folder in dict(dataset.get("data_prefix") or {}).values():
-        folder = os.path.join(root, folder)
-        if _is_local(folder) and not os.path.isdir(folder):
-            raise BadInput(
-                f"The image folder {folder!r} of {where} does not exist; put the data there or set "
-                "`data_root` and `data_prefix` (for example with --cfg-options)."
-            )
-    if not dataset.get("ann_file"):
-        return
-    ann_file = os.path.join(root, dataset["ann_file"])
-    if not _is_local(ann_file):
-        return
-    if not os.path.isfile(ann_file):
+    Raises:
+        BadInput: With the first keys concerned.
+    """
+    given = checkpoint.get("state_dict", checkpoint)
+    state = OrderedDict((name.removeprefix("module."), value) for name, value in given.items())
+    state._metadata = getattr(given, "_metadata", OrderedDict())  # versions, for those rules
+    if not state.keys() & model.state_dict().keys():
         raise BadInput(
-            f"The annotation file {ann_file!r} of {where} does not exist; put the data there or "
-            "set `data_root` and `ann_file` (for example with --cfg-options)."
+            f"None of the {len(state)} keys of {path!r} is one of the model's; for a backbone use "
+            "its init_cfg, or convert with --as-model."
         )
-    wanted = _classes(dataset)
-    if wanted is None:
+    if not complete:
         return
-    names = _category_names(ann_file)
-    absent = [name for name in wanted if name not in names]
-    if absent:
+    try:
+        missing = model.load_state_dict(state, strict=False).missing_keys
+    except RuntimeError as error:  # another shape
         raise BadInput(
-            f"The annotation file {ann_file!r} of {where} has no category {_listed(absent)} but "
-            f"{_listed(sorted(names))}; set `metainfo=dict(classes=...)` of the dataset (and "
-            "`num_classes` of the head) to the classes of the file."
+            f"The checkpoint {path!r} does not fit the model: {one_line(error)}; give the config "
+            "that it was trained with."
+        ) from None
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    missing = [name for name in missing if name in parameters]  # a version may add a buffer
+    if missing:
+        raise BadInput(
+            f"The checkpoint {path!r} lacks {len(missing)} of the model's keys "
+            f"({listed(missing, 3)}); give the config that it was trained with."
         )
-
-
-def _check_evaluator(evaluator, where: str) -> None:
-    for metric in evaluator if isinstance(evaluator, Sequence) else [evaluator]:
-        ann_file = metric.get("ann_file")
-        if ann_file and _is_local(ann_file) and not os.path.isfile(ann_file):
-            raise BadInput(
-                f"The annotation file {ann_file!r} of {where} does not exist; set "
-                f"`{where}.ann_file` to the file of the evaluated dataset."
-            )
-
-
-def _classes(dataset) -> Sequence[str] | None:
-    """Configured class names of a COCO-format dataset, None for other formats."""
-    from mmdet.datasets import CocoDataset
-    from mmdet.registry import DATASETS
-
-    kind = dataset["type"]
-    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
-    if kind is None or not issubclass(kind, CocoDataset):
-        return None
-    classes = (dataset.get("metainfo") or {}).get("classes", kind.METAINFO.get("classes"))
-    return None if isinstance(classes, str) else classes  # a string names a file of classes
-
-
-def _category_names(ann_file: str) -> set[str]:
-    """Names under "categories", without parsing the rest: COCO's file has 450 MB."""
-    unreadable = BadInput(
-        f'The annotation file {ann_file!r} is not complete JSON in COCO format with "categories"; '
-        "it was probably cut off: fetch or write it again."
-    )
-    if not os.path.getsize(ann_file):
-        raise unreadable
-    with open(ann_file, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        if not text[-64:].rstrip().endswith(b"}"):
-            raise unreadable
-        # The last "categories" is tried first; inside an annotation no list would follow it.
-        start = text.rfind(b'"categories"')
-        head = text[start : start + (1 << 20)] if start >= 0 else b""
-    try:
-        after = head.decode("utf-8", "ignore").split(":", 1)[1].lstrip()
-        categories, _ = json.JSONDecoder().raw_decode(after)
-        return {category["name"] for category in categories}
-    except (IndexError, KeyError, TypeError, ValueError):
-        pass
-    try:
-        with open(ann_file, encoding="utf-8") as file:
-            return {category["name"] for category in json.load(file)["categories"]}
-    except (KeyError, TypeError, ValueError):
-        raise unreadable from None
 
 
 def _pretrained(node) -> Iterator[str]:
     """Local files that some ``init_cfg=dict(type='Pretrained')`` in the model names."""
     if isinstance(node, dict):
         path = node.get("checkpoint")
-        if node.get("type") == "Pretrained" and isinstance(path, str) and _is_local(path):
+        if node.get("type") == "Pretrained" and isinstance(path, str) and is_local(path):
             yield path
         for child in node.values():
             yield from _pretrained(child)
@@ -221,7 +164,7 @@ def _pretrained(node) -> Iterator[str]:
             yield from _pretrained(child)
 
 
-def _is_local(path: str) -> bool:
+def is_local(path: str) -> bool:
     return "://" not in path
 
 
@@ -230,6 +173,6 @@ def one_line(error: Exception, limit: int = 400) -> str:
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 
-def _listed(names: Sequence[str], most: int = 5) -> str:
+def listed(names: Sequence[str], most: int = 5) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(repr(name) for name in names[:most]) + more

@@ -48,7 +48,7 @@ def main() -> None:
         raise preflight.BadInput(f"--out writes a pickle; {args.out!r} must end in .pkl.")
     cfg = cli.load_config(args)
     cfg.load_from, cfg.resume = args.checkpoint, False
-    preflight.check(cfg, ("test",))
+    preflight.check(cfg, ("test",), source=None)
     if args.show or args.show_dir:
         from mmdet.engine.hooks.utils import trigger_visualization_hook
 

@@ -36,7 +36,8 @@ def main() -> None:
         cfg.resume = True
         found = resuming.latest_complete(cfg.work_dir) if args.resume == "auto" else args.resume
         cfg.load_from = found
-    preflight.check(cfg, ("train", "val"))
+    source = "`--resume`" if args.resume else "`load_from`"
+    preflight.check(cfg, ("train", "val"), source)
     cli.build_runner(cfg).train()
 
 

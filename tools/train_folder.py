@@ -27,7 +27,8 @@ def main() -> None:
         raise preflight.BadInput(str(error)) from None
     if args.resume:
         cfg.resume, cfg.load_from = True, resuming.latest_complete(cfg.work_dir)
-    preflight.check(cfg, ("train", "val"))
+    source = "`--resume`" if args.resume else "`load_from`"
+    preflight.check(cfg, ("train", "val"), source)
     cli.build_runner(cfg).train()
 
 

@@ -162,7 +162,7 @@ def test_a_checkpoint_cut_off_later_is_passed_over(runs, tmp_path):
         note.write_text(noted)
         assert latest_complete(str(work_dir)) == str(work_dir / "iter_8.pth")
     with pytest.raises(preflight.BadInput, match="cannot be read .* use an earlier one"):
-        preflight.read_checkpoint(str(work_dir / "iter_12.pth"), "load_from")
+        preflight.read_checkpoint(str(work_dir / "iter_12.pth"), "`load_from`")
     for noted in ("iter_4.pth", "iter_12.pth"):  # of a work dir that was moved
         note.write_text(f"/where/it/was/{noted}")
         there = "iter_4.pth" if noted == "iter_4.pth" else "iter_8.pth"

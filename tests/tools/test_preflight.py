@@ -121,6 +121,69 @@ def test_annotations_without_the_configured_classes(cfg):
     assert "'person', 'bicycle'" in sentence(cfg) and "and 75 more" in sentence(cfg)
 
 
+@pytest.mark.parametrize("first", [{}, dict(segmentation=[])])
+@pytest.mark.parametrize("order", ["annotations last", "annotations first"])
+def test_annotations_without_masks(cfg, toy, tmp_path, first, order):
+    data = json.loads((toy / "annotations/instances_train2017.json").read_text())
+    dataset = cfg.train_dataloader.dataset
+    dataset.ann_file = str(tmp_path / "boxes.json")
+    data["images"][0]["annotations"] = [dict(segmentation="of something else")]
+    data["info"] = dict(annotations=2)
+    rest = dict(annotations=data.pop("annotations"))
+    data = data | rest if order == "annotations last" else rest | data
+    load = next(step for step in dataset.pipeline if step.type == "LoadAnnotations")
+    for masks in (True, False):
+        for annotation in data["annotations"]:
+            if not masks:
+                del annotation["segmentation"]
+                annotation |= first
+        (tmp_path / "boxes.json").write_text(json.dumps(data, indent=None if first else 1))
+        load.with_mask = True
+        if masks:
+            check(cfg, ("train",))
+        else:
+            assert "boxes.json has no `segmentation`, which LoadAnnotations(with" in sentence(cfg)
+            load.with_mask = False
+            check(cfg, ("train",))
+
+
+def test_a_folder_config_without_a_folder():
+    cfg = Config.fromfile(ROOT / "configs/coco_folder/retinanet_r18_fpn_baseline_1xb8-8e.py")
+    for phases in (("train", "val"), ("test",)):
+        text = sentence(cfg, phases)
+        assert "python tools/train_folder.py CONFIG FOLDER" in text and "work dir" in text
+
+
+@pytest.mark.parametrize("number", [1, 3, 80])
+@pytest.mark.parametrize("phase", ["train", "val", "test"])
+def test_a_head_for_other_classes_than_the_data_s(cfg, number, phase):
+    cfg.model.bbox_head.num_classes = number
+    text = sentence(cfg, (phase,))
+    assert f"model.bbox_head has num_classes={number}, but {phase}_dataloader" in text
+    assert "has 2 classes ('disc', 'box')" in text
+
+
+CASCADE = "coco_folder/cascade-mask-rcnn_r18_fpn_baseline_1xb4-8e.py"
+
+
+@pytest.mark.parametrize("wrong", [None, "bbox_head.1", "mask_head"])
+def test_each_head_of_a_cascade_has_the_classes_of_the_data(cfg, wrong):
+    """Beside an RPN of one class, whatever the data."""
+    model = Config.fromfile(ROOT / "configs" / CASCADE).model
+    for head in (*model.roi_head.bbox_head, model.roi_head.mask_head):
+        head.num_classes = 2
+    cfg._cfg_dict.pop("model")
+    cfg.model = model
+    if wrong is None:
+        check(cfg, ("test",))
+        return
+    cfg.merge_from_dict({f"model.roi_head.{wrong}.num_classes": 5})
+    assert f"model.roi_head.{wrong.removesuffix('.1')} has num_classes=5" in sentence(cfg)
+    if "mask" in wrong:
+        cfg.merge_from_dict({f"model.roi_head.{wrong}.class_agnostic": True})
+        check(cfg, ("test",))  # one mask for all classes
+
+
 @pytest.mark.parametrize("order", ["categories last", "categories first", "cut off", "no COCO"])
 def test_annotation_files(cfg, toy, tmp_path, order):
     data = json.loads((toy / "annotations/instances_train2017.json").read_text())
@@ -151,6 +214,43 @@ def test_a_truncated_checkpoint(cfg, tmp_path, resume):
     else:
         cfg.load_from = str(file)
     assert "cannot be read" in sentence(cfg) and "cut off" in sentence(cfg)
+
+
+def test_the_message_says_what_named_the_checkpoint(cfg):
+    cfg.load_from = "absent.pth"
+    for source, said in (
+        ("`--resume`", "'absent.pth' of `--resume` does not exist; correct the path, or give --re"),
+        (None, "The checkpoint 'absent.pth' does not exist; correct the path."),
+    ):
+        with pytest.raises(BadInput, match=re.escape(said)):
+            check(cfg, ("test",), source)
+
+
+def test_a_bare_backbone_is_no_checkpoint_of_the_model(cfg, tmp_path):
+    state = torch.load(saved(cfg, tmp_path / "whole.pth"), weights_only=False)["state_dict"]
+    bare = {k[9:]: v for k, v in state.items() if k.startswith("backbone.")}
+    torch.save(bare, tmp_path / "bare.pth")
+    cfg.load_from = str(tmp_path / "bare.pth")
+    for phases in (("train", "val"), ("test",)):
+        text = sentence(cfg, phases)
+        assert f"None of the {len(bare)} keys of {cfg.load_from!r}" in text and "--as-mod" in text
+    torch.save({f"module.backbone.{k}": v for k, v in bare.items()}, tmp_path / "bare.pth")
+    check(cfg, ("train", "val"))  # a part may be loaded, and trained
+    text = sentence(cfg, ("test",))
+    assert "lacks" in text and "'neck.lateral_convs.0.conv.weight'" in text
+
+
+def test_a_head_that_the_tested_checkpoint_does_not_have(cfg, tmp_path):
+    cfg.load_from = str(saved(cfg, tmp_path / "retina.pth"))
+    check(cfg, ("test",))
+    cfg.model.bbox_head.num_classes = 3
+    for phase in ("train", "test"):
+        cfg[f"{phase}_dataloader"].dataset.metainfo = dict(classes=("disc", "box", "disc"))
+    assert "does not fit the model" in sentence(cfg, ("test",))
+    check(cfg, ("train",))
+    cfg.model.bbox_head.update(num_classes=2, stacked_convs=2)
+    cfg.test_dataloader.dataset.metainfo = dict(classes=CLASSES)
+    assert "'bbox_head.cls_convs.1.conv.weight'" in sentence(cfg, ("test",))
 
 
 REFUSED = [(WS, None), (None, WS), (WN, None), (WN, WS), (WS, WN)]

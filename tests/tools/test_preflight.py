@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmdet.datasets import CocoPanopticDataset
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
@@ -161,6 +162,21 @@ def test_a_head_for_other_classes_than_the_data_s(cfg, number, phase):
     text = sentence(cfg, (phase,))
     assert f"model.bbox_head has num_classes={number}, but {phase}_dataloader" in text
     assert "has 2 classes ('disc', 'box')" in text
+
+
+def test_box_heads_of_a_panoptic_detector_know_the_things_alone(cfg, toy, tmp_path):
+    data = json.loads((toy / "annotations/instances_train2017.json").read_text())
+    names = CocoPanopticDataset.METAINFO["classes"]
+    data["categories"] = [dict(id=i, name=name) for i, name in enumerate(names)]
+    (tmp_path / "panoptic.json").write_text(json.dumps(data))
+    dataset = cfg.train_dataloader.dataset
+    dataset.update(type="CocoPanopticDataset", ann_file=str(tmp_path / "panoptic.json"))
+    del dataset["metainfo"]
+    cfg.model.bbox_head.num_classes = 80
+    check(cfg, ("train",))
+    dataset.type = "CocoDataset"
+    dataset.metainfo = dict(classes=names)
+    assert "has 133 classes" in sentence(cfg, ("train",))
 
 
 CASCADE = "coco_folder/cascade-mask-rcnn_r18_fpn_baseline_1xb4-8e.py"

@@ -53,7 +53,7 @@ def test_class_weights_and_ignored_pixels(batch, ignore_index):
         logits, labels, ignore_index=ignore_index
     )
     expected = 0.4 * mean(list(pixels(logits, labels, ignore_index)))
-    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
     loss.backward()
     assert (logits.grad.abs().sum(1) > 0).equal(labels != ignore_index)
 
@@ -72,7 +72,7 @@ def test_hard_pixels_of_the_whole_batch(batch, thresh, min_kept):
     logits, labels = batch
     chosen = hard(list(pixels(logits, labels)), thresh, min_kept)
     loss = OHEMWeightedCrossEntropyLoss(thresh, min_kept, class_weight=WEIGHTS)(logits, labels)
-    assert float(loss) == pytest.approx(mean(chosen), rel=1e-5)
+    assert loss.item() == pytest.approx(mean(chosen), rel=1e-5)
     loss.backward()
     learned = {tuple(place) for place in logits.grad.abs().sum(1).nonzero().tolist()}
     assert learned == {place for _, _, place in chosen}
@@ -92,7 +92,7 @@ def test_a_batch_of_ignored_pixels_costs_nothing(loss):
     logits = torch.randn(1, 3, 4, 4, requires_grad=True)
     value = loss(logits, torch.full((1, 4, 4), 255))
     value.backward()
-    assert float(value) == 0 and logits.grad.abs().max() == 0
+    assert value.item() == 0 and logits.grad.abs().max() == 0
 
 
 def test_a_network_that_diverges_is_seen(batch):
@@ -131,7 +131,7 @@ def test_in_a_head_of_mmsegmentation(batch):
     losses = head_loss(
         batch, loss_decode=dict(type="WeightedCrossEntropyLoss", class_weight=WEIGHTS)
     )
-    assert float(losses["loss_ce"]) == pytest.approx(mean(list(pixels(*batch))), rel=1e-5)
+    assert losses["loss_ce"].item() == pytest.approx(mean(list(pixels(*batch))), rel=1e-5)
 
 
 @pytest.mark.parametrize("thresh", [None, 0.4])
@@ -149,4 +149,4 @@ def test_with_mmsegmentations_sampler(batch, thresh):
     else:
         chosen = [p for p in every if p[0] < thresh]
         assert 6 < len(chosen) < len(every)
-    assert float(losses["loss_ce"]) == pytest.approx(mean(chosen), rel=1e-5)
+    assert losses["loss_ce"].item() == pytest.approx(mean(chosen), rel=1e-5)

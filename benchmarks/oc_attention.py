@@ -100,16 +100,17 @@ def main() -> None:
         small = x[..., :32, :32].contiguous()
         outputs = [block(small) for block in forms.values()]
         assert all(torch.allclose(y, outputs[0], rtol=1e-4, atol=1e-5) for y in outputs)
-        found = {}
-        for name, block in forms.items():
+        for block in forms.values():
             block.train(step is train)
             step(block, small)  # kernels load, gradients get their place
-            work = partial(step, block, x)
-            runs = [measured(work, args.device) for _ in range(args.repeats)]
-            found[name] = median(s for s, _ in runs), max(mb for _, mb in runs)
-            ratio = found[name][0] / found["ObjectContext"][0]
-            seconds, peak = found[name]
-            row = f"| {name} | {seconds:.2f} | {ratio:.2f} | {peak:.0f} |"
+        runs = {name: [] for name in forms}
+        for _ in range(args.repeats):  # in turn, so that drift hits all alike
+            for name, block in forms.items():
+                runs[name].append(measured(partial(step, block, x), args.device))
+        seconds = {name: median(s for s, _ in each) for name, each in runs.items()}
+        for name, each in runs.items():
+            ratio, peak = seconds[name] / seconds["ObjectContext"], max(mb for _, mb in each)
+            row = f"| {name} | {seconds[name]:.2f} | {ratio:.2f} | {peak:.0f} |"
             print(f"| {step.__name__} | {size} {row}", flush=True)
 
 

@@ -23,7 +23,8 @@ def main() -> None:
     if args.device == "cpu":
         return_freed_memory()
     size = tuple(map(int, args.size.split("x")))
-    backbone = DilatedResNetV1c().to(args.device).eval()
+    backbone = DilatedResNetV1c().to(args.device)
+    backbone.eval()  # MMSegmentation's returns nothing
     head = OCHead(
         context=args.context, num_classes=19, loss_decode=dict(type="WeightedCrossEntropyLoss")
     )

@@ -22,9 +22,9 @@ except (ImportError, AssertionError, OSError) as error:
 import normfix_mm.engine  # noqa: F401  registers layers, optimizer constructor and hooks
 
 from .attention import attention
-from .backbones import DilatedResNetV1c
 from .contexts import ASPOC, BaseOC, ObjectContext, PyramidOC
 from .losses import OHEMWeightedCrossEntropyLoss, WeightedCrossEntropyLoss
+from .oc_backbone import DilatedResNetV1c
 from .oc_head import OCHead
 
 __all__ = [

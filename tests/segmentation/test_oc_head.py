@@ -3,7 +3,7 @@
 import pytest
 import torch
 from published_ocnet import Published
-from small_segmentors import NARROW, build, narrow_ocnet, ocnet_config, samples
+from small_ocnets import NARROW, build, narrow_ocnet, ocnet_config, samples
 from torch import nn
 
 from normfix_mm.segmentation import DilatedResNetV1c, OCHead

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from published_ocnet import Published
-from small_segmentors import NARROW, build, narrow_ocnet, ocnet_config
+from small_ocnets import NARROW, build, narrow_ocnet, ocnet_config
 
 from normfix_mm.transfer import files
 from normfix_mm.transfer.convert import convert

@@ -1,4 +1,4 @@
-"""MMSegmentation models with an OCHead, whole or narrow."""
+"""OCNets in MMSegmentation, whole or narrow."""
 
 import torch
 from mmengine.registry import DefaultScope

@@ -9,6 +9,7 @@ import torch
 from mmengine.config import Config
 from published_ocnet import Published
 from small_ocnets import NARROW, build, narrow_ocnet, ocnet_config
+from torch import nn
 
 from normfix_mm.transfer import files
 from normfix_mm.transfer.convert import convert
@@ -39,6 +40,10 @@ def test_converted_weights_give_the_published_logits(context):
         found = head(features)
         assert logits.std() > 1e-3
         assert (found - logits).norm() <= 1e-10 * logits.norm()
+    size = images.shape[2:]
+    full = nn.functional.interpolate(expected[1], size, mode="bilinear", align_corners=True)
+    found = model.encode_decode(images, [dict(img_shape=size)])
+    assert (found - full).norm() <= 1e-10 * full.norm()
 
 
 def test_the_context_matters_in_the_comparison_above():

@@ -6,8 +6,7 @@ and MMPretrain 1.3, and the renamed networks run against the originals. What dif
     timm ResNet-C, -D, -T   the deep stem is conv1.0 ... conv1.6 and bn1: stem.0 ... stem.7
     MMPretrain ResNetV1c/d  the deep stem is of ConvModules, stem.0.conv ... stem.2.bn; and in V1d
                             layer1 downsamples without pooling, so its indices are one lower
-    OCNet                   the deep stem is conv1/bn1 ... conv3/bn3; its norm (InPlaceABN) applies
-                            |gamma| + 1e-5
+    OCNet                   the deep stem is conv1/bn1 ... conv3/bn3; heads and values: ``ocnet``
     MobileNetV2             blocks counted through (torchvision), by stage from 0 (timm), or with
                             their convolutions in a list (MMPretrain)
 """
@@ -22,6 +21,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from normfix_mm.preflight import BadInput
+
+from . import ocnet
 
 State = Mapping[str, Tensor]
 
@@ -126,16 +127,6 @@ def _is_conv(state: State, name: str) -> bool:
     return name in state and state[name].dim() == 4
 
 
-def _absolute_gammas(state: State) -> State:
-    """InPlaceABN's effective scale |gamma| + 1e-5 in place of its parameter."""
-    return {
-        key: value.abs() + 1e-5
-        if key.endswith(".weight") and f"{key[:-7]}.running_mean" in state
-        else value
-        for key, value in state.items()
-    }
-
-
 _STAGES = (r"(layer\d+\..*)", r"\1")
 _FC = (r"(fc|classifier|last_linear|head\.fc)\..*", "the source's classifier")
 # Stem 3-64-64-128 with a norm behind each convolution, which leaves room for a ReLU.
@@ -210,14 +201,19 @@ def _is_timm_mobilenet(state: State) -> bool:
     return counts and "conv_stem.weight" in state and not any(".se." in key for key in state)
 
 
+def _below(part: str, *names: tuple[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple((old, f"{part}.{new}") for old, new in names)
+
+
 SOURCES: dict[str, Source] = {
     "ocnet": Source(
-        "OCNet.pytorch's segmentor, of which the backbone is taken",
-        lambda s: _has("conv3.weight", "bn3.weight")(s) and _starts(s, "context.", "dsn."),
-        (*_NAMED_STEM, _STAGES),
-        ((r"(context|dsn|cls|head|object_context)\..*", "the source's head"),),
-        values=_absolute_gammas,
-        values_note="gamma of each norm -> |gamma| + 1e-5, as InPlaceABN applies it",
+        "OCNet.pytorch's segmentor",
+        ocnet.is_ocnet,
+        (*_below("backbone", *_NAMED_STEM, (r"(layer[1-4]\..*)", r"\1")), *ocnet.HEADS),
+        ocnet.LEFT,
+        part=None,
+        values=ocnet.plain_norms,
+        values_note=ocnet.NOTE,
     ),
     "named-stem": Source(
         "a ResNet with the deep stem conv1 ... conv3 (the ImageNet weights OCNet starts from)",

@@ -179,7 +179,7 @@ def test_the_renamed_network_is_the_same_function(case):
     state = theirs.state_dict()
     name = detect(state)
     assert case.startswith(name)
-    rows = rename(state, SOURCES[name], None)
+    rows = rename(state, SOURCES[name], "backbone")
     assert [row.old for row in rows] == list(state)
     left = {row.old.split(".")[0] for row in rows if row.new is None}
     assert left <= {"fc", "classifier", "head", "dsn"}

@@ -1,0 +1,40 @@
+"""MMSegmentation parts: OCNet and its losses, registered in mmengine's root.
+
+    custom_imports = dict(imports=['normfix_mm.segmentation'], allow_failed_imports=False)
+
+Importing this package registers everything a segmentation config may name: the layers, the
+optimizer constructor and the hooks of ``normfix_mm.engine``, and what is listed below.
+"""
+
+try:
+    import mmcv.ops  # noqa: F401  much of mmseg needs mmcv's compiled operators
+    import mmseg.models  # noqa: F401
+except (ImportError, AssertionError, OSError) as error:
+    # ImportError: absent, or without its operators. AssertionError: mmseg's own version check.
+    # OSError: an operator library built for another torch. One sentence instead of that chain.
+    _reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    raise ImportError(
+        f"normfix_mm.segmentation needs MMSegmentation and mmcv with compiled operators ({_reason})"
+        "; run `python -m normfix_mm.check_env` to see what is missing, or install the stack with "
+        "`pip install 'normfix-mm[onedl]'`."
+    ) from None
+
+import normfix_mm.engine  # noqa: F401  registers layers, optimizer constructor and hooks
+
+from .attention import attention
+from .contexts import ASPOC, BaseOC, ObjectContext, PyramidOC
+from .losses import OHEMWeightedCrossEntropyLoss, WeightedCrossEntropyLoss
+from .oc_backbone import DilatedResNetV1c
+from .oc_head import OCHead
+
+__all__ = [
+    "ASPOC",
+    "BaseOC",
+    "DilatedResNetV1c",
+    "OCHead",
+    "OHEMWeightedCrossEntropyLoss",
+    "ObjectContext",
+    "PyramidOC",
+    "WeightedCrossEntropyLoss",
+    "attention",
+]

@@ -1,82 +1,15 @@
 """MMDetection's backbones with normalized convolutions: ``Normalized<X>`` for each backbone X.
 
-MMDetection trains with ``norm_eval=True``: BN is a fixed affine map, so the convolution before it
-is not scale-invariant and norm fixing would change the network. Weight normalization with a gain
-g_f = |w_f| per filter keeps the function of a pretrained backbone and makes its weights
-scale-invariant (our choice: FixNorm does not say how it treated the backbone's BN). With BN in
-training mode, or GN, ``normalize=dict(form='WS')`` gives weight standardization instead.
-
-The layers are swapped when the backbone is built, and the gains of frozen stages are born frozen.
-``init_cfg`` runs later and sees parameter names and layer classes as in the stock backbone, so
-torchvision's weights load as ever. Standardized layers make another function of them, which is
-warned of when they are loaded.
+``normfix_mm.engine.backbones`` says what they do; weight normalization with gain is their default
+because MMDetection trains with ``norm_eval=True``.
 """
 
-from __future__ import annotations
-
-import logging
-import os
-
 from mmdet.models import backbones
-from mmengine.logging import print_log
-from mmengine.registry import MODELS
 
-from normfix_mm.engine.normalized import Normalized
-from normfix_mm.preflight_forms import (
-    checkpoint_forms,
-    foreign_weights,
-    model_forms,
-    pretrained,
-    unsuited,
-)
-from normfix_mm.transfer import files
-
-WEIGHT_NORMALIZATION = dict(form="WN", gain=True)
-
-
-class NormalizedBackbone(Normalized):
-    """Mixin before a backbone: the option ``normalize``.
-
-    Args:
-        normalize: One rule or a list of rules of :func:`normfix_mm.normalize_layers`. Default:
-            weight normalization with a gain per filter on every convolution. Grouped convolutions
-            with a thin fan-in stay plain unless a rule says ``depthwise=True``.
-        *args, **kwargs: The stock backbone's.
-    """
-
-    def rules(self, normalize: dict | list[dict] | None = None) -> dict | list[dict]:
-        return WEIGHT_NORMALIZATION if normalize is None else normalize
-
-    def init_weights(self) -> None:
-        names = [] if self.is_init else unsuited(self)
-        for path, prefix in pretrained(self) if names else ():
-            told, forms = self._forms_told(path), model_forms(self)
-            untold = [name for name in names if told.get(prefix + name) != forms[name]]
-            if untold:
-                message = foreign_weights(untold, forms, path)
-                print_log(message, logger="current", level=logging.WARNING)
-        super().init_weights()
-
-    @staticmethod
-    def _forms_told(path: str) -> dict[str, str]:
-        """Weight name to form as a local file says; addresses are not fetched for this."""
-        if not os.path.isfile(path):
-            return {}
-        state, meta = files.read(path)
-        return checkpoint_forms(dict(state_dict=state, meta=meta))
-
-
-def normalized(backbone: type) -> type:
-    """``Normalized<X>`` of a backbone class X, registered in mmengine's root.
-
-    For a backbone of your own: ``NormalizedMine = normfix_mm.detection.normalized(Mine)``.
-    """
-    name = f"Normalized{backbone.__name__}"
-    body = dict(__doc__=f"{backbone.__name__} with the option ``normalize``.", __module__=__name__)
-    return MODELS.register_module(
-        name=name, module=type(name, (NormalizedBackbone, backbone), body), force=True
-    )
-
+from normfix_mm.engine.backbones import normalized
 
 __all__ = [f"Normalized{name}" for name in backbones.__all__]
-globals().update(zip(__all__, (normalized(getattr(backbones, name)) for name in backbones.__all__)))
+globals().update(
+    (f"Normalized{name}", normalized(getattr(backbones, name), module=__name__))
+    for name in backbones.__all__
+)

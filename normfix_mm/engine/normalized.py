@@ -71,6 +71,7 @@ def weight_normalization(module: nn.Module, but: str | None = None) -> list[dict
 
     A norm in training mode behind a convolution makes its weight scale-invariant already. Only
     ConvModules tell whether there is one; a layer that stands alone is taken to have none.
+    Depthwise convolutions are no exception: a gain keeps their function.
     """
     normed = {
         id(m.conv)
@@ -88,5 +89,6 @@ def weight_normalization(module: nn.Module, but: str | None = None) -> list[dict
             if name != but and id(layer) not in normed and is_plain(layer, stock)
         ]
         if names:
-            rules.append(dict(form="WN", kind=kind, layers=f"^({'|'.join(names)})$") | options)
+            layers = dict(layers=f"^({'|'.join(names)})$", depthwise=True)
+            rules.append(dict(form="WN", kind=kind) | layers | options)
     return rules

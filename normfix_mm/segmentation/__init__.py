@@ -1,0 +1,47 @@
+"""MMSegmentation parts: decode heads and backbones with normalized layers.
+
+    custom_imports = dict(imports=['normfix_mm.segmentation'], allow_failed_imports=False)
+
+Importing this package registers everything a segmentation config may name: the layers, the
+optimizer constructor and the hooks of ``normfix_mm.engine``, and the heads and backbones below.
+"""
+
+try:
+    import mmcv.ops  # noqa: F401  heads of mmseg need mmcv's compiled operators
+    import mmseg.models  # noqa: F401
+except (ImportError, AssertionError, OSError) as error:
+    # ImportError: absent, or without its operators. AssertionError: mmseg's own version check.
+    # OSError: an operator library built for another torch. One sentence instead of that chain.
+    _reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    raise ImportError(
+        "normfix_mm.segmentation needs MMSegmentation and mmcv with compiled operators "
+        f"({_reason}); run `python -m normfix_mm.check_env` to see what is missing, or install the "
+        "stack with `pip install 'normfix-mm[onedl]'`."
+    ) from None
+
+import normfix_mm.engine  # noqa: F401  registers layers, optimizer constructor and hooks
+from normfix_mm.engine.backbones import normalized
+
+from . import backbones
+from .backbones import *  # noqa: F403  one class for each backbone of MMSegmentation
+from .decode_heads import (
+    FixNormASPPHead,
+    FixNormDecode,
+    FixNormDepthwiseSeparableASPPHead,
+    FixNormFCNHead,
+    FixNormOCRHead,
+    FixNormPSPHead,
+    FixNormUPerHead,
+)
+
+__all__ = [
+    "FixNormASPPHead",
+    "FixNormDecode",
+    "FixNormDepthwiseSeparableASPPHead",
+    "FixNormFCNHead",
+    "FixNormOCRHead",
+    "FixNormPSPHead",
+    "FixNormUPerHead",
+    "normalized",
+    *backbones.__all__,
+]

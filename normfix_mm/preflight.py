@@ -3,7 +3,8 @@
 ``tools/train.py`` and ``tools/test.py`` call :func:`check` before a Runner exists. Each finding is
 a :class:`BadInput`, one sentence with cause and remedy. Remote paths are left to the Runner.
 The weight forms of a checkpoint are compared in ``normfix_mm.preflight_forms``, optimizer and hooks
-tried out in ``normfix_mm.preflight_training``.
+tried out in ``normfix_mm.preflight_training``, a segmenter's labels read in
+``normfix_mm.preflight_segmentation``.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def check(cfg, phases: Sequence[str]) -> None:
         for phase in phases:
             loader, evaluator = LOADERS[phase]
             if cfg.get(loader) is not None:
-                for dataset in _datasets(cfg[loader].dataset):
+                for dataset in datasets(cfg[loader].dataset):
                     _check_dataset(dataset, where=f"{loader}.dataset")
             if evaluator and cfg.get(evaluator) is not None:
                 _check_evaluator(cfg[evaluator], evaluator)
@@ -65,6 +66,10 @@ def check(cfg, phases: Sequence[str]) -> None:
             model = MODELS.build(copy.deepcopy(cfg.model))  # detectors write into their config
         except Exception as error:  # an unknown type or option, a rule that matches nothing, ...
             raise BadInput(f"The model cannot be built: {one_line(error)}") from None
+        if cfg.get("default_scope") == "mmseg":
+            from .preflight_segmentation import check_segmentation
+
+            check_segmentation(cfg, model, phases)
         path = checkpoint_of(cfg)
         if path is not None:
             check_forms(model, read_checkpoint(path, "load_from"), path)
@@ -114,14 +119,14 @@ def read_checkpoint(path: str, option: str) -> dict:
     return checkpoint
 
 
-def _datasets(dataset) -> Iterator[dict]:
+def datasets(dataset) -> Iterator[dict]:
     """The real datasets below wrappers such as RepeatDataset and ConcatDataset."""
     inner = dataset.get("datasets", [dataset["dataset"]] if "dataset" in dataset else None)
     if inner is None:
         yield dataset
     else:
         for each in inner:
-            yield from _datasets(each)
+            yield from datasets(each)
 
 
 def _check_dataset(dataset, where: str) -> None:
@@ -129,10 +134,10 @@ def _check_dataset(dataset, where: str) -> None:
         return  # files live behind a client of the user's
     root = dataset.get("data_root") or ""
     for folder in dict(dataset.get("data_prefix") or {}).values():
-        folder = os.path.join(root, folder)
+        folder = os.path.join(root, folder or "")
         if _is_local(folder) and not os.path.isdir(folder):
             raise BadInput(
-                f"The image folder {folder!r} of {where} does not exist; put the data there or set "
+                f"The folder {folder!r} of {where} does not exist; put the data there or set "
                 "`data_root` and `data_prefix` (for example with --cfg-options)."
             )
     if not dataset.get("ann_file"):
@@ -152,8 +157,8 @@ def _check_dataset(dataset, where: str) -> None:
     absent = [name for name in wanted if name not in names]
     if absent:
         raise BadInput(
-            f"The annotation file {ann_file!r} of {where} has no category {_listed(absent)} but "
-            f"{_listed(sorted(names))}; set `metainfo=dict(classes=...)` of the dataset (and "
+            f"The annotation file {ann_file!r} of {where} has no category {listed(absent)} but "
+            f"{listed(sorted(names))}; set `metainfo=dict(classes=...)` of the dataset (and "
             "`num_classes` of the head) to the classes of the file."
         )
 
@@ -171,10 +176,12 @@ def _check_evaluator(evaluator, where: str) -> None:
 def _classes(dataset) -> Sequence[str] | None:
     """Configured class names of a COCO-format dataset, None for other formats."""
     from mmdet.datasets import CocoDataset
-    from mmdet.registry import DATASETS
+    from mmengine.registry import DATASETS
 
     kind = dataset["type"]
-    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+    if isinstance(kind, str):  # mmdet and mmseg have a CityscapesDataset each
+        with DATASETS.switch_scope_and_registry(None) as present:
+            kind = present.get(kind)
     if kind is None or not issubclass(kind, CocoDataset):
         return None
     classes = (dataset.get("metainfo") or {}).get("classes", kind.METAINFO.get("classes"))
@@ -230,6 +237,6 @@ def one_line(error: Exception, limit: int = 400) -> str:
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 
-def _listed(names: Sequence[str], most: int = 5) -> str:
+def listed(names: Sequence, most: int = 5) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(repr(name) for name in names[:most]) + more

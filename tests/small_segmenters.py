@@ -8,6 +8,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+import normfix_mm.segmentation  # noqa: F401  registers layers, hooks, heads and backbones
+
 CLASSES = (
     "Sky", "Building", "Pole", "Road", "Pavement", "Tree",
     "SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist",
@@ -70,6 +72,7 @@ def config(name: str, data: Path, work_dir: Path, images: int = 4) -> Config:
     )
     load, resize = dict(type="LoadImageFromFile"), dict(type="Resize", scale=SIZE)
     annotate, pack = dict(type="LoadAnnotations"), dict(type="PackSegInputs")
+    test_pipeline = [load, resize, annotate, pack]
 
     def loader(part: str, shuffle: bool) -> dict:
         return dict(
@@ -82,9 +85,7 @@ def config(name: str, data: Path, work_dir: Path, images: int = 4) -> Config:
                 data_prefix=dict(img_path=f"images/{part}", seg_map_path=f"labels/{part}"),
                 metainfo=dict(classes=CLASSES),
                 indices=images,
-                pipeline=[load, annotate, resize, pack]
-                if shuffle
-                else [load, resize, annotate, pack],
+                pipeline=[load, annotate, resize, pack] if shuffle else test_pipeline,
             ),
         )
 
@@ -99,6 +100,7 @@ def config(name: str, data: Path, work_dir: Path, images: int = 4) -> Config:
             default_scope="mmseg",
             custom_imports=dict(imports=["normfix_mm.segmentation"], allow_failed_imports=False),
             model=model,
+            test_pipeline=test_pipeline,
             train_dataloader=loader("train", shuffle=True),
             val_dataloader=loader("val", shuffle=False),
             test_dataloader=loader("val", shuffle=False),

@@ -7,13 +7,11 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
+from mmseg.models import backbones
+from mmseg.models.backbones import ResNetV1c
 from torch import nn
 
-from normfix_mm import CWNConv2d, WNConv2d, WSConv2d, detection
-
-segmentation = pytest.importorskip("normfix_mm.segmentation")
-from mmseg.models import backbones  # noqa: E402
-from mmseg.models.backbones import ResNetV1c  # noqa: E402
+from normfix_mm import CWNConv2d, WNConv2d, WSConv2d, detection, segmentation
 
 R18 = dict(depth=18, base_channels=8, stem_channels=8)
 # As OCNet dilates its ResNet-101, with a wider stem.

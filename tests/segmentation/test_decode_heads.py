@@ -12,13 +12,11 @@ import torch
 from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS as MMDET
 from mmengine.registry import MODELS
+from mmseg.models.decode_heads import NLHead
+from mmseg.registry import MODELS as MMSEG
 from torch import nn
 
-from normfix_mm import FixNormConv2d, WNConv2d
-
-segmentation = pytest.importorskip("normfix_mm.segmentation")
-from mmseg.models.decode_heads import NLHead  # noqa: E402
-from mmseg.registry import MODELS as MMSEG  # noqa: E402
+from normfix_mm import FixNormConv2d, WNConv2d, segmentation
 
 CLASSES = 5
 ONE = dict(num_classes=CLASSES, in_channels=8, channels=8, in_index=1)

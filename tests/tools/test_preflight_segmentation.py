@@ -7,8 +7,6 @@ import mmcv
 import numpy as np
 import pytest
 from mmengine.registry import DATASETS, DefaultScope
-
-pytest.importorskip("normfix_mm.segmentation")
 from PIL import Image
 from small_segmenters import CLASSES, config
 

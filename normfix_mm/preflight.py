@@ -61,7 +61,7 @@ def check(cfg, phases: Sequence[str]) -> None:
                     _check_dataset(dataset, where=f"{loader}.dataset")
             if evaluator and cfg.get(evaluator) is not None:
                 _check_evaluator(cfg[evaluator], evaluator)
-        initial = {path: read_checkpoint(path, "init_cfg") for path in _pretrained(cfg.model)}
+        initial = {p: read_checkpoint(p, option) for p, option in _pretrained(cfg.model)}
         try:
             model = MODELS.build(copy.deepcopy(cfg.model))  # detectors write into their config
         except Exception as error:  # an unknown type or option, a rule that matches nothing, ...
@@ -215,12 +215,15 @@ def _category_names(ann_file: str) -> set[str]:
         raise unreadable from None
 
 
-def _pretrained(node) -> Iterator[str]:
-    """Local files that some ``init_cfg=dict(type='Pretrained')`` in the model names."""
+def _pretrained(node) -> Iterator[tuple[str, str]]:
+    """Local files that some ``init_cfg=dict(type='Pretrained')`` or ``pretrained`` names."""
     if isinstance(node, dict):
-        path = node.get("checkpoint")
-        if node.get("type") == "Pretrained" and isinstance(path, str) and _is_local(path):
-            yield path
+        named = {"pretrained": node.get("pretrained")}  # mmseg's configs still use it
+        if node.get("type") == "Pretrained":
+            named["init_cfg"] = node.get("checkpoint")
+        for option, path in named.items():
+            if isinstance(path, str) and _is_local(path):
+                yield path, option
         for child in node.values():
             yield from _pretrained(child)
     elif isinstance(node, (list, tuple)):

@@ -6,7 +6,8 @@ import warnings
 import mmcv
 import numpy as np
 import pytest
-from mmengine.registry import DATASETS, DefaultScope
+import torch
+from mmengine.registry import DATASETS, MODELS, DefaultScope
 from PIL import Image
 from small_segmenters import CLASSES, config
 
@@ -76,6 +77,7 @@ def test_the_config_is_left_alone_and_no_evaluator_of_mmdet_is_needed(cfg):
         (f"{TRAIN}.metainfo", dict(classes=CLASSES[:7]), "has 7 classes ('Sky', 'Building'"),
         ("model.decode_head.num_classes", 19, "but model.decode_head has num_classes=19"),
         ("model.auxiliary_head.num_classes", 12, "model.auxiliary_head.num_classes=11"),
+        ("model.pretrained", "absent.pth", "checkpoint 'absent.pth' of `pretrained` does not"),
         ("model.decode_head.alhpa", 1.0, "alhpa"),
         ("model.decode_head.type", "FixNormPSPHaed", "FixNormPSPHaed"),
     ],
@@ -90,6 +92,19 @@ def test_a_missing_label_file(cfg, label):
     text = sentence(cfg)
     assert f"1 of 3 images of {TRAIN} have no label file, first {str(label)!r}" in text
     check(cfg, ("val",))
+
+
+def test_pretrained_weights_of_another_form(cfg, tmp_path):
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        weights = MODELS.build(dict(cfg.model.backbone)).state_dict()
+    forms = {n: "WS" for n, value in weights.items() if value.dim() == 4}
+    meta = dict(normfix_form=forms)
+    torch.save(dict(state_dict=weights, meta=meta), tmp_path / "ws.pth")
+    cfg.model.pretrained = str(tmp_path / "ws.pth")
+    assert "ws.pth' holds WS weights where the model has plain ones (22 of 22" in sentence(cfg)
+    cfg.model.backbone.update(type="NormalizedResNetV1c", normalize=dict(form="WS"))
+    cfg.custom_hooks[0].exclude = "backbone"
+    check(cfg, ("train",))
 
 
 @pytest.mark.parametrize("value", [11, 200, 254])

@@ -12,7 +12,8 @@ would overwrite the other. So ours are registered where their parents are, in MM
 registry, and are found as their parents are: under its scope by the bare name, elsewhere with the
 scope written out, beside MMDetection's of the same name. That is what mmengine's scopes are for,
 and ``tools/fold.py`` only has to take "Normalized" off. (The heads are in the root, as no
-MMDetection head has their names.)
+MMDetection head has their names.) A config must import ``normfix_mm.segmentation``: with
+``normfix_mm.detection`` alone the bare name would mean MMDetection's.
 """
 
 from mmseg.models import backbones

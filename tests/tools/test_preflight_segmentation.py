@@ -199,6 +199,9 @@ def test_a_crop_that_the_network_does_not_take(cfg):
     cfg.model.auxiliary_head.update(in_channels=8, in_index=3)
     cfg.model.data_preprocessor.size = (48, 32)
     check(cfg, ("train",))
+    for part in ("backbone", "decode_head", "auxiliary_head"):
+        cfg.model[part].norm_cfg = dict(type="SyncBN")  # which itself works on a GPU alone
+    check(cfg, ("train",))
     cfg.model.data_preprocessor.size = (48, 40)
     text = sentence(cfg)
     assert "cannot be trained on crops of 48x40 pixels" in text and "crop_size" in text

@@ -26,6 +26,7 @@ from .preflight import LOADERS, BadInput, datasets, listed, one_line
 MOST_READ = 1000  # label files of a dataset; those of Cityscapes take some 15 ms each
 _ROTATED = 5  # EXIF orientations from this one on exchange width and height
 _ORIENTATION = 0x0112
+_ROOMY = (1024, 1024)  # a size that every network takes
 
 
 def check_segmentation(cfg, model: nn.Module, phases: Sequence[str]) -> None:
@@ -84,25 +85,41 @@ def check_crop(model: nn.Module) -> None:
     """Run a batch of two crops of the training's size through the network, without computing.
 
     Raises:
-        BadInput: If the network fails on this size.
+        BadInput: If the network fails on this size, or on any.
     """
+    if not hasattr(model, "encode_decode"):
+        return
     size = getattr(model.data_preprocessor, "size", None)
-    if not size or not hasattr(model, "encode_decode"):
-        return
-    size = tuple(size)
-    network = revert_sync_batchnorm(copy.deepcopy(model)).to("meta")
-    network.train()
-    meta = dict(img_shape=size, pad_shape=size, ori_shape=size)
-    try:
-        network.encode_decode(torch.empty(2, 3, *size, device="meta"), [meta] * 2)
-    except NotImplementedError:  # an operator that has no such mode
-        return
-    except (AssertionError, ValueError, RuntimeError) as error:
+    if size and (error := _failure(model, tuple(size))) and not _failure(model, _ROOMY):
         raise BadInput(
             f"The network cannot be trained on crops of {size[0]}x{size[1]} pixels "
             f"({one_line(error, 200)}); enlarge data_preprocessor.size and the crop_size of the "
             "pipeline."
-        ) from None
+        )
+    if error := _failure(model, _ROOMY):
+        raise BadInput(
+            f"The network cannot be run ({one_line(error, 200)}); make in_channels and in_index of "
+            "the heads agree with what the backbone gives."
+        )
+
+
+def _failure(model: nn.Module, size: tuple[int, int]) -> Exception | None:
+    """What goes wrong in training mode on two images of this size."""
+    network = revert_sync_batchnorm(copy.deepcopy(model)).to("meta")
+    network.train()
+    images = torch.empty(2, 3, *size, device="meta")
+    meta = dict(img_shape=size, pad_shape=size, ori_shape=size)
+    try:
+        network.encode_decode(images, [meta] * 2)
+        if network.with_auxiliary_head:
+            auxiliary = network.auxiliary_head
+            for head in auxiliary if isinstance(auxiliary, nn.ModuleList) else [auxiliary]:
+                head(network.extract_feat(images))
+    except NotImplementedError:  # an operator that has no such mode
+        return None
+    except (AssertionError, IndexError, RuntimeError, ValueError) as error:
+        return error
+    return None
 
 
 def _step(dataset: Mapping, name: str):

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from mmengine.model import revert_sync_batchnorm
 from mmseg.datasets import BaseSegDataset
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import DATASETS, TRANSFORMS
@@ -105,7 +104,7 @@ def check_crop(model: nn.Module) -> None:
 
 def _failure(model: nn.Module, size: tuple[int, int]) -> Exception | None:
     """What goes wrong in training mode on two images of this size."""
-    network = revert_sync_batchnorm(copy.deepcopy(model)).to("meta")
+    network = copy.deepcopy(model).to("meta")
     network.train()
     images = torch.empty(2, 3, *size, device="meta")
     meta = dict(img_shape=size, pad_shape=size, ori_shape=size)

@@ -203,7 +203,7 @@ def test_a_crop_that_the_network_does_not_take(cfg):
     cfg.model.data_preprocessor.size = (48, 32)
     check(cfg, ("train",))
     for part in ("backbone", "decode_head", "auxiliary_head"):
-        cfg.model[part].norm_cfg = dict(type="SyncBN")  # which itself works on a GPU alone
+        cfg.model[part].norm_cfg = dict(type="SyncBN")
     check(cfg, ("train",))
     cfg.model.data_preprocessor.size = (48, 40)
     text = sentence(cfg)

@@ -4,7 +4,8 @@
 a :class:`BadInput`, one sentence with cause and remedy. Remote paths are left to the Runner.
 Data and classes are looked at in ``normfix_mm.preflight_data``, the weight forms of a checkpoint
 compared in ``normfix_mm.preflight_forms``, optimizer and hooks tried out in
-``normfix_mm.preflight_training``.
+``normfix_mm.preflight_training``, a segmenter's labels read in
+``normfix_mm.preflight_segmentation``.
 """
 
 from __future__ import annotations
@@ -54,12 +55,18 @@ def check(cfg, phases: Sequence[str], source: str | None = "`load_from`") -> Non
 
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmdet")):
         check_data(cfg, phases)
-        initial = {path: read_checkpoint(path, "`init_cfg`") for path in _pretrained(cfg.model)}
+        initial = {
+            path: read_checkpoint(path, f"`{option}`") for path, option in _pretrained(cfg.model)
+        }
         try:
             model = MODELS.build(copy.deepcopy(cfg.model))  # detectors write into their config
         except Exception as error:  # an unknown type or option, a rule that matches nothing, ...
             raise BadInput(f"The model cannot be built: {one_line(error)}") from None
         check_classes(cfg, phases, model)
+        if cfg.get("default_scope") == "mmseg":
+            from .preflight_segmentation import check_segmentation
+
+            check_segmentation(cfg, model, phases)
         path = checkpoint_of(cfg)
         if path is not None:
             checkpoint = read_checkpoint(path, source)
@@ -151,12 +158,15 @@ def check_keys(model: nn.Module, checkpoint: dict, path: str, complete: bool) ->
         )
 
 
-def _pretrained(node) -> Iterator[str]:
-    """Local files that some ``init_cfg=dict(type='Pretrained')`` in the model names."""
+def _pretrained(node) -> Iterator[tuple[str, str]]:
+    """Local files that some ``init_cfg=dict(type='Pretrained')`` or ``pretrained`` names."""
     if isinstance(node, dict):
-        path = node.get("checkpoint")
-        if node.get("type") == "Pretrained" and isinstance(path, str) and is_local(path):
-            yield path
+        named = {"pretrained": node.get("pretrained")}  # mmseg's configs still use it
+        if node.get("type") == "Pretrained":
+            named["init_cfg"] = node.get("checkpoint")
+        for option, path in named.items():
+            if isinstance(path, str) and is_local(path):
+                yield path, option
         for child in node.values():
             yield from _pretrained(child)
     elif isinstance(node, (list, tuple)):
@@ -173,6 +183,6 @@ def one_line(error: Exception, limit: int = 400) -> str:
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 
-def listed(names: Sequence[str], most: int = 5) -> str:
+def listed(names: Sequence, most: int = 5) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(repr(name) for name in names[:most]) + more

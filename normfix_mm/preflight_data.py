@@ -41,18 +41,18 @@ def _used(cfg, phases: Sequence[str]) -> Iterator[tuple[str, dict]]:
     for phase in phases:
         loader, _ = LOADERS[phase]
         if cfg.get(loader) is not None:
-            for dataset in _datasets(cfg[loader].dataset):
+            for dataset in datasets(cfg[loader].dataset):
                 yield f"{loader}.dataset", dataset
 
 
-def _datasets(dataset) -> Iterator[dict]:
+def datasets(dataset) -> Iterator[dict]:
     """The real datasets below wrappers such as RepeatDataset and ConcatDataset."""
     inner = dataset.get("datasets", [dataset["dataset"]] if "dataset" in dataset else None)
     if inner is None:
         yield dataset
     else:
         for each in inner:
-            yield from _datasets(each)
+            yield from datasets(each)
 
 
 def _check_dataset(dataset, where: str) -> None:
@@ -60,10 +60,10 @@ def _check_dataset(dataset, where: str) -> None:
         return  # files live behind a client of the user's
     root = dataset.get("data_root") or ""
     for folder in dict(dataset.get("data_prefix") or {}).values():
-        folder = os.path.join(root, folder)
+        folder = os.path.join(root, folder or "")
         if is_local(folder) and not os.path.isdir(folder):
             raise BadInput(
-                f"The image folder {folder!r} of {where} does not exist; put the data there or set "
+                f"The folder {folder!r} of {where} does not exist; put the data there or set "
                 "`data_root` and `data_prefix` (for example with --cfg-options)."
             )
     if not dataset.get("ann_file"):
@@ -119,10 +119,13 @@ def _is_coco(dataset) -> bool:
 
 
 def _kind(dataset) -> type | None:
-    from mmdet.registry import DATASETS
+    from mmengine.registry import DATASETS
 
     kind = dataset["type"]
-    return DATASETS.get(kind) if isinstance(kind, str) else kind
+    if not isinstance(kind, str):
+        return kind
+    with DATASETS.switch_scope_and_registry(None) as present:  # two packages, one CityscapesDataset
+        return present.get(kind)
 
 
 def _classes(dataset) -> Sequence[str] | None:

@@ -20,10 +20,10 @@ except (ImportError, AssertionError, OSError) as error:
     ) from None
 
 import normfix_mm.engine  # noqa: F401  registers layers, optimizer constructor and hooks
+from normfix_mm.engine.backbones import normalized
 
 from . import backbones
 from .backbones import *  # noqa: F403  one class for each backbone of MMDetection
-from .backbones import normalized
 from .dense_heads import (
     FixNormATSSHead,
     FixNormFCOSHead,

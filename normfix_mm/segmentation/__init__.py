@@ -1,4 +1,4 @@
-"""MMSegmentation parts: OCNet and its losses, registered in mmengine's root.
+"""MMSegmentation parts: OCNet and its losses, decode heads and backbones with normalized layers.
 
     custom_imports = dict(imports=['normfix_mm.segmentation'], allow_failed_imports=False)
 
@@ -7,22 +7,34 @@ optimizer constructor and the hooks of ``normfix_mm.engine``, and what is listed
 """
 
 try:
-    import mmcv.ops  # noqa: F401  much of mmseg needs mmcv's compiled operators
+    import mmcv.ops  # noqa: F401  heads of mmseg need mmcv's compiled operators
     import mmseg.models  # noqa: F401
 except (ImportError, AssertionError, OSError) as error:
     # ImportError: absent, or without its operators. AssertionError: mmseg's own version check.
     # OSError: an operator library built for another torch. One sentence instead of that chain.
     _reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     raise ImportError(
-        f"normfix_mm.segmentation needs MMSegmentation and mmcv with compiled operators ({_reason})"
-        "; run `python -m normfix_mm.check_env` to see what is missing, or install the stack with "
-        "`pip install 'normfix-mm[onedl]'`."
+        "normfix_mm.segmentation needs MMSegmentation and mmcv with compiled operators "
+        f"({_reason}); run `python -m normfix_mm.check_env` to see what is missing, or install the "
+        "stack with `pip install 'normfix-mm[onedl]'`."
     ) from None
 
 import normfix_mm.engine  # noqa: F401  registers layers, optimizer constructor and hooks
+from normfix_mm.engine.backbones import normalized
 
+from . import backbones
 from .attention import attention
+from .backbones import *  # noqa: F403  one class for each backbone of MMSegmentation
 from .contexts import ASPOC, BaseOC, ObjectContext, PyramidOC
+from .decode_heads import (
+    FixNormASPPHead,
+    FixNormDecode,
+    FixNormDepthwiseSeparableASPPHead,
+    FixNormFCNHead,
+    FixNormOCRHead,
+    FixNormPSPHead,
+    FixNormUPerHead,
+)
 from .losses import OHEMWeightedCrossEntropyLoss, WeightedCrossEntropyLoss
 from .oc_backbone import DilatedResNetV1c
 from .oc_head import OCHead
@@ -31,10 +43,19 @@ __all__ = [
     "ASPOC",
     "BaseOC",
     "DilatedResNetV1c",
+    "FixNormASPPHead",
+    "FixNormDecode",
+    "FixNormDepthwiseSeparableASPPHead",
+    "FixNormFCNHead",
+    "FixNormOCRHead",
+    "FixNormPSPHead",
+    "FixNormUPerHead",
     "OCHead",
     "OHEMWeightedCrossEntropyLoss",
     "ObjectContext",
     "PyramidOC",
     "WeightedCrossEntropyLoss",
     "attention",
+    "normalized",
+    *backbones.__all__,
 ]

@@ -158,7 +158,7 @@ def test_bad_input_is_one_sentence_and_no_traceback(small, tmp_path):
         ROOT / "tools/train.py", small, "--work-dir", tmp_path / "none",
         "--cfg-options", "train_dataloader.dataset.data_root=/nowhere/", ok=False,
     )  # fmt: skip
-    assert output.strip().splitlines()[-1].startswith("error: The image folder '/nowhere/train2017")
+    assert output.strip().splitlines()[-1].startswith("error: The folder '/nowhere/train2017")
     assert "Traceback" not in output and not (tmp_path / "none").exists()
     with pytest.raises(SystemExit, match="error: The checkpoint"):
         call(ROOT / "tools/test.py", small, "absent.pth", "--work-dir", tmp_path)

@@ -70,7 +70,7 @@ def check(cfg, phases: Sequence[str], source: str | None = "`load_from`") -> Non
         path = checkpoint_of(cfg)
         if path is not None:
             checkpoint = read_checkpoint(path, source)
-            check_keys(model, checkpoint, path, complete="train" not in phases)
+            check_keys(model, checkpoint, path, complete="test" in phases)
             check_forms(model, checkpoint, path)
         elif "train" in phases and not cfg.get("load_from"):  # which would overwrite them
             check_initial_forms(model, initial)

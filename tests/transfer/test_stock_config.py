@@ -114,9 +114,12 @@ def test_pretrained_weights_leave_a_list_of_initializers():
 
 
 def test_a_stock_class_of_another_scope_is_named_with_it():
-    """Under MMSegmentation's scope `ResNet` is MMSegmentation's, another class."""
+    """Under MMSegmentation's scope `ResNet` is MMSegmentation's, another class.
+
+    So is the bare `NormalizedResNet`, as soon as normfix_mm.segmentation has been imported.
+    """
     pytest.importorskip("mmseg")
-    model = dict(type="EncoderDecoder", backbone=dict(type="NormalizedResNet", depth=18))
+    model = dict(type="EncoderDecoder", backbone=dict(type="mmengine.NormalizedResNet", depth=18))
     stock = stock_config(Config(dict(default_scope="mmseg", model=model)))
     assert stock.model.backbone.to_dict() == dict(type="mmdet.ResNet", depth=18)
     with DefaultScope.overwrite_default_scope("mmseg"):

@@ -47,7 +47,7 @@ def check(cfg, phases: Sequence[str], source: str | None = "`load_from`") -> Non
     Raises:
         BadInput: At the first thing that is wrong.
     """
-    from mmengine.registry import MODELS, DefaultScope
+    from mmengine.registry import DefaultScope
 
     from .preflight_data import check_classes, check_data
     from .preflight_forms import check_forms, check_initial_forms
@@ -58,10 +58,7 @@ def check(cfg, phases: Sequence[str], source: str | None = "`load_from`") -> Non
         initial = {
             path: read_checkpoint(path, f"`{option}`") for path, option in _pretrained(cfg.model)
         }
-        try:
-            model = MODELS.build(copy.deepcopy(cfg.model))  # detectors write into their config
-        except Exception as error:  # an unknown type or option, a rule that matches nothing, ...
-            raise BadInput(f"The model cannot be built: {one_line(error)}") from None
+        model = build_model(cfg)
         check_classes(cfg, phases, model)
         if cfg.get("default_scope") == "mmseg":
             from .preflight_segmentation import check_segmentation
@@ -76,6 +73,21 @@ def check(cfg, phases: Sequence[str], source: str | None = "`load_from`") -> Non
             check_initial_forms(model, initial)
         if "train" in phases:
             check_training(cfg, model)
+
+
+def build_model(cfg) -> nn.Module:
+    """The model of a config, with no weights loaded.
+
+    Raises:
+        BadInput: It cannot be built.
+    """
+    from mmengine.registry import MODELS, DefaultScope
+
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmdet")):
+        try:
+            return MODELS.build(copy.deepcopy(cfg.model))  # detectors write into their config
+        except Exception as error:  # an unknown type or option, a rule that matches nothing, ...
+            raise BadInput(f"The model cannot be built: {one_line(error)}") from None
 
 
 def checkpoint_of(cfg) -> str | None:

@@ -11,12 +11,12 @@ import argparse
 from pathlib import Path
 
 from normfix_mm import cli
-from normfix_mm.preflight import BadInput
+from normfix_mm.preflight import BadInput, build_model
 from normfix_mm.transfer import files
 from normfix_mm.transfer.convert import as_part, convert
 from normfix_mm.transfer.forms import DECLARABLE
 from normfix_mm.transfer.sources import SOURCES, detect
-from normfix_mm.transfer.target import build, compare, part_of
+from normfix_mm.transfer.target import compare, part_of
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
     part = args.part or SOURCES[source].part
     model = target = None
     if args.config:
-        model = build(cli.read_config(args.config))
+        model = build_model(cli.read_config(args.config))
         target = part_of(model, part)
     elif args.image:
         raise BadInput("--image needs --config, whose model is run on it.")

@@ -20,7 +20,7 @@ What the paper leaves open, and our choice:
   proposals (then 2000) and the regression targets' coding are those of MMDetection 3.
 """
 
-_base_ = "mmdet::mask_rcnn/mask-rcnn_r50_fpn_2x_coco.py"
+_base_ = ["mmdet::mask_rcnn/mask-rcnn_r50_fpn_2x_coco.py", "../_base_/coco_columns.py"]
 custom_imports = dict(imports=["normfix_mm.detection"], allow_failed_imports=False)
 
 model = dict(
@@ -49,18 +49,5 @@ auto_scale_lr = dict(enable=False, base_batch_size=16)
 custom_hooks = [dict(type="WeightTableHook"), dict(type="ReproducibleHook")]
 
 # Table VII's nine columns, for boxes and for masks.
-# A detector gives at most 100 boxes an image, so that AR@1000 is the table's AR.
-val_evaluator = dict(
-    metric_items=[
-        "mAP",
-        "mAP_50",
-        "mAP_75",
-        "mAP_s",
-        "mAP_m",
-        "mAP_l",
-        "AR_s@1000",
-        "AR_m@1000",
-        "AR_l@1000",
-    ]
-)
+val_evaluator = dict(metric_items={{_base_.columns}})
 test_evaluator = val_evaluator

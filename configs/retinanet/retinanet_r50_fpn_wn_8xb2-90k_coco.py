@@ -17,7 +17,7 @@ models"). What the paper leaves open, and our choice:
 - Weight decay reaches gains, biases and BN's affine parameters too, as in MMDetection.
 """
 
-_base_ = "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"
+_base_ = ["mmdet::retinanet/retinanet_r50_fpn_1x_coco.py", "../_base_/coco_columns.py"]
 custom_imports = dict(imports=["normfix_mm.detection"], allow_failed_imports=False)
 
 model = dict(
@@ -46,18 +46,5 @@ log_processor = dict(by_epoch=False)
 custom_hooks = [dict(type="WeightTableHook"), dict(type="ReproducibleHook")]
 
 # AP and AR of all sizes, as in the two-stage configs; the paper's table has the first alone.
-# A detector gives at most 100 boxes an image, so that AR@1000 is COCO's usual AR.
-val_evaluator = dict(
-    metric_items=[
-        "mAP",
-        "mAP_50",
-        "mAP_75",
-        "mAP_s",
-        "mAP_m",
-        "mAP_l",
-        "AR_s@1000",
-        "AR_m@1000",
-        "AR_l@1000",
-    ]
-)
+val_evaluator = dict(metric_items={{_base_.columns}})
 test_evaluator = val_evaluator

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import mmengine
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.registry import DATASETS, DefaultScope
 from torch import Tensor, nn
 
 import normfix_mm
 from normfix_mm.core.folding import fold
-from normfix_mm.preflight import BadInput, one_line
+from normfix_mm.preflight import BadInput, build_model, one_line
 from normfix_mm.preflight_forms import check_forms
 
 from . import files
@@ -105,7 +105,7 @@ def trained_model(cfg: Config, state: dict[str, Tensor], meta: dict, path: Path)
             another form. A missing gain counts, though the layers would take |W| for it: who folds
             a checkpoint of another network should know.
     """
-    model = build(cfg)
+    model = build_model(cfg)
     check_forms(model, dict(state_dict=state, meta=meta), str(path))
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
@@ -122,13 +122,6 @@ def trained_model(cfg: Config, state: dict[str, Tensor], meta: dict, path: Path)
             f"parameters, first {names[0]!r}; give the config that it was trained with."
         )
     return model
-
-
-def build(cfg: Config) -> nn.Module:
-    try:
-        return MODELS.build(copy.deepcopy(cfg.model))  # detectors write into their config
-    except Exception as error:  # an unknown type or option, a rule that matches nothing, ...
-        raise BadInput(f"The model cannot be built: {one_line(error)}") from None
 
 
 def write(stem: Path, stock: Config, plain: nn.Module, meta: dict) -> None:
@@ -148,7 +141,7 @@ def write(stem: Path, stock: Config, plain: nn.Module, meta: dict) -> None:
 
 def read_back(stem: Path) -> nn.Module:
     """The model as a user of the two files will have it."""
-    model = build(Config.fromfile(stem.with_name(f"{stem.name}.py")))
+    model = build_model(Config.fromfile(stem.with_name(f"{stem.name}.py")))
     state, _ = files.read(stem.with_name(f"{stem.name}.pth"))
     try:
         model.load_state_dict(state, strict=True)

@@ -1,4 +1,4 @@
-"""The model that a checkpoint is meant for: built from its config, and run beside the source."""
+"""The model that a checkpoint is meant for, or its part, and how it runs beside the source."""
 
 from __future__ import annotations
 
@@ -9,24 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from normfix_mm.core.folding import fold
-from normfix_mm.preflight import BadInput, one_line
+from normfix_mm.preflight import BadInput
 
 from .convert import Conversion
-
-
-def build(cfg) -> nn.Module:
-    """The whole model of an mmengine config, with no weights loaded.
-
-    Raises:
-        BadInput: It cannot be built.
-    """
-    from mmengine.registry import MODELS, DefaultScope
-
-    with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmdet")):
-        try:
-            return MODELS.build(cfg.model)
-        except Exception as error:  # an unknown type or option, a rule that matches nothing, ...
-            raise BadInput(f"The model cannot be built: {one_line(error)}") from None
 
 
 def part_of(model: nn.Module, part: str | None) -> nn.Module:

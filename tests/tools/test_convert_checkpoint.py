@@ -112,10 +112,10 @@ def test_plain_to_ws_is_measured(command, state, configs, real_data):
 
 
 def test_parts_of_a_detector(command, configs):
-    from normfix_mm.transfer.target import build
+    from normfix_mm.preflight import build_model
 
     cfg = Config.fromfile(configs / "wn.py")
-    detector = build(cfg)
+    detector = build_model(cfg)
     source, out = configs / "detector.pth", configs / "out.pth"
     torch.save(dict(state_dict=detector.state_dict(), meta=dict(cfg=cfg.pretty_text)), source)
     printed = command(source, out, "--part", "neck", "--config", configs / "ws.py")

@@ -14,11 +14,11 @@ from torch import nn
 
 from normfix_mm import fold, normalize_layers
 from normfix_mm.detection import NormalizedResNet
-from normfix_mm.preflight import BadInput
+from normfix_mm.preflight import BadInput, build_model
 from normfix_mm.preflight_forms import check_forms, checkpoint_forms
 from normfix_mm.transfer import files
 from normfix_mm.transfer.convert import as_part, convert
-from normfix_mm.transfer.target import build, deviations
+from normfix_mm.transfer.target import deviations
 
 FIXNORM = "configs/retinanet/retinanet_r50_fpn_fixnorm_8xb2-90k_coco.py"
 WS, WN, CWN = dict(form="WS"), dict(form="WN", gain=True), dict(form="CWN")
@@ -107,7 +107,7 @@ def test_a_plain_detector_becomes_fixnorm_with_the_same_logits(image):
     for part in (stock.neck, stock.bbox_head):
         part.init_weights()
     lively(stock.backbone, image)
-    ours = build(cfg)
+    ours = build_model(cfg)
     result = convert(stock.state_dict(), {}, target=ours, form="plain")
     counts = result.report.counts()
     # A gain for each of 53 + 8 + 8 + 2 convolutions, and nothing else, is not in the file.

@@ -31,12 +31,13 @@ from .decode_heads import (
     FixNormDecode,
     FixNormDepthwiseSeparableASPPHead,
     FixNormFCNHead,
+    FixNormOCHead,
     FixNormOCRHead,
     FixNormPSPHead,
     FixNormUPerHead,
 )
 from .losses import OHEMWeightedCrossEntropyLoss, WeightedCrossEntropyLoss
-from .oc_backbone import DilatedResNetV1c
+from .oc_backbone import DilatedResNetV1c, NormalizedDilatedResNetV1c
 from .oc_head import OCHead
 
 __all__ = [
@@ -47,9 +48,11 @@ __all__ = [
     "FixNormDecode",
     "FixNormDepthwiseSeparableASPPHead",
     "FixNormFCNHead",
+    "FixNormOCHead",
     "FixNormOCRHead",
     "FixNormPSPHead",
     "FixNormUPerHead",
+    "NormalizedDilatedResNetV1c",
     "OCHead",
     "OHEMWeightedCrossEntropyLoss",
     "ObjectContext",

@@ -2,10 +2,11 @@
 
 FixNorm, eq. 29:  conv_seg(x) = conv(x, W)/|W| * min(g, alpha*sqrt(classes)) + bias
 
-The paper does this to OCNet. The heads here are not in the paper; they follow the same rule, as
-decode heads and as auxiliary heads alike. The layers before conv_seg have a norm behind them, in
-training mode in MMSegmentation, and stay as they are; without a ``norm_cfg`` they are
-weight-normalized with gain. All take their parent's arguments and ``alpha`` (default 1).
+The paper does this to OCNet's Base-OC; the other heads follow the same rule, as decode heads and as
+auxiliary heads alike. The layers before conv_seg have a norm behind them, in training mode in
+MMSegmentation, and stay as they are; what has none, as OCNet's ``f_value`` and ``W`` or anything
+without a ``norm_cfg``, is weight-normalized with gain (our choice: the paper does not say what it
+did to those two). All take their parent's arguments and ``alpha`` (default 1).
 
 With MMSegmentation's initialization (std .01, 512 channels, 19 classes) g starts at .99; the cap of
 alpha 1 is 4.36. For another decode head of MMSegmentation, or one of your own:
@@ -27,11 +28,18 @@ from mmseg.models.decode_heads import (
 
 from normfix_mm.engine.normalized import FixNorm
 
+from .oc_head import OCHead
+
 
 class FixNormDecode(FixNorm):
     """Mixin before a decode head: FixNorm's classifier is ``conv_seg``."""
 
     classifier = "conv_seg"
+
+
+@MODELS.register_module(force=True)
+class FixNormOCHead(FixNormDecode, OCHead):
+    """OCNet. ``W`` starts at zero: it gets a random direction and the gain 0, which then grows."""
 
 
 @MODELS.register_module(force=True)

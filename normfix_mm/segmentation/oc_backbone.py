@@ -10,6 +10,8 @@ from __future__ import annotations
 from mmengine.registry import MODELS
 from mmseg.models.backbones import ResNetV1c
 
+from normfix_mm.engine.backbones import normalized
+
 
 @MODELS.register_module(force=True)
 class DilatedResNetV1c(ResNetV1c):
@@ -33,3 +35,6 @@ class DilatedResNetV1c(ResNetV1c):
             **kwargs,
         )
         self.maxpool.ceil_mode = True
+
+
+NormalizedDilatedResNetV1c = normalized(DilatedResNetV1c, module=__name__)

@@ -12,7 +12,7 @@ from torch import nn
 
 import normfix_mm.detection  # noqa: F401  registers layers, hooks and heads
 from normfix_mm.core.gains import settle_gains
-from normfix_mm.datasets.coco_folder import use_coco_folder
+from normfix_mm.datasets.coco_folder import use_folder
 
 WIDTH, SIZE = 16, (128, 96)
 # Below the norm that every classifier starts with, so that all caps bite.
@@ -50,7 +50,7 @@ def stock(name: str, data: Path) -> Config:
         if "mask_head" in roi:
             roi.mask_head.update(num_convs=1, in_channels=WIDTH, conv_out_channels=WIDTH)
     model.test_cfg.get("rcnn", model.test_cfg).update(score_thr=0.0, max_per_img=30)
-    use_coco_folder(cfg, data / DATA.get(name, "bccd"))
+    use_folder(cfg, data / DATA.get(name, "bccd"))
     for phase in ("train", "val", "test"):
         cfg[f"{phase}_dataloader"].update(batch_size=2, num_workers=0, persistent_workers=False)
         for step in cfg[f"{phase}_dataloader"].dataset.pipeline:

@@ -1,12 +1,12 @@
-"""Compare methods on a COCO-format folder: same initial weights, data order and budget.
+"""Compare methods on a folder of one's own: same initial weights, data order and budget.
 
-    python tools/compare.py FOLDER [--detector mask-rcnn_r18_fpn] [--classes A B …] [--jobs 2]
+    python tools/compare.py FOLDER [--model mask-rcnn_r18_fpn] [--classes A B …] [--jobs 2]
 
-DETECTOR names three configs of `configs/coco_folder`: its baseline, WS + ε-shift and FixNorm.
-For each method the learning rate is chosen by the same number of trials, judged on images
-held out of the training set: half, once and twice 0.02, and as long as some
+MODEL names three configs of `configs/coco_folder` or `configs/seg_folder`: its baseline, WS +
+ε-shift and FixNorm. For each method the learning rate is chosen by as many trials, judged
+on images held out of the training set: half, once and twice `--rate`, and as long as some
 method's best lies at the edge of its grid, one more factor of two for every method, four at most.
-The judge is AP of the boxes, or of the masks where the detector finds masks.
+The judge is AP of the masks, of the boxes where there are no masks, or mIoU.
 The chosen rate is then trained with several seeds on the whole training set and judged on the
 validation set, which no choice has seen. `--rates` gives the rates and leaves the trials out.
 Every run is a process of its own; finished runs are kept, so an interrupted comparison goes on
@@ -16,7 +16,6 @@ where it was when the command is given again. Ends with a Markdown table.
 import argparse
 import json
 import os
-import random
 import statistics
 import subprocess
 import sys
@@ -26,74 +25,57 @@ from pathlib import Path
 from mmengine.config import Config
 
 from normfix_mm import cli
+from normfix_mm.datasets import folder_kind
 from normfix_mm.preflight import BadInput
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIGS = ROOT / "configs/coco_folder"
+CONFIGS = ROOT / "configs"
+FOLDERS = ("coco_folder", "seg_folder")
 METHODS = {"baseline (decay)": "baseline", "WS + ε-shift": "ws-eps", "FixNorm": "fixnorm"}
-DEFAULT_RATE = 0.02
 FACTORS = (1 / 2, 1, 2)
 EXTENSIONS = 4
 HELD_OUT = 40
-METRICS = {
-    "bbox_mAP": "box AP",
-    "bbox_mAP_50": "box AP50",
-    "bbox_mAP_75": "box AP75",
-    "segm_mAP": "mask AP",
-    "segm_mAP_50": "mask AP50",
-    "segm_mAP_75": "mask AP75",
-}
+BOXES = {"bbox_mAP": "box AP", "bbox_mAP_50": "box AP50", "bbox_mAP_75": "box AP75"}
+MASKS = {"segm_mAP": "mask AP", "segm_mAP_50": "mask AP50", "segm_mAP_75": "mask AP75"}
+PIXELS = {"mIoU": "mIoU", "mAcc": "mAcc", "aAcc": "aAcc"}
+METRICS = BOXES | MASKS | PIXELS
+JUDGES = ("segm_mAP", "bbox_mAP", "mIoU")
+CLASS = "IoU/"
 
 
-def begin(out: Path, detector: str, folder: Path, classes: list[str] | None) -> None:
+def begin(out: Path, model: str, folder: Path, classes: list[str] | None) -> None:
     """Make the folder of this comparison; finished runs of another one must not count as its own.
 
     Raises:
         BadInput: It holds another comparison.
     """
-    here = dict(detector=detector, folder=str(folder.resolve()), classes=classes)
+    here = dict(model=model, folder=str(folder.resolve()), classes=classes)
     note = out / "comparison.json"
     there = json.loads(note.read_text()) if note.exists() else here
     if there != here and any(out.glob("*/log.txt")):
         raise BadInput(
-            f"{out} holds the runs of {there['detector']} on {there['folder']} (classes "
+            f"{out} holds the runs of {there['model']} on {there['folder']} (classes "
             f"{there['classes'] or 'of the data'}); name another folder with --out."
         )
     out.mkdir(parents=True, exist_ok=True)
     note.write_text(json.dumps(here))
 
 
-def hold_out(folder: Path, out: Path, count: int = HELD_OUT) -> tuple[Path, Path]:
-    """Split the training annotations: `count` images, drawn once, are held out of the trials."""
-    path = folder / "annotations/instances_train.json"
-    if not path.exists():
-        raise BadInput(f"{path} does not exist; give a folder in COCO format.")
-    data = json.loads(path.read_text())
-    ids = sorted(image["id"] for image in data["images"])
-    if len(ids) < 2 * count:
-        raise BadInput(
-            f"{path} has {len(ids)} images; comparing holds {count} of them out of the trials, and "
-            f"needs at least {2 * count}."
-        )
-    held = set(random.Random(0).sample(ids, count))
-    paths = []
-    for name, keep in (("rest", set(ids) - held), ("held_out", held)):
-        part = data | {
-            "images": [image for image in data["images"] if image["id"] in keep],
-            "annotations": [a for a in data["annotations"] if a["image_id"] in keep],
-        }
-        paths.append(out / f"instances_{name}.json")
-        paths[-1].write_text(json.dumps(part))
-    return paths[0], paths[1]
-
-
-def config_of(detector: str, method: str) -> Path:
-    """The one config of this detector and method."""
-    found = list(CONFIGS.glob(f"{detector}_{METHODS[method]}_*.py"))
+def config_of(model: str, method: str) -> Path:
+    """The one config of this model and method."""
+    there = [path for folder in FOLDERS for path in sorted((CONFIGS / folder).glob("*.py"))]
+    found = [path for path in there if path.name.startswith(f"{model}_{METHODS[method]}_")]
     if len(found) != 1:
-        there = sorted({path.name.rsplit("_", 2)[0] for path in CONFIGS.glob("*_baseline_*.py")})
-        raise BadInput(f"There is no detector {detector!r} to compare; choose {', '.join(there)}.")
+        models = sorted({p.name.split("_baseline_")[0] for p in there if "_baseline_" in p.name})
+        raise BadInput(f"There is no model {model!r} to compare; choose {', '.join(models)}.")
     return found[0]
+
+
+def metrics_of(cfg: Config) -> list[str]:
+    """What the runs of this config are measured by."""
+    if cfg.get("default_scope") == "mmseg":
+        return [*PIXELS]
+    return [*BOXES, *(MASKS if "mask_head" in cfg.model.get("roi_head", {}) else ())]
 
 
 def train(args, method: str, rate: float, seed: int, name: str, split=None) -> dict:
@@ -104,12 +86,11 @@ def train(args, method: str, rate: float, seed: int, name: str, split=None) -> d
         return json.loads(done.read_text())
     work_dir.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, ROOT / "tools/train_folder.py"]
-    command += [config_of(args.detector, method), args.folder]
+    command += [config_of(args.model, method), args.folder]
     command += ["--work-dir", work_dir, "--resume"]
     command += ["--classes", *args.classes] if args.classes else []
     if split:
-        command += ["--train-json", split[0], "--val-json", split[1]]
-        command += ["--val-images", "images/train"]
+        command += ["--train-list", split[0], "--val-list", split[1], "--val-split", "train"]
     command += ["--cfg-options", f"optim_wrapper.optimizer.lr={rate}", f"randomness.seed={seed}"]
     with open(work_dir / "log.txt", "a") as log:
         code = subprocess.run(
@@ -125,20 +106,27 @@ def train(args, method: str, rate: float, seed: int, name: str, split=None) -> d
         for path in sorted(work_dir.glob("*/vis_data/scalars.json"))
         for line in path.read_text().splitlines()
     ]
+    evaluations = [
+        {key.removeprefix("coco/"): value for key, value in line.items()} for line in lines
+    ]
     # A run that has learned nothing detects nothing, and then the metric is not written at all.
-    evaluated = [line for line in lines if "coco/bbox_mAP" in line] or [{}]
+    last = [line for line in evaluations if args.metrics[0] in line][-1:] or [{}]
     result = {"method": method, "lr": rate, "seed": seed}
-    measured = [m for m in METRICS if args.masks or not m.startswith("segm")]
-    result |= {metric: evaluated[-1].get(f"coco/{metric}", 0.0) for metric in measured}
+    result |= {metric: last[0].get(metric, 0.0) for metric in args.metrics}
+    result |= {key: value for key, value in last[0].items() if key.startswith(CLASS)}
     done.with_suffix(".part").write_text(json.dumps(result))
     done.with_suffix(".part").rename(done)
-    print(f"{name}: AP {judged(result):.3f}", flush=True)
+    print(f"{name}: {shown([result], judge(result))}", flush=True)
     return result
 
 
+def judge(run: dict) -> str:
+    """The metric that the choice of a rate goes by."""
+    return next(metric for metric in JUDGES if metric in run)
+
+
 def judged(run: dict) -> float:
-    """What the choice of a rate goes by: AP of the masks, or of the boxes if there are none."""
-    return run.get("segm_mAP", run["bbox_mAP"])
+    return run[judge(run)]
 
 
 def best(runs: list[dict]) -> dict:
@@ -163,7 +151,7 @@ def tune(args, pool, split) -> dict[str, list[dict]]:
         name = f"trial_{list(METHODS).index(method)}_lr{rate:g}"
         return pool.submit(train, args, method, rate, 0, name, split)
 
-    pending = {m: [trial(m, DEFAULT_RATE * f) for f in FACTORS] for m in METHODS}
+    pending = {m: [trial(m, args.rate * f) for f in FACTORS] for m in METHODS}
     trials = {m: [future.result() for future in runs] for m, runs in pending.items()}
     for _ in range(EXTENSIONS):
         if not any(at_edge(runs) for runs in trials.values()):
@@ -175,43 +163,68 @@ def tune(args, pool, split) -> dict[str, list[dict]]:
 
 
 def report(trials: dict[str, list[dict]], finals: dict[str, list[dict]]) -> str:
-    """Markdown tables: trials by learning rate if any, and the final runs' mean ± spread."""
-    lines = ["| method | trials: lr → AP on the held-out images |", "|---|---|"] if trials else []
+    """Markdown tables: trials by learning rate if any, the final runs' mean ± spread, classes."""
+    first = next(iter(finals.values()))[0]
+    name = METRICS[judge(first)]
+    lines = [f"| method | trials: lr → {name} held out |", "|---|---|"] if trials else []
     for method, runs in trials.items():
-        cells = [f"{run['lr']:g} → {judged(run):.3f}" for run in runs]
+        cells = [f"{run['lr']:g} → {shown([run], judge(run))}" for run in runs]
         cells += ["best at the edge of the grid"] if at_edge(runs) else []
         lines.append(f"| {method} | {', '.join(cells)} |")
-    measured = [m for m in METRICS if m in next(iter(finals.values()))[0]]
-    names = " | ".join(METRICS[metric] for metric in measured)
-    lines += ["", f"| method | lr | {names} | seeds |", "|---|---|" + "---|" * (len(measured) + 1)]
+    measured = [metric for metric in METRICS if metric in first]
+    lines += row("method", "lr", *(METRICS[metric] for metric in measured), "seeds", head=True)
     for method, runs in finals.items():
-        cells = []
-        for metric in measured:
-            values = [run[metric] for run in runs]
-            spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):.3f}{spread}")
-        lines.append(f"| {method} | {runs[0]['lr']:g} | {' | '.join(cells)} | {len(runs)} |")
+        cells = [shown(runs, metric) for metric in measured]
+        lines += row(method, f"{runs[0]['lr']:g}", *cells, len(runs))
+    classes = [key for key in first if key.startswith(CLASS)]
+    if classes:
+        lines += row("IoU", *finals, head=True)
+    for key in classes:
+        lines += row(key.removeprefix(CLASS), *(shown(runs, key) for runs in finals.values()))
     return "\n".join(lines)
+
+
+def row(*cells, head: bool = False) -> list[str]:
+    """One line of a table, or its first two."""
+    line = f"| {' | '.join(map(str, cells))} |"
+    return ["", line, "|" + "---|" * len(cells)] if head else [line]
+
+
+def shown(runs: list[dict], metric: str) -> str:
+    """Mean ± standard deviation; AP with three digits, percents with one."""
+    values = [run[metric] for run in runs if metric in run]
+    digits = 3 if metric in BOXES | MASKS else 1
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{spread}" if values else "–"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="holds images/{train,val} and annotations/")
-    parser.add_argument("--detector", default="retinanet_r18_fpn", help="of configs/coco_folder")
+    parser.add_argument(
+        "folder", type=Path, help="holds images/{train,val}, and annotations/ or labels/{train,val}"
+    )
+    parser.add_argument(
+        "--model", default="retinanet_r18_fpn", help="of configs/coco_folder or configs/seg_folder"
+    )
     parser.add_argument("--classes", nargs="+")
+    parser.add_argument("--rate", type=float, default=0.02, help="middle of the grid of trials")
     parser.add_argument(
         "--rates", type=float, nargs=len(METHODS), help=f"no trials: {', '.join(METHODS)}"
     )
-    parser.add_argument("--out", type=Path, help="default: work_dirs/compare/DETECTOR")
+    parser.add_argument("--out", type=Path, help="default: work_dirs/compare/MODEL")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--threads", type=int, default=1, help="threads of a run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     args = parser.parse_args()
-    paths = [config_of(args.detector, method) for method in METHODS]
-    args.masks = "mask_head" in Config.fromfile(paths[0]).model.get("roi_head", {})
-    args.out = args.out or Path("work_dirs/compare") / args.detector
-    begin(args.out, args.detector, args.folder, args.classes)
-    split = hold_out(args.folder, args.out)
+    paths = [config_of(args.model, method) for method in METHODS]
+    cfg = Config.fromfile(paths[0], import_custom_modules=False)
+    args.metrics = metrics_of(cfg)
+    args.out = args.out or Path("work_dirs/compare") / args.model
+    begin(args.out, args.model, args.folder, args.classes)
+    try:
+        split = folder_kind(cfg).hold_out(args.folder, args.out, HELD_OUT)
+    except (FileNotFoundError, ValueError) as error:
+        raise BadInput(str(error)) from None
 
     with ThreadPoolExecutor(args.jobs) as pool:
         trials = {} if args.rates else tune(args, pool, split)

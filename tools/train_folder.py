@@ -1,27 +1,30 @@
-"""Train a config of `configs/coco_folder` on a COCO-format folder, named once.
+"""Train a config of `configs/coco_folder` or `configs/seg_folder` on a folder, named once.
 
     python tools/train_folder.py CONFIG FOLDER [--classes A B …] [--work-dir DIR] [--resume]
 
-FOLDER holds images/{train,val}/ and annotations/instances_{train,val}.json.
+For a detector FOLDER holds images/{train,val}/ and annotations/instances_{train,val}.json; for a
+segmenter images/{train,val}/ and labels/{train,val}/, PNG files of class numbers.
 """
 
 from normfix_mm import cli, preflight, resuming
-from normfix_mm.datasets.coco_folder import use_coco_folder
+from normfix_mm.datasets import folder_kind
 
 
 def main() -> None:
-    parser = cli.parser("Train a detector on a COCO-format folder")
-    parser.add_argument("folder", help="holds images/{train,val} and annotations/")
-    parser.add_argument("--classes", nargs="+", help="default: all classes of the annotations")
-    parser.add_argument("--train-json", help="instead of annotations/instances_train.json")
-    parser.add_argument("--val-json", help="instead of annotations/instances_val.json")
-    parser.add_argument("--val-images", default="images/val", help="image folder of --val-json")
+    parser = cli.parser("Train on a folder")
+    parser.add_argument("folder", help="holds images/{train,val}, and annotations/ or labels/")
+    parser.add_argument("--classes", nargs="+", help="default: all that the folder has")
+    parser.add_argument("--train-list", help="annotations, or names of a line each, to train on")
+    parser.add_argument("--val-list", help="the same to validate on")
+    parser.add_argument(
+        "--val-split", choices=("train", "val"), default="val", help="where --val-list's images are"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     args = parser.parse_args()
     cfg = cli.load_config(args)
     try:
-        use_coco_folder(
-            cfg, args.folder, args.classes, args.train_json, args.val_json, args.val_images
+        folder_kind(cfg).use_folder(
+            cfg, args.folder, args.classes, args.train_list, args.val_list, args.val_split
         )
     except (FileNotFoundError, ValueError) as error:
         raise preflight.BadInput(str(error)) from None

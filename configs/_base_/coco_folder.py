@@ -1,6 +1,6 @@
 """A small COCO-format folder as the data of a run from scratch, boxes only, and its short schedule.
 
-Root, class names and files are filled in by normfix_mm.datasets.use_coco_folder. Pipelines are made
+Root, class names and files are filled in by normfix_mm.datasets.coco_folder. Pipelines are made
 of the pieces below, which other configs take up with ``_base_.load`` and so on.
 """
 

@@ -1,1 +1,17 @@
-"""Data sets this project generates itself: nothing is downloaded."""
+"""Data sets: a folder of the user's own, named once, and digits that this project generates itself.
+
+Nothing is downloaded.
+"""
+
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+
+def folder_kind(cfg: "Config") -> ModuleType:
+    """The module with ``use_folder`` and ``hold_out`` for folders that this config trains on."""
+    from . import coco_folder, seg_folder
+
+    return seg_folder if cfg.get("default_scope") == "mmseg" else coco_folder

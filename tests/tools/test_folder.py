@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from normfix_mm.datasets.coco_folder import use_coco_folder
+from normfix_mm.datasets.coco_folder import use_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs/coco_folder").glob("*.py"))
@@ -90,7 +90,7 @@ def test_methods_start_from_the_same_weights(detector, blood_cells):
     """Same seed, same stock parameters: normalized layers draw no random number of their own."""
     states = []
     for method in ("baseline", "ws-eps", "fixnorm"):
-        cfg = use_coco_folder(Config.fromfile(find(detector, method)), blood_cells)
+        cfg = use_folder(Config.fromfile(find(detector, method)), blood_cells)
         init_default_scope("mmdet")
         torch.manual_seed(1)
         model = MODELS.build(cfg.model)

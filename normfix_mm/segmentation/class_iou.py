@@ -1,0 +1,31 @@
+"""mIoU with the IoU of every class beside it, where scalars are kept.
+
+MMSegmentation's metric only prints the classes in a table; here they are values like any other:
+``IoU/car`` in scalars.json, TensorBoard, and in ``save_best``.
+"""
+
+from __future__ import annotations
+
+from mmengine.registry import METRICS
+from mmseg.evaluation import IoUMetric
+from torch import Tensor
+
+
+@METRICS.register_module(force=True)
+class ClassIoUMetric(IoUMetric):
+    """IoUMetric, with its options, that also gives ``IoU/<class>`` in percent.
+
+    A class that is neither in the labels nor in the predictions has no IoU and is left out, as it
+    is of the mean.
+    """
+
+    def compute_metrics(self, results: list[tuple[Tensor, Tensor, Tensor, Tensor]]) -> dict:
+        """Of each image the pixels per class: common to both, in either, predicted, labelled."""
+        metrics = super().compute_metrics(results)
+        if self.format_only:
+            return metrics
+        common, either = (sum(image[i] for image in results) for i in (0, 1))
+        for name, inner, outer in zip(self.dataset_meta["classes"], common, either):
+            if outer:
+                metrics[f"IoU/{name}"] = round(100 * float(inner / outer), 2)
+        return metrics

@@ -7,13 +7,11 @@ import itertools
 from pathlib import Path
 
 from mmengine.config import Config
+from small_folders import CAMVID
 
 import normfix_mm.segmentation  # noqa: F401  registers layers, hooks, heads and backbones
 
-CLASSES = (
-    "Sky", "Building", "Pole", "Road", "Pavement", "Tree",
-    "SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist",
-)  # fmt: skip
+CLASSES = CAMVID
 SIZE = (120, 90)  # of 480 x 360
 BACKBONE = dict(
     type="ResNetV1c",

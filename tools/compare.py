@@ -176,7 +176,8 @@ def report(trials: dict[str, list[dict]], finals: dict[str, list[dict]]) -> str:
     for method, runs in finals.items():
         cells = [shown(runs, metric) for metric in measured]
         lines += row(method, f"{runs[0]['lr']:g}", *cells, len(runs))
-    classes = [key for key in first if key.startswith(CLASS)]
+    every = [key for runs in finals.values() for run in runs for key in run]
+    classes = [key for key in dict.fromkeys(every) if key.startswith(CLASS)]
     if classes:
         lines += row("IoU", *finals, head=True)
     for key in classes:

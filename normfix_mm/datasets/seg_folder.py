@@ -105,14 +105,15 @@ def _suffix(folder: Path) -> str:
 
 def _count(folder: Path) -> int:
     """One more than the largest label."""
-    largest = -1
+    count = 0
     for path in sorted(folder.glob("*.png")):
         try:
             with Image.open(path) as image:
                 labels = np.asarray(image)
         except (OSError, UnidentifiedImageError) as error:
             raise ValueError(f"{path} cannot be read ({error}); write it again.") from None
-        largest = max(largest, int(labels[labels != IGNORED].max(initial=-1)))
-    if largest < 0:
+        classes = labels[labels != IGNORED]
+        count = max(count, int(classes.max()) + 1 if classes.size else 0)
+    if not count:
         raise ValueError(f"{folder} has no .png file with a label other than {IGNORED}.")
-    return largest + 1
+    return count

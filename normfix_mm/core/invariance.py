@@ -5,9 +5,11 @@ only where the factor cancels: behind a norm in training mode, or inside a weigh
 `find_scale_variant` finds the weights where it does not, whatever the model is made of.
 
 How: a weight w is scale-invariant where <w, dL/dw> = 0, so the backward pass of one forward
-screens all weights at once. A second forward with all innocent weights scaled, each by its own
-factor, confirms it; where that fails, bisection names the offenders. Suspects are scaled one by
-one. A model that passes costs two forwards.
+screens all weights at once. By chance the slope of one that is not may be near 0 as well, so
+they are screened twice, the second time in another network: that with other norm weights, gains and
+biases, which no invariance depends on. A third forward, with all innocent weights scaled, each by
+its own factor, confirms it; where that fails, bisection names the offenders. Offenders are scaled
+one by one, to say how much they change. A model that passes costs three forwards.
 
 The yardstick. A loss may hardly feel a layer (RetinaNet's focal loss at its prior moves by 5e-6
 when P7's convolution doubles), and the eps of a norm makes true invariance approximate, so no
@@ -17,8 +19,8 @@ RetinaNet R-50's plain convolutions measure 0.9 to 5 and its convolutions before
 with their weights at 1/10, which makes the BN's eps weigh 100 times more, at most 1e-2. `tol` = 0.1
 stands between.
 
-A weak spot: a weight whose slope happens to be near 0 in this batch is left to the joint forward,
-which overlooks it if it is also much weaker than the others.
+A weak spot: a weight whose slope happens to be near 0 in both networks is overlooked if it is also
+much weaker than the others.
 """
 
 import math
@@ -129,22 +131,22 @@ class _Probe:
 
     def judge(self) -> ScaleReport:
         self.base, slope, self.random_slope = self._screen()
-        ratio = {n: slope[n] / (self.random_slope[n] or 1.0) for n in self.params}
-        suspects = [n for n in self.params if not ratio[n] <= self.tol]
-        suspects.sort(key=lambda n: -ratio[n])
-        innocent = [n for n in self.params if ratio[n] <= self.tol]
-        variant: dict[str, float] = {}
-
-        if innocent and self._excess(self._outputs(innocent), self.base, innocent) > 1:
+        innocent, suspects = self._parted(slope, self.random_slope)
+        _, again, random_again = self._screen(elsewhere=True)
+        if all(map(math.isfinite, (*again.values(), *random_again.values()))):
+            _, late = self._parted(again, random_again)
+            suspects += [name for name in late if name in innocent]
+            innocent = [name for name in innocent if name not in late]
+        outputs = self._outputs(innocent) if innocent else self.base
+        failed = self._excess(outputs, self.base, innocent) > 1
+        if suspects or failed:
             self._refuse_random_outputs()
-            variant = self._bisect([], innocent, self.base)
-            suspects = [*variant, *suspects]
+        variant = self._bisect([], innocent, self.base) if failed else {}
 
         self.factor = dict.fromkeys(self.params, self.scale)
+        suspects = [*variant, *(name for name in suspects if name not in variant)]
         for name in suspects[:MOST_SCALED_ALONE]:
-            outputs = self._outputs([name])
-            if self._excess(outputs, self.base, [name]) > 1:
-                variant[name] = self._change(outputs, self.base)
+            variant[name] = self._change(self._outputs([name]), self.base)
         for name in suspects[MOST_SCALED_ALONE:]:
             variant.setdefault(name, slope[name] * abs(math.log(self.scale)))
         return ScaleReport(
@@ -153,14 +155,22 @@ class _Probe:
             forwards=self.forwards,
         )
 
-    def _screen(self) -> tuple[list[Tensor], dict[str, float], dict[str, float]]:
-        """The unscaled outputs; per name, how fast they change along log |w|, and how fast they
-        would change in a random direction."""
+    def _parted(self, slope: dict[str, float], random_slope: dict[str, float]) -> tuple[list, list]:
+        """Names whose slope is none in terms of a random one, and the others, clearest first."""
+        ratio = {n: slope[n] / (random_slope[n] or 1.0) for n in slope}
+        suspects = [n for n in slope if not ratio[n] <= self.tol]
+        return [n for n in slope if ratio[n] <= self.tol], sorted(suspects, key=lambda n: -ratio[n])
+
+    def _screen(
+        self, elsewhere: bool = False
+    ) -> tuple[list[Tensor], dict[str, float], dict[str, float]]:
+        """The outputs; per name, how fast they change along log |w|, and how fast they would change
+        in a random direction. `elsewhere`: in the other network."""
         params = list(self.params.values())
         for param in params:
             param.requires_grad_(True)
         with torch.enable_grad():
-            outputs = self._forward([])
+            outputs = self._forward([], elsewhere)
             total = projection(outputs)
             grads = torch.autograd.grad(total, params, allow_unused=True)
         slopes, lengths = [], []
@@ -200,8 +210,10 @@ class _Probe:
         with torch.no_grad():
             return [out.clone() for out in self._forward(names)]  # may alias a buffer
 
-    def _forward(self, names: list[str]) -> list[Tensor]:
+    def _forward(self, names: list[str], elsewhere: bool = False) -> list[Tensor]:
         self.snapshot.rewind()
+        if elsewhere:
+            _disturb(self.model, but=self.params)
         for name in names:
             self.params[name].data.mul_(self.factor[name])
         self.forwards += 1
@@ -256,3 +268,16 @@ def _revive(model: nn.Module) -> None:
         else:
             fan_in = param[0].numel()
             param.copy_(torch.randn(param.shape, generator=generator) / math.sqrt(fan_in))
+
+
+def _disturb(model: nn.Module, but: dict[str, Tensor]) -> None:
+    """Another network: norm weights, gains and biases that are not judged change at random."""
+    generator = torch.Generator().manual_seed(1)
+    for info in weights_of(model):
+        param = info.param.data
+        if info.name in but or info.kind not in ("norm", "gain", "bias"):
+            continue
+        noise = torch.randn(param.shape, generator=generator).to(param)
+        param.mul_((0.5 * noise).exp())
+        if info.kind == "bias" or info.name.endswith("bias"):  # of a norm
+            param.add_(0.1 * noise)

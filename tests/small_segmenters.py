@@ -27,7 +27,16 @@ HEAD = dict(channels=8, num_classes=len(CLASSES), norm_cfg=dict(type="BN"), alig
 KINDS = {
     "psp-fixnorm": dict(
         backbone={},
-        decode_head=dict(type="FixNormPSPHead", alpha=0.02, pool_scales=(2, 3)),
+        decode_head=dict(
+            type="FixNormPSPHead",
+            alpha=0.02,
+            pool_scales=(2, 3),
+            loss_decode=dict(
+                type="OHEMWeightedCrossEntropyLoss",
+                class_weight=[1.0, 2.0] + 9 * [1.0],
+                min_kept=1000,
+            ),
+        ),
         auxiliary_head=dict(type="FixNormFCNHead", alpha=1.0, num_convs=1, concat_input=False),
     ),
     "fcn-fixnorm": dict(  # norms that are not trained: every layer is normalized instead
@@ -102,8 +111,8 @@ def config(name: str, data: Path, work_dir: Path, images: int = 4) -> Config:
             train_dataloader=loader("train", shuffle=True),
             val_dataloader=loader("val", shuffle=False),
             test_dataloader=loader("val", shuffle=False),
-            val_evaluator=dict(type="IoUMetric", iou_metrics=["mIoU"]),
-            test_evaluator=dict(type="IoUMetric", iou_metrics=["mIoU"]),
+            val_evaluator=dict(type="ClassIoUMetric", iou_metrics=["mIoU"]),
+            test_evaluator=dict(type="ClassIoUMetric", iou_metrics=["mIoU"]),
             train_cfg=dict(type="IterBasedTrainLoop", max_iters=3, val_interval=3),
             val_cfg=dict(type="ValLoop"),
             test_cfg=dict(type="TestLoop"),

@@ -17,7 +17,13 @@ class ClassIoUMetric(IoUMetric):
 
     A class that is neither in the labels nor in the predictions has no IoU and is left out, as it
     is of the mean.
+
+    Attributes:
+        stock, own_options: What stands for it in a folded config, and the arguments left out.
     """
+
+    stock = IoUMetric
+    own_options: tuple[str, ...] = ()
 
     def compute_metrics(self, results: list[tuple[Tensor, Tensor, Tensor, Tensor]]) -> dict:
         """Of each image the pixels per class: common to both, in either, predicted, labelled."""

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
+from mmseg.models.losses import CrossEntropyLoss
 from mmseg.models.losses.utils import get_class_weight
 from torch import Tensor, nn
 
@@ -26,7 +27,13 @@ class WeightedCrossEntropyLoss(nn.Module):
         class_weight: w, one for each class, or a file with them; all 1 by default.
         loss_weight: factor of the whole.
         loss_name: in the log; what starts with 'loss_' is trained on.
+
+    Attributes:
+        stock, own_options: What stands for it in a folded model, and the arguments left out.
     """
+
+    stock = CrossEntropyLoss
+    own_options: tuple[str, ...] = ("class_weight",)
 
     def __init__(
         self,
@@ -100,6 +107,8 @@ class OHEMWeightedCrossEntropyLoss(WeightedCrossEntropyLoss):
         min_kept: pixels of a batch, not of an image.
         **kwargs: of ``WeightedCrossEntropyLoss``.
     """
+
+    own_options = ("class_weight", "thresh", "min_kept")
 
     def __init__(self, thresh: float = 0.7, min_kept: int = 100_000, **kwargs) -> None:
         super().__init__(**kwargs)

@@ -76,9 +76,14 @@ def fold_out(cfg: Config, checkpoint: Path, out: Path, image: Path | None = None
                     f"{str(out)!r} was not written; on {image}: {'; '.join(differences)}."
                 )
             os.rename(folder, out)
-    imports = stock.get("custom_imports", {}).get("imports", ())
-    needs = [f"needs, where it runs: {', '.join(imports)}"] if imports else []
+    imports = ", ".join(_imports(stock))
+    needs = [f"needs, where it runs: {imports}"] if imports else []
     return [f"{out / name}.py, {out / name}.pth", *needs, f"{image}:", *differences]
+
+
+def _imports(cfg: Config) -> list[str]:
+    imports = cfg.get("custom_imports", {}).get("imports", [])
+    return [imports] if isinstance(imports, str) else imports
 
 
 def first_image(cfg: Config) -> Path:
@@ -126,7 +131,11 @@ def trained_model(cfg: Config, state: dict[str, Tensor], meta: dict, path: Path)
 
 def write(stem: Path, stock: Config, plain: nn.Module, meta: dict) -> None:
     """Write the two files."""
-    text = f'"""Folded by normfix_mm {normfix_mm.__version__}; needs nothing of it."""\n\n'
+    needs = any("normfix_mm" in name for name in _imports(stock))
+    needs = (
+        "its layers are plain, its parts are of this package" if needs else "needs nothing of it"
+    )
+    text = f'"""Folded by normfix_mm {normfix_mm.__version__}; {needs}."""\n\n'
     text += stock.pretty_text
     stem.with_name(f"{stem.name}.py").write_text(text, encoding="utf-8")
     kept = {key: meta[key] for key in _KEPT_META if key in meta}

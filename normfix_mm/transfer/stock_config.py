@@ -4,9 +4,13 @@
     type='FixNormRetinaHead', alpha=...           type='RetinaHead'
     conv_cfg=dict(type='WNConv2d', gain=True)     conv_cfg=None             ConvWS, ConvAWS too
     cls_predictor_cfg=dict(type='FixNormLinear')  dict(type='Linear')
+    loss_decode=dict(type='WeightedCrossEntropyLoss', class_weight=...)
+                                                  dict(type='CrossEntropyLoss'): no inference has it
+    test_evaluator=dict(type='ClassIoUMetric')    dict(type='IoUMetric')
     custom_hooks=[dict(type='NormFixHook'), ...]  the others
     constructor='EpsShiftOptimWrapperConstructor', paramwise_cfg=dict(eps_shift=...)   neither
-    custom_imports of this package                those of other packages
+    custom_imports of this package                those of others, and for what has no stock form,
+                                                  as OCNet has none, its own module
     init_cfg=dict(type='Pretrained', ...)         None: the folded checkpoint holds the weights;
                                                   pretrained='...' likewise
 
@@ -18,11 +22,8 @@ from __future__ import annotations
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import HOOKS, METRICS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
-
-from normfix_mm.engine.normalized import Normalized
-from normfix_mm.preflight import BadInput
 
 # The names under which mmcv builds plain layers.
 _PLAIN = {nn.Conv2d: "Conv2d", nn.ConvTranspose2d: "deconv", nn.Linear: "Linear"}
@@ -31,12 +32,16 @@ _GONE = object()
 
 
 def stock_config(cfg: Config) -> Config:
-    """A new config, flat and without this package; build it under the scope of ``cfg``.
+    """A new config, flat; build it under the scope of ``cfg``.
 
-    Raises:
-        BadInput: For a type of this package that has no stock counterpart.
+    Nothing of this package is left, but what has no stock form: then ``custom_imports`` names the
+    module that registers it, and its layers are plain.
     """
     stock = _stock(cfg.to_dict(), cfg.get("default_scope", "mmdet"))
+    needed = sorted(_own_modules(stock.get("model"), cfg.get("default_scope", "mmdet")))
+    if needed:
+        imports = stock.get("custom_imports", {}).get("imports", [])
+        stock["custom_imports"] = dict(imports=[*needed, *imports], allow_failed_imports=False)
     stock["load_from"], stock["resume"] = None, False
     stock.pop("work_dir", None)
     return Config(stock)
@@ -59,7 +64,7 @@ def _stock(node, scope: str, key: str | None = None, in_list: bool = False):
     if isinstance(kind, type) and issubclass(kind, Hook) and _is_ours(kind):
         return _GONE
     node = dict(node)
-    if isinstance(kind, type) and issubclass(kind, Normalized):
+    if hasattr(kind, "stock"):
         node["type"] = _name_of(kind.stock, scope)
         for option in kind.own_options:
             node.pop(option, None)
@@ -69,12 +74,6 @@ def _stock(node, scope: str, key: str | None = None, in_list: bool = False):
         node["type"] = next(name for plain, name in _PLAIN.items() if issubclass(kind, plain))
         if key == "conv_cfg" and node == {"type": "Conv2d"}:
             return None
-    elif _is_ours(kind):
-        raise BadInput(
-            f"The type {kind.__name__!r} in the config is normfix_mm's own and has no stock "
-            "counterpart, so nothing without normfix_mm could build it; deploy this model with "
-            "the package installed, and use `normfix_mm.fold` for its weights."
-        )
     if _is_ours(_class_of(node.get("constructor"), scope)):
         del node["constructor"]
         others = dict(node.pop("paramwise_cfg", None) or {})
@@ -84,11 +83,22 @@ def _stock(node, scope: str, key: str | None = None, in_list: bool = False):
     return {name: part for name, part in parts.items() if part is not _GONE}
 
 
+def _own_modules(node, scope: str) -> set[str]:
+    """The modules of this package that register a type in this part of a config."""
+    if isinstance(node, (list, tuple)):
+        return set().union(*(_own_modules(part, scope) for part in node))
+    if not isinstance(node, dict):
+        return set()
+    kind = _class_of(node.get("type"), scope)
+    own = {".".join(kind.__module__.split(".")[:2])} if _is_ours(kind) else set()
+    return own.union(*(_own_modules(part, scope) for part in node.values()))
+
+
 def _class_of(name, scope: str):
     """The registered class of this name, None if no registry that concerns us knows it."""
     if not isinstance(name, str):
         return name
-    for registry in (MODELS, HOOKS, OPTIM_WRAPPER_CONSTRUCTORS):
+    for registry in (MODELS, HOOKS, METRICS, OPTIM_WRAPPER_CONSTRUCTORS):
         with registry.switch_scope_and_registry(scope) as inner:
             found = inner.get(name)
         if found is not None:

@@ -13,12 +13,15 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmseg import apis
+from small_folders import config_of
 from small_segmenters import CLASSES, KINDS, config
 from torch import nn
 
 from normfix_mm import FixNormConv2d
 from normfix_mm.core.selection import norm_fix_weights
+from normfix_mm.datasets import seg_folder
 from normfix_mm.engine.invariance_check import check_scale_invariance
+from normfix_mm.segmentation import DilatedResNetV1c, OCHead
 
 ROOT = Path(__file__).parents[2]
 FIXNORM = [name for name in KINDS if "fixnorm" in name]
@@ -87,7 +90,8 @@ def test_what_fold_writes_is_stock_and_segments_the_same(name, trained, real_dat
     out = trained / f"{name}-folded"
     call("fold.py", trained / f"{name}.py", trained / name / "iter_3.pth", out)
     assert "segmentation: logits differ" in capsys.readouterr().out
-    assert "normfix_mm" not in re.sub(r'""".*?"""', "", (out / f"{name}.py").read_text())
+    text = re.sub(r'""".*?"""', "", (out / f"{name}.py").read_text())
+    assert not any(word in text for word in ("normfix_mm", "Weighted", "ClassIoU", "min_kept"))
     stock = apis.init_model(f"{out / name}.py", f"{out / name}.pth", device="cpu")
     ours = apis.init_model(f"{trained / name}.py", str(trained / name / "iter_3.pth"), device="cpu")
     kinds = {type(m).__module__.partition(".")[0] for m in stock.modules()}
@@ -99,6 +103,34 @@ def test_what_fold_writes_is_stock_and_segments_the_same(name, trained, real_dat
     image = mmcv.imread(max((real_data / "camvid/images/val").iterdir()))
     found, expected = (apis.inference_model(m, image).seg_logits.data for m in (stock, ours))
     assert expected.shape == (len(CLASSES), 360, 480) and expected.std() > 1e-3
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.std()))
+
+
+def test_a_folded_ocnet_has_plain_layers_and_names_the_module_it_needs(real_data, tmp_path, capsys):
+    cfg = Config.fromfile(config_of("ocnet_r18-d8", "fixnorm"))
+    seg_folder.use_folder(cfg, real_data / "camvid", CLASSES)
+    model = built(cfg)
+    model.init_weights()
+    with torch.no_grad():
+        model.decode_head.context.context.W.g.fill_(0.5)  # at 0 the context would not be compared
+        model.decode_head.conv_seg.g.fill_(9.0)  # above its cap
+    cfg.dump(tmp_path / "ocnet.py")
+    meta = dict(dataset_meta=dict(classes=CLASSES))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), tmp_path / "ocnet.pth")
+    call("fold.py", tmp_path / "ocnet.py", tmp_path / "ocnet.pth", tmp_path / "folded")
+    assert "needs, where it runs: normfix_mm.segmentation" in capsys.readouterr().out
+    stock = apis.init_model(
+        *(f"{tmp_path}/folded/ocnet{end}" for end in (".py", ".pth")), device="cpu"
+    )
+    assert stock.cfg.custom_imports.imports == ["normfix_mm.segmentation"]
+    assert {type(m) for m in stock.modules() if hasattr(m, "weight") and m.weight.dim() == 4} == {
+        nn.Conv2d
+    }
+    assert type(stock.decode_head) is OCHead and type(stock.backbone) is DilatedResNetV1c
+    image = mmcv.imread(max((real_data / "camvid/images/val").iterdir()))
+    ours = apis.init_model(f"{tmp_path}/ocnet.py", f"{tmp_path}/ocnet.pth", device="cpu")
+    found, expected = (apis.inference_model(m, image).seg_logits.data for m in (stock, ours))
+    assert expected.std() > 1e-3
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.std()))
 
 

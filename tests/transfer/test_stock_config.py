@@ -8,7 +8,6 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from small_detectors import BASES, config
 
-from normfix_mm.preflight import BadInput
 from normfix_mm.transfer.stock_config import stock_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,17 +125,18 @@ def test_a_stock_class_of_another_scope_is_named_with_it():
         assert type(MODELS.build(stock.model.backbone)).__module__.startswith("mmdet.")
 
 
-def test_a_type_without_stock_counterpart_is_one_sentence():
-    cfg = Config(
-        dict(default_scope="mmdet", model=dict(type="RetinaNet"), extra=[dict(type="Own")])
-    )
+def test_a_type_without_stock_counterpart_keeps_the_import_of_its_module():
+    model = dict(type="RetinaNet", extra=[dict(type="Own", conv_cfg=dict(type="WNConv2d"))])
+    imports = dict(imports=["normfix_mm.detection", "mine"], allow_failed_imports=False)
+    cfg = Config(dict(default_scope="mmdet", model=model, custom_imports=imports))
 
     @MODELS.register_module(force=True)
     class Own:
         __module__ = "normfix_mm.segmentation.heads"
 
     try:
-        with pytest.raises(BadInput, match="'Own' in the config is normfix_mm's own and has no"):
-            stock_config(cfg)
+        stock = stock_config(cfg)
     finally:
         MODELS.module_dict.pop("Own")
+    assert stock.model.extra == [dict(type="Own", conv_cfg=None)]
+    assert stock.custom_imports.imports == ["normfix_mm.segmentation", "mine"]

@@ -152,3 +152,19 @@ def test_the_invariance_check_is_not_confused_by_the_accuracy(real_data, tmp_pat
     model.decode_head.conv_seg = nn.Conv2d(8, len(CLASSES), 1)
     wrong = check_scale_invariance(model, batch, names, only_warn=True)
     assert set(wrong) == {"decode_head.conv_seg.weight"}
+
+
+@pytest.mark.parametrize("seed", [0, 5, 6])
+def test_a_norm_over_two_values_is_a_norm(seed, real_data, tmp_path):
+    """PSP's pool to one pixel, two images: what slope there is comes from BN's eps."""
+    cfg = config("psp-fixnorm", real_data, tmp_path)
+    cfg.model.decode_head.pool_scales = (1, 2, 3, 6)
+    torch.manual_seed(seed)
+    model = built(cfg)
+    model.init_weights()
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        dataset = DATASETS.build(copy.deepcopy(cfg.train_dataloader.dataset))
+    batch = pseudo_collate([dataset[0], dataset[1]])
+    names = [info.name for info in norm_fix_weights(model)]
+    assert "decode_head.psp_modules.0.1.conv.weight" in names
+    assert check_scale_invariance(model, batch, names) == {}

@@ -2,7 +2,7 @@
 
 Command (path and classes are given once; the classes default to those in the annotations):
     python tools/train_folder.py configs/coco_folder/mask-rcnn_r18_fpn_baseline_1xb4-8e.py FOLDER
-    python tools/compare.py FOLDER --detector mask-rcnn_r18_fpn   # against WS + ε-shift and FixNorm
+    python tools/compare.py FOLDER --model mask-rcnn_r18_fpn   # against WS + ε-shift and FixNorm
 FOLDER holds images/{train,val}/ and annotations/instances_{train,val}.json.
 Plain layers, ordinary weight decay. Images are enlarged to 320 pixels; anchors from 16 pixels on.
 """

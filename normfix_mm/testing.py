@@ -151,10 +151,10 @@ def _kept(steps) -> Iterator:
 
 
 def _options(metric) -> set[str]:
-    """The options that an evaluator takes by name, in the config's default scope."""
+    """The options that an evaluator takes by name."""
     from mmengine.registry import METRICS, DefaultScope
 
-    with DefaultScope.overwrite_default_scope("mmseg"):
-        with METRICS.switch_scope_and_registry(None) as present:
-            kind = present.get(metric["type"])
+    scope = DefaultScope.overwrite_default_scope("mmseg")
+    with scope, METRICS.switch_scope_and_registry(None) as present:
+        kind = present.get(metric["type"])
     return set() if kind is None else set(inspect.signature(kind).parameters)

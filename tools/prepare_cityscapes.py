@@ -22,9 +22,10 @@ def main() -> None:
         there.add(split.name)
         whole = WHOLE[split.name]
         of_whole = "" if split.images == whole else f" of the whole set's {whole}"
+        cities = "city" if split.cities == 1 else "cities"
         labels = f", {split.written} label files written, the others were right"
         print(
-            f"{split.name}: {split.images} images{of_whole} in {split.cities} cities"
+            f"{split.name}: {split.images} images{of_whole} in {split.cities} {cities}"
             f"{labels if split.name in LABELLED else ', no labels needed'}",
             flush=True,
         )

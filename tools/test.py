@@ -1,9 +1,10 @@
 """Evaluate a checkpoint: ``python tools/test.py CONFIG CHECKPOINT``, with OpenMMLab's flags.
 
 Paths, classes and the checkpoint are checked before anything runs (``normfix_mm.preflight``).
-Of a segmenter, ``--out`` and ``--format-only`` write a PNG for each image, ``--format-only`` without
-evaluating, which images without labels need: for the test images of Cityscapes' server
-``--format-only DIR --cfg-options test_dataloader.dataset.data_prefix.img_path=leftImg8bit/test``.
+Of a segmenter, ``--out`` and ``--format-only`` write a PNG for each image; ``--format-only`` does
+not evaluate and needs no labels. For Cityscapes' server:
+
+    --format-only DIR --cfg-options test_dataloader.dataset.data_prefix.img_path=leftImg8bit/test
 """
 
 from normfix_mm import cli, preflight, testing

@@ -10,7 +10,7 @@ Weights to start from: the authors' ImageNet ResNet-101, whose stem is 64-64-128
         checkpoints/ocnet_resnet101.pth --config CONFIG
 
 BN is synchronized between GPUs (``sync_bn``); one process, on a GPU or the CPU, has ordinary BN by
-itself. Several processes without GPUs need ``--cfg-options sync_bn=None``.
+itself. MMSegmentation's own train.py over gloo needs ``--cfg-options sync_bn=None``.
 """
 
 norm_cfg = dict(type="BN")

@@ -171,11 +171,12 @@ def _prepare(picture: Picture, table: np.ndarray) -> bool:
     ids = Path(picture.truth + _IDS)
     if not ids.is_file():
         _save(_draw(picture, "json2labelImg", "createLabelImage"), ids)
-    if picture.instances and not Path(picture.truth + _INSTANCES).is_file():
-        if Path(picture.truth + _POLYGONS).is_file():
-            instances = np.asarray(_draw(picture, "json2instanceImg", "createInstanceImage"))
-            # Of 32 bits, which Pillow 13 no longer writes; the numbers end at 33999.
-            _save(Image.fromarray(instances.astype(np.uint16)), Path(picture.truth + _INSTANCES))
+    instances = Path(picture.truth + _INSTANCES)
+    drawable = Path(picture.truth + _POLYGONS).is_file()
+    if picture.instances and drawable and not instances.is_file():
+        drawn = np.asarray(_draw(picture, "json2instanceImg", "createInstanceImage"))
+        # Of 32 bits, which Pillow 13 no longer writes; the numbers end at 33999.
+        _save(Image.fromarray(drawn.astype(np.uint16)), instances)
     if goal.is_file() and _is_right(goal, size):
         return False
     labels = _read(ids)

@@ -68,7 +68,7 @@ class CityscapesOfficialMetric(BaseMetric):
         self._passing: tempfile.TemporaryDirectory | None = None
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Write the predictions of a batch, ``data_samples[i]["pred_sem_seg"]["data"]`` (1, H, W)."""
+        """Write the predictions of a batch, ``["pred_sem_seg"]["data"]`` of shape (1, H, W)."""
         for sample in data_samples:
             truth = "" if self.format_only else _truth(sample)
             path = self._folder() / f"{Path(sample['img_path']).stem}.png"
@@ -104,14 +104,9 @@ class CityscapesOfficialMetric(BaseMetric):
                 "check the folder with tools/prepare_cityscapes.py."
             ) from None
         table = PrettyTable(["class", "IoU", "iIoU"])
+        kinds = [found[key] for key in ("classScores", "classInstScores")]
         for name in self.dataset_meta["classes"]:
-            table.add_row(
-                [
-                    name,
-                    _percent(found["classScores"][name]),
-                    _percent(found["classInstScores"][name]),
-                ]
-            )
+            table.add_row([name, *(_percent(scores[name]) for scores in kinds)])
         print_log(f"cityscapesScripts:\n{table}", logger="current")
         instances = options.evalInstLevelScore
         return {

@@ -34,7 +34,10 @@ tta_pipeline = [
     dict(
         type="TestTimeAug",
         transforms=[
-            [dict(type="Resize", scale_factor=scale, keep_ratio=True) for scale in (0.75, 1, 1.25)],
+            [
+                dict(type="Resize", scale_factor=scale, keep_ratio=True)
+                for scale in (0.75, 1.0, 1.25)
+            ],
             [dict(type="RandomFlip", prob=prob) for prob in (0.0, 1.0)],
             [dict(type="LoadAnnotations")],
             [dict(type="PackSegInputs")],

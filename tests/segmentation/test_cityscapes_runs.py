@@ -21,9 +21,10 @@ from mmengine.visualization import Visualizer
 from mmseg.visualization import SegLocalVisualizer
 from ocnet_configs import ROOT, ROWS
 from PIL import Image
+from torch import distributed, nn
 from toy_cityscapes import SIZE, make_toy_cityscapes, small_options
 
-from normfix_mm import testing
+from normfix_mm import cli, testing
 
 BASELINE, FIXNORM = ROWS[0], ROWS[2]
 ITERATIONS = 20
@@ -226,3 +227,18 @@ def test_the_other_contexts_and_losses_train(row, toy, tmp_path):
     assert rates == pytest.approx([row.rate] * 2, rel=1e-3)
     losses = [float(loss) for loss in re.findall(r" (?:decode|aux)\.loss_ce: (\S+)", log)]
     assert len(losses) == 4 and np.isfinite(losses).all()
+
+
+def test_over_gloo_bn_is_not_synchronized(small, tmp_path):
+    """SyncBN needs GPUs; one rank is enough to see that ours leaves it out."""
+    cfg = Config.fromfile(small)
+    cfg.launcher, cfg.work_dir = "pytorch", str(tmp_path)
+    assert cfg.sync_bn == "torch"
+    place = dict(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (place | dict(MASTER_PORT="29571")).items():
+            patch.setenv(name, value)
+        runner = cli.build_runner(cfg)
+        distributed.destroy_process_group()
+    kinds = {type(module) for module in runner.model.modules()}
+    assert nn.BatchNorm2d in kinds and nn.SyncBatchNorm not in kinds

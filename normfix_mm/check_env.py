@@ -57,6 +57,7 @@ OTHERS = (
     Part("pycocotools", ("pycocotools",)),
     Part("ftfy", ("ftfy",), "segmentation"),
     Part("regex", ("regex",), "segmentation"),
+    Part("cityscapesscripts", ("cityscapesScripts",), "Cityscapes", "cityscapes"),
     Part("sklearn", ("scikit-learn",), "make demo", "demo"),
     Part("matplotlib", ("matplotlib",), "reports", "report"),
     Part("jinja2", ("jinja2",), "reports", "report"),
@@ -191,14 +192,15 @@ def _gpu(torch, built_for: str) -> Finding:
 
 def _ours(stack: str) -> list[Finding]:
     """This package's own modules, where what they stand on is there."""
-    on_stack = () if stack == "none" else ("normfix_mm.engine", "normfix_mm.detection")
+    on_stack = ("normfix_mm.engine", "normfix_mm.detection", "normfix_mm.segmentation")
     findings = []
-    for name in ("normfix_mm", *on_stack):
+    for name in ("normfix_mm", *(() if stack == "none" else on_stack)):
         module, why = load(name)
         version = getattr(sys.modules.get("normfix_mm"), "__version__", "")
         if module is None:
             remedy = "repair what stands above; if nothing does, reinstall normfix-mm"
-            findings.append(Finding(name, f"does not load ({why})", remedy))
+            required = name != "normfix_mm.segmentation"  # detectors train without it
+            findings.append(Finding(name, f"does not load ({why})", remedy, required))
         else:
             findings.append(Finding(name, version))
     return findings

@@ -112,7 +112,8 @@ def build_runner(cfg):
 def _join_on_cpu(cfg) -> None:
     """Start the process group over gloo and wrap the model for it: mmengine asks for GPUs in both.
 
-    The Runner finds the group started and leaves it alone. Writes ``cfg.model_wrapper_cfg``.
+    The Runner finds the group started and leaves it alone. Writes ``cfg.model_wrapper_cfg`` and
+    ``cfg.sync_bn``.
     """
     from mmengine.registry import MODEL_WRAPPERS
     from torch import distributed
@@ -134,6 +135,7 @@ def _join_on_cpu(cfg) -> None:
     if issubclass(MODEL_WRAPPERS.get(wrapper["type"]), DistributedDataParallel):
         wrapper.setdefault("device_ids", None)
     cfg.model_wrapper_cfg = wrapper
+    cfg.sync_bn = None  # needs GPUs
 
 
 def run(main: Callable[[], None]) -> None:

@@ -142,6 +142,19 @@ def test_gpu_with_cpu_operators_has_a_remedy():
     assert check_env._gpu(Torch, "CUDA 13.0").remedy == ""
 
 
+def test_segmentation_is_looked_at_and_not_asked_for(tmp_path):
+    _, whole = report(SITE)
+    assert finding(whole, "normfix_mm.segmentation")["remedy"] == ""
+    assert finding(whole, "cityscapesscripts")["found"].endswith("(cityscapesScripts)")
+    fake(tmp_path, "onedl-mmsegmentation", "9.9", mmseg="assert False, 'another mmcv'")
+    (tmp_path / "cityscapesscripts.py").write_text("raise ImportError('absent')")
+    code, whole = report(tmp_path, SITE)
+    assert code == 0
+    for name in ("normfix_mm.segmentation", "cityscapesscripts"):
+        found = finding(whole, name)
+        assert found["remedy"] and not found["required"]
+
+
 def test_the_printed_report(capsys):
     assert check_env.main([]) == 0
     printed = capsys.readouterr().out

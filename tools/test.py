@@ -1,66 +1,67 @@
-"""Evaluate a checkpoint: ``python tools/test.py CONFIG CHECKPOINT``, with MMDetection's flags.
+"""Evaluate a checkpoint: ``python tools/test.py CONFIG CHECKPOINT``, with OpenMMLab's flags.
 
 Paths, classes and the checkpoint are checked before anything runs (``normfix_mm.preflight``).
+Of a segmenter, ``--out`` and ``--format-only`` write a PNG for each image; ``--format-only`` does
+not evaluate and needs no labels. For Cityscapes' server:
+
+    --format-only DIR --cfg-options test_dataloader.dataset.data_prefix.img_path=leftImg8bit/test
 """
 
-from normfix_mm import cli, preflight
-
-KEPT_META = (
-    "img_id",
-    "img_path",
-    "ori_shape",
-    "img_shape",
-    "scale_factor",
-    "flip",
-    "flip_direction",
-)
-
-
-def use_tta(cfg) -> None:
-    """Wrap model and pipeline for test-time augmentation, with flips if the config says nothing."""
-    dataset = cfg.test_dataloader.dataset
-    while "dataset" in dataset:
-        dataset = dataset.dataset
-    if "tta_pipeline" not in cfg:
-        views = [dict(type="RandomFlip", prob=1.0), dict(type="RandomFlip", prob=0.0)]
-        pack = [dict(type="PackDetInputs", meta_keys=KEPT_META)]
-        cfg.tta_pipeline = [
-            *dataset.pipeline[:-1],
-            dict(type="TestTimeAug", transforms=[views, pack]),
-        ]
-    if "tta_model" not in cfg:
-        nms = dict(nms=dict(type="nms", iou_threshold=0.5), max_per_img=100)
-        cfg.tta_model = dict(type="DetTTAModel", tta_cfg=nms)
-    dataset.pipeline = cfg.tta_pipeline
-    cfg.model = dict(**cfg.tta_model, module=cfg.model)
+from normfix_mm import cli, preflight, testing
 
 
 def main() -> None:
-    parser = cli.parser("Evaluate a detector")
+    parser = cli.parser("Evaluate a detector or a segmenter")
     parser.add_argument("checkpoint", help="checkpoint file")
-    parser.add_argument("--out", help="write the predictions to this .pkl file")
+    parser.add_argument(
+        "--out", help="write the predictions: a detector's to this .pkl, a segmenter's to this dir"
+    )
+    parser.add_argument(
+        "--format-only",
+        metavar="DIR",
+        help="write a segmenter's predictions to this new folder and evaluate nothing",
+    )
     parser.add_argument("--show", action="store_true", help="show the predictions in a window")
     parser.add_argument("--show-dir", help="write pictures of the predictions under this folder")
     parser.add_argument("--wait-time", type=float, default=2, help="seconds between windows")
     parser.add_argument("--tta", action="store_true", help="test-time augmentation")
     args = parser.parse_args()
-    if args.out and not args.out.endswith((".pkl", ".pickle")):
-        raise preflight.BadInput(f"--out writes a pickle; {args.out!r} must end in .pkl.")
     cfg = cli.load_config(args)
     cfg.load_from, cfg.resume = args.checkpoint, False
+    segmenter = testing.segments(cfg)
+    check_flags(args, segmenter)
+    folder = args.format_only or (args.out if segmenter else None)
+    part = testing.write_predictions(cfg, folder, bool(args.format_only)) if folder else None
     preflight.check(cfg, ("test",), source=None)
     if args.show or args.show_dir:
-        from mmdet.engine.hooks.utils import trigger_visualization_hook
-
-        cfg = trigger_visualization_hook(cfg, args)
+        testing.paint(cfg, args.show_dir, args.show, args.wait_time)
     if args.tta:
-        use_tta(cfg)
+        testing.use_tta(cfg)
     runner = cli.build_runner(cfg)
-    if args.out:
+    if args.out and not segmenter:
         from mmdet.evaluation import DumpDetResults
 
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
     runner.test()
+    if folder:
+        count = testing.finish_predictions(part, folder)
+        if count is not None:
+            print(f"{count} predictions in {folder}")
+
+
+def check_flags(args, segmenter: bool) -> None:
+    """Raises BadInput for flags that do not go together, or with this kind of model."""
+    if args.out and args.format_only:
+        raise preflight.BadInput("Give --out or --format-only, not both.")
+    if args.format_only and not segmenter:
+        raise preflight.BadInput("--format-only is for segmenters; give --out FILE.pkl.")
+    pickle = bool(args.out) and args.out.endswith((".pkl", ".pickle"))
+    if args.out and not segmenter and not pickle:
+        raise preflight.BadInput(f"--out writes a pickle; {args.out!r} must end in .pkl.")
+    if args.out and segmenter and pickle:
+        raise preflight.BadInput(
+            f"--out of a segmenter is a folder of PNG files, not a file such as {args.out!r}."
+        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,15 @@
+"""OCNet (Base-OC) R-101 on Cityscapes with FixNorm, cosine rate.
+
+Command, 4 GPUs with 2 crops each (with n GPUs add --auto-scale-lr; on one or none call
+tools/train.py):
+    bash tools/dist_train.sh configs/ocnet/ocnet-base_r101-d8_fixnorm_4xb2-cosine-40k_cityscapes-769x769.py 4
+Expected: 79.7 mIoU on val, one scale, the paper's figure; not trained here.
+Run time: not measured.
+Source: FixNorm, appendix A.4.2 and Table 3 (tuned FixNorm w/ cosine lr, lr .043, alpha 1).
+The cosine falls from the first iteration to zero at the last.
+"""
+
+_base_ = "./ocnet-base_r101-d8_fixnorm_4xb2-40k_cityscapes-769x769.py"
+
+optim_wrapper = dict(optimizer=dict(lr=0.043))
+param_scheduler = [dict(type="CosineAnnealingLR", by_epoch=False, begin=0, end=40000, eta_min=0.0)]

@@ -38,7 +38,8 @@ def draw(runs: list[Run], dataset: BaseDataset, chosen: Sequence[int]) -> Drawn:
         [end.pred_sem_seg.data[0].numpy() for end in predict(run, init_model, samples)]
         for run in runs
     ]
-    colours = palette(dataset)
+    told = runs[0].config.val_dataloader.dataset.get("metainfo", {}).get("palette")
+    colours = palette(dataset, told)
     rows = [
         [enlarged(image), *(paint(enlarged(m.astype("u1"), exact=True), colours) for m in maps)]
         for image, *maps in zip(images, truths, *found)
@@ -49,11 +50,19 @@ def draw(runs: list[Run], dataset: BaseDataset, chosen: Sequence[int]) -> Drawn:
     return Drawn(titles, rows, NOTE, legend, ignored)
 
 
-def palette(dataset: BaseDataset) -> list[tuple[int, int, int]]:
-    """An RGB colour for each class."""
-    classes = dataset.metainfo["classes"]
-    own = type(dataset).METAINFO.get("palette") or dataset.metainfo.get("palette")
-    return [tuple(map(int, c)) for c in own] if own else generated(len(classes))
+def palette(dataset: BaseDataset, told: Sequence | None = None) -> list[tuple[int, int, int]]:
+    """An RGB colour for each class.
+
+    Args:
+        told: the palette that the config gives the dataset, if any.
+    """
+    metainfo = dataset.metainfo
+    given = told or type(dataset).METAINFO.get("palette")
+    return (
+        [tuple(map(int, colour)) for colour in metainfo["palette"]]
+        if given
+        else generated(len(metainfo["classes"]))
+    )
 
 
 def generated(count: int) -> list[tuple[int, int, int]]:

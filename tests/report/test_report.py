@@ -7,11 +7,11 @@ import base64
 import io
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from html_page import Page
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -59,26 +59,6 @@ def work_dirs(tmp_path_factory):
         Runner.from_cfg(cfg).train()
         folders.append(root / kind)
     return folders
-
-
-class Page(HTMLParser):
-    """Addresses and visible text of a page."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.addresses, self.tags, self.text = [], [], ""
-        self.feed(Path(path).read_text())
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.addresses += [
-            value
-            for name, value in attrs
-            if name in ("src", "srcset", "href", "data", "action", "poster")
-        ]
-
-    def handle_data(self, data):
-        self.text += data + "\n"
 
 
 @pytest.fixture(scope="module")

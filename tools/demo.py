@@ -20,8 +20,8 @@ import subprocess
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = dict(fixnorm="FixNorm", baseline="ordinary decay")
@@ -38,8 +38,7 @@ SCORES = (  # label, name in the log, what it logs for 1
 )
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """One of the demos.
 
     Attributes:

@@ -9,27 +9,22 @@ custom_imports = dict(
     imports=["normfix_mm.segmentation", "normfix_mm.report"], allow_failed_imports=False
 )
 
-# Data: made by tools/make_digits.py. Twice enlarged, as strokes are 6 ... 10 pixels wide and the
-# network's features lie 8 pixels apart. No flips: a mirrored digit is another shape.
+# Data: made by tools/make_digits.py. No flips: a mirrored digit is another shape.
 data_root = "data/digits/"
 metainfo = dict(classes=(*"0123456789", "background"))
-scale = (256, 256)
 crop_size = (128, 128)
 train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations"),
-    dict(type="Resize", scale=scale),
-    dict(type="RandomCrop", crop_size=crop_size),
     dict(type="PackSegInputs"),
 ]
 test_pipeline = [
     dict(type="LoadImageFromFile"),
-    dict(type="Resize", scale=scale),
     dict(type="LoadAnnotations"),
     dict(type="PackSegInputs"),
 ]
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type="DefaultSampler", shuffle=True),
@@ -42,7 +37,7 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
+    batch_size=8,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type="DefaultSampler", shuffle=False),
@@ -75,8 +70,8 @@ model = dict(
     backbone=dict(
         type="DilatedResNetV1c",
         depth=18,
-        base_channels=16,
-        stem_channels=16,
+        base_channels=24,
+        stem_channels=24,
         norm_cfg=norm_cfg,
         # He's, but 5 times shorter: see retinanet_r18_fpn_digits.py.
         init_cfg=[
@@ -86,7 +81,7 @@ model = dict(
     ),
     decode_head=dict(
         type="OCHead",
-        in_channels=128,
+        in_channels=192,
         in_index=3,
         channels=64,
         context="base",
@@ -96,7 +91,7 @@ model = dict(
     ),
     auxiliary_head=dict(
         type="FCNHead",
-        in_channels=64,
+        in_channels=96,
         in_index=2,
         channels=64,
         num_convs=1,
@@ -121,7 +116,7 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=10, norm_type=2),
 )
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.05, by_epoch=False, begin=0, end=50),
+    dict(type="LinearLR", start_factor=0.05, by_epoch=False, begin=0, end=150),
     dict(
         type="PolyLR",
         power=0.9,

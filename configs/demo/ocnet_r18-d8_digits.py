@@ -55,7 +55,7 @@ test_evaluator = val_evaluator
 
 # Model: a quarter of OCNet's width or less. Background covers most pixels and weighs less.
 norm_cfg = dict(type="BN")
-loss = dict(type="WeightedCrossEntropyLoss", class_weight=[1.0] * 10 + [0.3])
+loss = dict(type="WeightedCrossEntropyLoss", class_weight=[1.0] * 10 + [0.2])
 model = dict(
     type="EncoderDecoder",
     data_preprocessor=dict(
@@ -112,7 +112,7 @@ val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="SGD", lr=0.03, momentum=0.9, weight_decay=5e-4),
+    optimizer=dict(type="SGD", lr=0.1, momentum=0.9, weight_decay=5e-4),
     clip_grad=dict(max_norm=10, norm_type=2),
 )
 param_scheduler = [

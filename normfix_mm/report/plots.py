@@ -76,7 +76,8 @@ def gain(axes, runs: list[Run]) -> bool:
         layer = key.removeprefix("gain/")
         # A cascade's classifiers differ in the number of their stage, a segmenter's in their head.
         pieces = layer.split(".")
-        name = " ".join([pieces[-1], *(p for p in pieces[:-1] if p.isdigit())])
+        told = [p for p in pieces[:-1] if p.isdigit() or p.startswith("auxiliary")]
+        name = " ".join([pieces[-1], *told])
         label = f"{run.name}: g of {name}"
         axes.plot(steps, values, color=colour, label=label)
         cap_steps, caps = run.curve(f"cap/{layer}")

@@ -147,6 +147,19 @@ def test_a_cascade_s_gains_can_be_told_apart(tmp_path):
     assert labels == [f"cascade: g of fc_cls {stage}" for stage in range(3)]
 
 
+def test_a_segmenter_s_gains_can_be_told_apart(tmp_path):
+    heads = ["decode_head", "auxiliary_head", "auxiliary_head.1"]
+    run = Run("seg", tmp_path, train={1: {f"gain/{head}.conv_seg": 1.0 for head in heads}})
+    axes = Figure().add_subplot()
+    assert gain(axes, [run])
+    labels = {text.get_text() for text in axes.legend().get_texts()}
+    assert labels == {
+        "seg: g of conv_seg",
+        "seg: g of conv_seg auxiliary_head",
+        "seg: g of conv_seg auxiliary_head 1",
+    }
+
+
 def test_picture_for_the_readme(work_dirs, tmp_path):
     main([str(work_dirs[0]), "--picture", str(tmp_path / "demo.png")])
     picture = Image.open(tmp_path / "demo.png")

@@ -1,9 +1,11 @@
-"""``make demo``: train a small detector with FixNorm on generated data and leave a page about it.
+"""``make demo``: train a small network with FixNorm on generated data and leave a page about it.
 
-    python tools/demo.py               FixNorm
-    python tools/demo.py --baseline    and the same model with ordinary weight decay
+    python tools/demo.py                        a detector, FixNorm
+    python tools/demo.py --baseline             and the same model with ordinary weight decay
+    python tools/demo.py --task segmentation    a segmenter, FixNorm: ``make demo-seg``
 
-Writes ``data/digits`` and ``work_dirs/demo/{index.html, fixnorm, baseline}``. Interrupted, it goes
+Writes ``data/digits`` and ``work_dirs/demo/{index.html, fixnorm, baseline}``, of segmenters
+``work_dirs/demo-seg``. Interrupted, it goes
 on from the last checkpoint when called again, to the same result; finished, it only makes the page
 anew.
 """
@@ -19,6 +21,7 @@ import sys
 import time
 from collections import deque
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = dict(fixnorm="FixNorm", baseline="ordinary decay")
@@ -26,18 +29,65 @@ TRAIN_LINE = re.compile(
     r"Epoch\(train\)\s+(\[\d+\]\[ *\d+/\d+\]).*?lr: (\S+).*?eta: (\S+ ?\S*)  "
     r"time: (\S+).*? loss: (\S+)"
 )
-VAL_LINE = re.compile(r"Epoch\(val\)\s+(\[\d+\]).*?bbox_mAP: (\S+).*?bbox_mAP_50: (\S+)")
+VAL_LINE = re.compile(r"Epoch\(val\)\s+(\[\d+\])\[")
+SCORES = (  # label, name in the log, what it logs for 1
+    ("AP", "bbox_mAP", 1),
+    ("AP50", "bbox_mAP_50", 1),
+    ("mIoU", "mIoU", 100),
+    ("aAcc", "aAcc", 100),
+)
+
+
+class Task(NamedTuple):
+    """One of the demos.
+
+    Attributes:
+        config: with the kind of run to fill in.
+        title: of the page.
+        command: that the page says it was made by.
+        out: folder of the runs and the page.
+        annotations: the file under the data that the evaluators read, if they read one.
+        none: what to say where there is no score.
+    """
+
+    config: str
+    title: str
+    command: str
+    out: str
+    annotations: str | None
+    none: str
+
+
+TASKS = dict(
+    detection=Task(
+        "configs/demo/retinanet_r18_fpn_{}_digits.py",
+        "RetinaNet-R18 on handwritten digits, trained with FixNorm",
+        "make demo",
+        "work_dirs/demo",
+        "annotations/instances_val.json",
+        "no detections that could be evaluated",
+    ),
+    segmentation=Task(
+        "configs/demo/ocnet_r18-d8_{}_digits.py",
+        "OCNet-R18 on handwritten digits, trained with FixNorm",
+        "make demo-seg",
+        "work_dirs/demo-seg",
+        None,
+        "not evaluated",
+    ),
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0], epilog="See the head of this file for what it writes."
     )
+    parser.add_argument("--task", choices=TASKS, default="detection", help="what is trained")
     parser.add_argument(
         "--baseline", action="store_true", help="train the same model with ordinary decay, too"
     )
     parser.add_argument("--fresh", action="store_true", help="train anew what is trained already")
-    parser.add_argument("--out", default="work_dirs/demo", help="folder of the runs and the page")
+    parser.add_argument("--out", help="folder of the runs and the page")
     parser.add_argument("--data", default="data/digits", help="folder of the generated data")
     parser.add_argument("--pictures", type=int, default=640, help="number of training pictures")
     parser.add_argument("--epochs", type=int, help="train so many epochs, to try things out")
@@ -60,7 +110,8 @@ def demo(args: argparse.Namespace) -> None:
     started = time.monotonic()
     data = make_digits(args.data, train=args.pictures, val=max(1, args.pictures // 5))
     print(f"data: {data}")
-    out = Path(args.out)
+    task = TASKS[args.task]
+    out = Path(args.out or task.out)
     for kind in ("fixnorm", "baseline") if args.baseline else ("fixnorm",):
         train(kind, out / kind, args)
     runs = []
@@ -71,15 +122,12 @@ def demo(args: argparse.Namespace) -> None:
             if kind == "fixnorm":
                 raise
     print("page: drawing boxes and curves", flush=True)
-    command = "make demo-baseline" if len(runs) > 1 else "make demo"
-    page.write(
-        out / "index.html",
-        page.build(runs, "RetinaNet-R18 on handwritten digits, trained with FixNorm", command),
-    )
+    command = task.command + ("-baseline" if len(runs) > 1 else "")
+    page.write(out / "index.html", page.build(runs, task.title, command))
     for run in runs:
         results = run.results()
-        scores = ", ".join(f"{key} {results[key]:.3f}" for key in ("AP", "AP50") if key in results)
-        print(f"{run.name}: {scores or 'no detections that could be evaluated'}")
+        scores = ", ".join(f"{key} {results[key]:.3f}" for key, *_ in SCORES if key in results)
+        print(f"{run.name}: {scores or task.none}")
     print(f"{out / 'index.html'} ({time.monotonic() - started:.0f} s in all)")
 
 
@@ -91,7 +139,7 @@ def train(kind: str, work_dir: Path, args: argparse.Namespace) -> None:
     """
     from mmengine.config import Config
 
-    config = ROOT / f"configs/demo/retinanet_r18_fpn_{kind}_digits.py"
+    config = ROOT / TASKS[args.task].config.format(kind)
     options = options_of(args)
     cfg = Config.fromfile(str(config), import_custom_modules=False)
     cfg.merge_from_dict(dict(option.split("=", 1) for option in options))
@@ -140,16 +188,18 @@ def options_of(args: argparse.Namespace) -> list[str]:
         f"{loader}.dataset.data_root={data}"
         for loader in ("train_dataloader", "val_dataloader", "test_dataloader")
     ]
-    options += [
-        f"{evaluator}.ann_file={data}annotations/instances_val.json"
-        for evaluator in ("val_evaluator", "test_evaluator")
-    ]
+    if annotations := TASKS[args.task].annotations:
+        options += [
+            f"{evaluator}.ann_file={data}{annotations}"
+            for evaluator in ("val_evaluator", "test_evaluator")
+        ]
     if args.epochs is not None:
         options += [
             f"train_cfg.max_epochs={args.epochs}",
             f"param_scheduler.1.end={args.epochs}",
-            f"param_scheduler.1.T_max={args.epochs}",
         ]
+        if args.task == "detection":  # the cosine has a second name for its end
+            options.append(f"param_scheduler.1.T_max={args.epochs}")
     return options
 
 
@@ -163,7 +213,10 @@ def show(line: str) -> None:
             flush=True,
         )
     elif match := VAL_LINE.search(line):
-        print("  {}  AP {}  AP50 {}".format(*match.groups()), flush=True)
+        found = ((label, re.search(rf"\b{key}: (\S+)", line), one) for label, key, one in SCORES)
+        scores = [f"  {label} {float(value[1]) / one:.4f}" for label, value, one in found if value]
+        if scores:  # none yet while an evaluation goes on
+            print(f"  {match[1]}{''.join(scores)}", flush=True)
 
 
 if __name__ == "__main__":

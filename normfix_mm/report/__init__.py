@@ -1,7 +1,8 @@
 """What runs did, as one HTML page: ``python -m normfix_mm.report WORK_DIR... --out page.html``.
 
-``run`` reads a work dir, ``plots`` and ``boxes`` draw, ``page`` assembles, ``picture`` makes the
-README's. Importing the package registers ``NormMonitorHook`` with mmengine.
+``run`` reads a work dir, ``plots`` draws curves, ``images`` chooses who draws on validation images
+(``boxes`` for a detector, ``label_maps`` for a segmenter), ``page`` assembles, ``picture`` makes
+the README's. Importing the package registers ``NormMonitorHook`` with mmengine.
 """
 
 from .monitor import NormMonitorHook

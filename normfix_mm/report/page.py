@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -37,6 +38,11 @@ figure { margin: 0; background: var(--card); border: 1px solid var(--line); bord
 img { max-width: 100%; height: auto; display: block; }
 .boxes { display: grid; gap: .5rem; grid-template-columns: repeat(4, minmax(0, 1fr)); }
 .boxes img { width: 100%; border-radius: 4px; }
+.classes { width: auto; }
+.legend { display: flex; flex-wrap: wrap; gap: .2rem 1rem; color: var(--ink); font-size: .9rem; }
+.legend i { display: inline-block; width: .9em; height: .9em; margin-right: .4em;
+            border-radius: 2px; border: 1px solid var(--line); vertical-align: -.1em; }
+.legend .ignored { background: repeating-linear-gradient(135deg, #fff 0 3px, #606060 3px 6px); }
 h3 { font-size: .95rem; margin: 1rem 0 .4rem; font-weight: 600; }
 """
 
@@ -54,6 +60,7 @@ def build(runs: list[Run], title: str, command: str | None = None) -> str:
     parts += [
         "<h2>Results</h2>",
         _results(runs),
+        _classes(runs),
         "<h2>On validation images</h2>",
         _images(runs),
         "<h2>Curves</h2>",
@@ -93,7 +100,7 @@ def _results(runs: list[Run]) -> str:
         rows.append(
             [
                 run.name,
-                *(f"{results[x]:.3f}" if x in results else "–" for x in labels),
+                *(_number(results.get(x)) for x in labels),
                 str(max(run.train)),
                 f"{seconds:.2f} s" if seconds else "–",
             ]
@@ -102,21 +109,55 @@ def _results(runs: list[Run]) -> str:
     return note + _table("figures", head, rows)
 
 
+def _classes(runs: list[Run]) -> str:
+    """IoU of each class, of segmenters."""
+    if not any("mIoU" in run.results() for run in runs):
+        return ""
+    names = list(dict.fromkeys(name for run in runs for name in run.class_iou))
+    if not names:
+        return "<p>No IoU of single classes: it is in the run's .log, which is not there.</p>"
+    rows = [[name, *(_number(run.class_iou.get(name)) for run in runs)] for name in names]
+    rows.append(["mIoU", *(_number(run.results().get("mIoU")) for run in runs)])
+    return "<h3>IoU of each class</h3>\n" + _table(
+        "figures classes", ["class", *(run.name for run in runs)], rows
+    )
+
+
 def _images(runs: list[Run]) -> str:
     try:
-        rows = images.draw(runs)  # one per image
+        drawn = images.draw(runs)
     except (FileNotFoundError, ImportError) as error:
         return f"<p>No pictures: {_text(str(error))}.</p>"
-    lines = ["ground truth", *(f"{run.name}: predictions" for run in runs)]
+    note = f"<p>{_text(drawn.note)}</p>\n"
+    if drawn.legend:
+        return note + _legend(drawn) + _rows(drawn)
     parts = []
-    for line, painted in zip(lines, zip(*rows)):
-        cells = "".join(_image(images.png(image), line) for image in painted)
-        parts.append(f'<h3>{_text(line)}</h3>\n<div class="boxes">{cells}</div>')
-    return (
-        f"<p>Predictions with a score under {images.SCORE:.0%} are left out; the number after a "
-        "class is the score in per cent, and each mask has a colour of its own.</p>\n"
-        + "\n".join(parts)
+    for title, painted in zip(drawn.titles, zip(*drawn.rows)):
+        cells = "".join(_image(images.png(image), title) for image in painted)
+        parts.append(f'<h3>{_text(title)}</h3>\n<div class="boxes">{cells}</div>')
+    return note + "\n".join(parts)
+
+
+def _rows(drawn: images.Drawn) -> str:
+    """A row for each image, a column for each title."""
+    heads = "".join(f"<h3>{_text(title)}</h3>" for title in drawn.titles)
+    cells = "".join(
+        _image(images.png(picture), title)
+        for row in drawn.rows
+        for title, picture in zip(drawn.titles, row)
     )
+    columns = f"grid-template-columns: repeat({len(drawn.titles)}, minmax(0, 300px))"
+    return f'<div class="boxes" style="{columns}">{heads}{cells}</div>'
+
+
+def _legend(drawn: images.Drawn) -> str:
+    entries = [
+        f'<span><i style="background: #{r:02x}{g:02x}{b:02x}"></i>{_text(name)}</span>'
+        for name, (r, g, b) in drawn.legend
+    ]
+    if drawn.ignored:
+        entries.append('<span><i class="ignored"></i>ignored</span>')
+    return f'<p class="legend">{" ".join(entries)}</p>\n'
 
 
 def _curves(runs: list[Run]) -> str:
@@ -146,6 +187,10 @@ def _table(kind: str, head: list[str], rows: list[list[str]]) -> str:
 
     body = "\n".join(line(row, "td") for row in rows)
     return f'<div class="wide"><table class="{kind}">\n{line(head, "th")}\n{body}\n</table></div>'
+
+
+def _number(share: float | None) -> str:
+    return "–" if share is None or math.isnan(share) else f"{share:.3f}"
 
 
 def _image(data: bytes, alt: str) -> str:

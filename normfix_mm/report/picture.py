@@ -1,22 +1,28 @@
-"""One small PNG for a README: boxes on validation images, joint norm, gain against its cap."""
+"""One small PNG for a README: some validation images, joint norm, gain against its cap."""
 
 from __future__ import annotations
 
 import io
+
+import numpy as np
 
 from . import images, plots
 from .run import Run
 
 
 def compose(runs: list[Run]) -> bytes:
-    """PNG bytes; the boxes are the first run's predictions.
+    """PNG bytes; the predictions are the first run's.
+
+    Of a detector, its boxes on two images; of a segmenter, one image, its truth and the prediction.
 
     Raises:
         FileNotFoundError: if the run's checkpoint or data is missing.
     """
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
-    shown = [row[1] for row in images.draw(runs[:1], count=2)]
+    drawn = images.draw(runs[:1], count=2)
+    shown = drawn.rows[0] if drawn.legend else [row[1] for row in drawn.rows]
     figure = Figure(figsize=(13, 3.3), dpi=100, layout="constrained")
     axes = figure.subplots(1, 2 + len(shown), width_ratios=[1] * len(shown) + [1.45, 1.45])
     for axis, image in zip(axes, shown):
@@ -25,6 +31,20 @@ def compose(runs: list[Run]) -> bytes:
     for axis, draw in zip(axes[len(shown) :], (plots.joint_norm, plots.gain)):
         draw(axis, runs)
         plots.dress(axis, "light")
+    if drawn.legend:
+        for axis, title in zip(axes, ("image", "ground truth", "prediction")):
+            axis.set_title(title, fontsize=11)
+        seen = [
+            (name, c) for name, c in drawn.legend if any((i == c).all(-1).any() for i in shown[1:])
+        ]
+        patches = [Patch(color=np.divide(colour, 255), label=name) for name, colour in seen]
+        if drawn.ignored:
+            patches.append(
+                Patch(facecolor="#606060", edgecolor="white", hatch="////", label="ignored")
+            )
+        figure.legend(
+            handles=patches, loc="outside lower left", ncols=12, frameon=False, fontsize=8
+        )
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", facecolor="white", pil_kwargs=dict(optimize=True))
     return buffer.getvalue()

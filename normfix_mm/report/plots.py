@@ -13,9 +13,21 @@ GRID = dict(light="#00000018", dark="#ffffff20")
 
 
 def average_precision(axes, runs: list[Run]) -> bool:
+    axes.set(title="Average precision on val", ylim=(0, 1))
+    return _scores(axes, runs, (("bbox_mAP_50", "--", "AP50"), ("bbox_mAP", "-", "AP")))
+
+
+def intersection_over_union(axes, runs: list[Run]) -> bool:
+    axes.set(title="IoU and accuracy on val", ylim=(0, 1))
+    return _scores(
+        axes, runs, (("aAcc", ":", "aAcc"), ("mAcc", "--", "mAcc"), ("mIoU", "-", "mIoU"))
+    )
+
+
+def _scores(axes, runs: list[Run], scores: tuple[tuple[str, str, str], ...]) -> bool:
     drawn = False
     for run, colour in zip(runs, _colours()):
-        for key, style, label in (("bbox_mAP_50", "--", "AP50"), ("bbox_mAP", "-", "AP")):
+        for key, style, label in scores:
             steps, values = run.val_curve(key)
             drawn |= bool(steps)
             if steps:
@@ -28,12 +40,12 @@ def average_precision(axes, runs: list[Run]) -> bool:
                     color=colour,
                     label=f"{run.name}: {label}",
                 )
-    axes.set(title="Average precision on val", ylim=(0, 1))
     return drawn
 
 
 def loss(axes, runs: list[Run]) -> bool:
     top, parts = 0.0, {"loss_cls": "--", "loss_bbox": ":", "loss_mask": "-."}
+    parts |= {"decode.loss_ce": "--", "aux.loss_ce": ":"}
     styles = {"loss": "-"} | (parts if len(runs) < 3 else {})
     for run, colour in zip(runs, _colours()):
         for key, style in styles.items():
@@ -62,9 +74,10 @@ def gain(axes, runs: list[Run]) -> bool:
     for (run, key), colour in zip(lines, _colours()):
         steps, values = run.curve(key)
         layer = key.removeprefix("gain/")
-        # A cascade's classifiers differ in the number of their stage.
+        # A cascade's classifiers differ in the number of their stage, a segmenter's in their head.
         pieces = layer.split(".")
-        name = " ".join([pieces[-1], *(p for p in pieces[:-1] if p.isdigit())])
+        told = [p for p in pieces[:-1] if p.isdigit() or p.startswith("auxiliary")]
+        name = " ".join([pieces[-1], *told])
         label = f"{run.name}: g of {name}"
         axes.plot(steps, values, color=colour, label=label)
         cap_steps, caps = run.curve(f"cap/{layer}")
@@ -94,6 +107,10 @@ def effective_lr(axes, runs: list[Run]) -> bool:
 
 PLOTS: tuple[tuple[Callable, str], ...] = (
     (average_precision, "COCO AP, by pycocotools through MMDetection."),
+    (
+        intersection_over_union,
+        "By MMSegmentation: means over the classes, and aAcc, the share of right pixels.",
+    ),
     (loss, "The sum of all losses, and its parts where there is room; moving averages."),
     (
         joint_norm,

@@ -1,13 +1,15 @@
 """One training run as it lies in its work dir: settings, curves, results, newest checkpoint.
 
 Reads what mmengine leaves there: ``<time>/vis_data/scalars.json`` (one line per logged step, one
-folder per start of the run), the dumped config, ``last_checkpoint``. A run that was resumed has
+folder per start of the run), the dumped config, ``last_checkpoint``; and MMSegmentation's table of
+classes, which is in ``<time>/<time>.log`` alone. A run that was resumed has
 several folders; where they overlap, the later one counts.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +24,12 @@ RESULTS = (
     ("mask AP", "segm_mAP"),
     ("mask AP50", "segm_mAP_50"),
     ("mask AP75", "segm_mAP_75"),
+    ("mIoU", "mIoU"),
+    ("aAcc", "aAcc"),
+    ("mAcc", "mAcc"),
 )
-
+PERCENT = ("mIoU", "aAcc", "mAcc")  # what MMSegmentation logs as such; a Run holds shares of 1
+CLASS_ROW = re.compile(r"\| +(.+?) +\| +([\d.]+|nan) +\| +(?:[\d.]+|nan) +\|$")
 
 BACKBONE = ("type", "depth", "base_channels", "norm_eval", "frozen_stages")
 
@@ -41,6 +47,7 @@ class Run:
         folder: the work dir.
         train: logged training steps by iteration, ascending.
         val: evaluations by iteration, ascending.
+        class_iou: of a segmenter's last evaluation; nan for a class that is in no image.
         config_path: the dumped config.
     """
 
@@ -48,6 +55,7 @@ class Run:
     folder: Path
     train: dict[int, dict] = field(default_factory=dict)
     val: dict[int, dict] = field(default_factory=dict)
+    class_iou: dict[str, float] = field(default_factory=dict)
     config_path: Path | None = None
 
     @classmethod
@@ -66,6 +74,8 @@ class Run:
         run = cls(name or configs[-1].stem, folder, config_path=configs[-1])
         for log in sorted(folder.glob("*/vis_data/scalars.json")):
             run._add(log.read_text().splitlines())
+        for log in sorted(folder.glob("*/*.log")):
+            run._add_classes(log.read_text(errors="replace").splitlines())
         if not run.train:
             raise NoRun(f"{folder} holds no logged training step yet; let the run go on longer")
         return run
@@ -87,8 +97,20 @@ class Run:
                             del curve[step]
                     first = False
                 self.train[at] = entry
-            elif any(key.endswith("/bbox_mAP") for key in entry):
-                self.val[at] = {key.split("/")[-1]: value for key, value in entry.items()}
+            elif any(key.split("/")[-1] in ("bbox_mAP", "mIoU") for key in entry):
+                found = {key.split("/")[-1]: value for key, value in entry.items()}
+                self.val[at] = {k: v / 100 if k in PERCENT else v for k, v in found.items()}
+
+    def _add_classes(self, lines: list[str]) -> None:
+        """Keep the last validation's table of classes, which MMSegmentation only prints."""
+        table: dict[str, float] = {}
+        for line in lines:
+            if line.startswith("| ") and (row := CLASS_ROW.match(line)):
+                table[row[1]] = float(row[2]) / 100
+            elif "(val)" in line and "mIoU: " in line and table:
+                self.class_iou, table = table, {}
+            elif "per class results" in line:
+                table = {}
 
     @property
     def config(self):
@@ -96,6 +118,11 @@ class Run:
         from mmengine.config import Config
 
         return Config.fromfile(str(self.config_path), import_custom_modules=False)
+
+    @property
+    def scope(self) -> str:
+        """The framework whose model it trains: 'mmdet', 'mmseg' …"""
+        return self.config.get("default_scope", "mmdet")
 
     @property
     def checkpoint(self) -> Path | None:
@@ -142,6 +169,7 @@ def settings(run: Run) -> list[tuple[str, str]]:
     model, optim = cfg.model, cfg.optim_wrapper.optimizer
     roi = model.get("roi_head", {})
     heads = [model.get("rpn_head"), model.get("bbox_head")]
+    heads += [*_listed(model.get("decode_head")), *_listed(model.get("auxiliary_head"))]
     heads += [*_listed(roi.get("bbox_head")), *_listed(roi.get("mask_head"))]
     hooks = [_call(hook) for hook in cfg.get("custom_hooks", [])]
     loop = cfg.train_cfg

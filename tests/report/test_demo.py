@@ -1,6 +1,7 @@
 """`make demo`'s command: trains, leaves the page, does nothing twice, ends with a sentence."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,19 @@ def test_demo_trains_once_and_leaves_the_page(tmp_path):
     assert (tmp_path / "out/index.html").stat().st_size > 100_000
 
 
+def test_the_segmentation_demo_is_the_same_with_other_scores(tmp_path):
+    options = ["--task", "segmentation", "--pictures", "8", "--epochs", "2", "--baseline"]
+    first = demo(tmp_path, *options)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "[2][2/2]  loss " in first.stdout
+    for name in ("FixNorm", "ordinary decay"):
+        assert f"{name}: trained in" in first.stdout
+        assert re.search(rf"{name}: mIoU 0\.\d{{3}}, aAcc 0\.\d{{3}}\n", first.stdout)
+    assert len(re.findall(r"\n  \[2\]  mIoU 0\.\d{4}  aAcc 0\.\d{4}\n", first.stdout)) == 2
+    assert "make demo-seg-baseline" in (tmp_path / "out/index.html").read_text()
+    assert "trained already" in demo(tmp_path, *options).stdout
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [(["--epochs", "0"], "Invalid --epochs 0"), (["--pictures", "0"], "number of pictures")],
@@ -59,8 +73,13 @@ def test_progress_lines_are_short_and_say_what_is_to_go(capsys):
     module.show(
         stamp + "Epoch(val) [6][16/16]    coco/bbox_mAP: 0.2970  coco/bbox_mAP_50: 0.4450  x: 1"
     )
+    module.show(stamp + "Epoch(val)  [4][10/16]    eta: 0:00:03  time: 0.4200  data_time: 0.01")
+    module.show(
+        stamp + "Epoch(val) [4][16/16]    aAcc: 95.5000  mIoU: 61.2500  mAcc: 70.1000  x: 1"
+    )
     module.show(stamp + "Config: model = dict(type='RetinaNet')")
     assert capsys.readouterr().out == (
         "  [2][ 50/160]  loss 1.0856  lr 1.8744e-02  0.25 s/iteration  0:03:06 to go\n"
         "  [6]  AP 0.2970  AP50 0.4450\n"
+        "  [4]  mIoU 0.6125  aAcc 0.9550\n"
     )

@@ -7,11 +7,11 @@ import base64
 import io
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from html_page import Page
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -59,26 +59,6 @@ def work_dirs(tmp_path_factory):
         Runner.from_cfg(cfg).train()
         folders.append(root / kind)
     return folders
-
-
-class Page(HTMLParser):
-    """Addresses and visible text of a page."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.addresses, self.tags, self.text = [], [], ""
-        self.feed(Path(path).read_text())
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.addresses += [
-            value
-            for name, value in attrs
-            if name in ("src", "srcset", "href", "data", "action", "poster")
-        ]
-
-    def handle_data(self, data):
-        self.text += data + "\n"
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +145,19 @@ def test_a_cascade_s_gains_can_be_told_apart(tmp_path):
     assert gain(axes, [run])
     labels = [text.get_text() for text in axes.legend().get_texts()]
     assert labels == [f"cascade: g of fc_cls {stage}" for stage in range(3)]
+
+
+def test_a_segmenter_s_gains_can_be_told_apart(tmp_path):
+    heads = ["decode_head", "auxiliary_head", "auxiliary_head.1"]
+    run = Run("seg", tmp_path, train={1: {f"gain/{head}.conv_seg": 1.0 for head in heads}})
+    axes = Figure().add_subplot()
+    assert gain(axes, [run])
+    labels = {text.get_text() for text in axes.legend().get_texts()}
+    assert labels == {
+        "seg: g of conv_seg",
+        "seg: g of conv_seg auxiliary_head",
+        "seg: g of conv_seg auxiliary_head 1",
+    }
 
 
 def test_picture_for_the_readme(work_dirs, tmp_path):

@@ -8,7 +8,7 @@ from mmdet.utils import register_all_modules
 from mmengine.structures import InstanceData
 from pycocotools import mask
 
-from normfix_mm.report import images
+from normfix_mm.report import boxes
 
 register_all_modules()
 SQUARE = np.zeros((12, 10), bool)
@@ -26,7 +26,7 @@ def test_bitmap(form):
         "counts": dict(size=list(SQUARE.shape), counts=counts),
         "compressed": compressed,
     }[form]
-    assert np.array_equal(images._bitmap(segmentation, *SQUARE.shape), SQUARE)
+    assert np.array_equal(boxes._bitmap(segmentation, *SQUARE.shape), SQUARE)
 
 
 def test_masks_are_painted_where_they_are(real_data):
@@ -42,17 +42,17 @@ def test_masks_are_painted_where_they_are(real_data):
         pipeline=[],
     )
     info = dataset.get_data_info(0)
-    truth = images._truth(info, masks=True)
+    truth = boxes._truth(info, masks=True)
     annotations = json.loads((root / "annotations/instances_val.json").read_text())["annotations"]
     own = [a for a in annotations if a["image_id"] == info["img_id"]]
     areas = [a["area"] for a in own]
     assert len(own) > 3 and truth.masks.sum((1, 2)).tolist() == pytest.approx(areas)
 
-    assert "masks" not in images._truth(info, masks=False)  # beside a detector of boxes
+    assert "masks" not in boxes._truth(info, masks=False)  # beside a detector of boxes
 
     picture = np.full((*truth.masks.shape[1:], 3), 40, np.uint8)
-    plain = images._paint(picture, ("nucleus",), InstanceData(bboxes=np.zeros((0, 4)), labels=[]))
-    painted = images._paint(picture, ("nucleus",), truth)
-    assert plain.shape == painted.shape == (images.SIDE, images.SIDE, 3)
+    plain = boxes._paint(picture, ("nucleus",), InstanceData(bboxes=np.zeros((0, 4)), labels=[]))
+    painted = boxes._paint(picture, ("nucleus",), truth)
+    assert plain.shape == painted.shape == (boxes.SIDE, boxes.SIDE, 3)
     changed = (painted != plain).any(-1).mean()
     assert changed == pytest.approx(truth.masks.any(0).mean(), abs=0.01)

@@ -1,0 +1,19 @@
+"""FixNorm: joint norm of all weights fixed, capped gain on the classifiers, no weight decay.
+
+Command: make demo-seg, or after tools/make_digits.py
+    python tools/train.py configs/demo/ocnet_r18-d8_fixnorm_digits.py
+Source: FixNorm, section 4.3 (OCNet on Cityscapes), on a model and data of toy size.
+"""
+
+_base_ = "./ocnet_r18-d8_digits.py"
+
+model = dict(
+    decode_head=dict(type="FixNormOCHead", alpha=1.0),
+    auxiliary_head=dict(type="FixNormFCNHead", alpha=1.0),
+)
+optim_wrapper = dict(optimizer=dict(weight_decay=0.0))
+custom_hooks = [
+    dict(type="NormFixHook", mode="joint", weights="conv+classifier"),
+    dict(type="WeightTableHook"),
+    dict(type="ReproducibleHook"),
+]

@@ -1,0 +1,24 @@
+"""A report's page, as a browser would take it apart."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+
+class Page(HTMLParser):
+    """Addresses and visible text of a page."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.addresses, self.tags, self.text = [], [], ""
+        self.feed(Path(path).read_text())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [
+            value
+            for name, value in attrs
+            if name in ("src", "srcset", "href", "data", "action", "poster")
+        ]
+
+    def handle_data(self, data):
+        self.text += data + "\n"

@@ -1,6 +1,6 @@
 # Everything here needs only Python >= 3.10, a C++ compiler and make.
 #   make demo                 set up, then train and evaluate a small detector, and leave a page
-#   make demo-seg             the same for a small segmenter
+#   make demo-seg             the same with a small segmenter
 #   make test                 set up, then lint and test
 #   make setup STACK=openmmlab   upstream OpenMMLab beside the default stack, in its own environment
 PYTHON ?= python3
@@ -10,12 +10,12 @@ BIN = $(VENV)/bin
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
-.PHONY: help setup demo demo-baseline demo-seg demo-seg-baseline test lint clean distclean
+.PHONY: help setup demo demo-baseline demo-seg test lint clean distclean
 
 help:
 	@echo "make demo       set up, train a small detector with FixNorm, leave a page with pictures"
 	@echo "make demo-baseline   the same, and the same model with ordinary weight decay beside it"
-	@echo "make demo-seg   the same for a segmenter, OCNet; demo-seg-baseline with the decay beside it"
+	@echo "make demo-seg   train a small OCNet with FixNorm instead, on the same digits"
 	@echo "make test       set up, ruff, all tests (PYTEST_ARGS='tests/core -x' for a part)"
 	@echo "make setup      only the environment, $(VENV) (STACK=openmmlab for the upstream stack)"
 	@echo "make lint       ruff only"
@@ -32,10 +32,7 @@ demo-baseline: setup
 	$(BIN)/python tools/demo.py --baseline $(DEMO_ARGS)
 
 demo-seg: setup
-	$(BIN)/python tools/demo.py --task segmentation $(DEMO_ARGS)
-
-demo-seg-baseline: setup
-	$(BIN)/python tools/demo.py --task segmentation --baseline $(DEMO_ARGS)
+	$(BIN)/python tools/demo.py --segment $(DEMO_ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

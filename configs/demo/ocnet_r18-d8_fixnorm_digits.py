@@ -1,8 +1,8 @@
-"""FixNorm: joint norm of all weights fixed, capped gain on the classifiers, no weight decay.
+"""FixNorm: joint norm of all weights fixed, capped gains of the classifiers, no weight decay.
 
 Command: make demo-seg, or after tools/make_digits.py
     python tools/train.py configs/demo/ocnet_r18-d8_fixnorm_digits.py
-Source: FixNorm, section 4.3 (OCNet on Cityscapes), on a model and data of toy size.
+Source: FixNorm, appendix A.4.2, on a model and data of toy size.
 """
 
 _base_ = "./ocnet_r18-d8_digits.py"

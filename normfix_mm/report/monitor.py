@@ -22,7 +22,7 @@ class NormMonitorHook(Hook):
     The gain logged is the norm of the layer's effective weight, which is what FixNorm's g is.
 
     Args:
-        layers: module names of weight-normalized layers whose gain is logged.
+        layers: names of layers whose gain is logged; a plain layer's is the norm of its weight.
         weights, exclude: which weights make up the joint norm, as in NormFixHook.
         interval: log every so many iterations.
 
@@ -48,10 +48,10 @@ class NormMonitorHook(Hook):
         self._weights = [info.param for info in norm_fix_weights(model, **self.rules)]
         modules = dict(model.named_modules())
         for name in self.layers:
-            if not hasattr(modules.get(name), "normalized_weight"):
+            if not hasattr(modules.get(name), "weight"):
                 raise ValueError(
-                    f"NormMonitorHook: {name!r} is not a weight-normalized layer of "
-                    "the model; correct `layers`"
+                    f"NormMonitorHook: the model has no layer {name!r} with a weight; correct "
+                    "`layers`"
                 )
         self._layers = {name: modules[name] for name in self.layers}
 
@@ -68,6 +68,7 @@ class NormMonitorHook(Hook):
             "effective_lr": effective_learning_rate(rate, self._weights),
         }
         for name, layer in self._layers.items():
-            scalars[f"gain/{name}"] = layer.normalized_weight().detach().norm()
+            weight = getattr(layer, "normalized_weight", lambda layer=layer: layer.weight)()
+            scalars[f"gain/{name}"] = weight.detach().norm()
         for name, value in scalars.items():
             runner.message_hub.update_scalar(f"train/{name}", float(value))

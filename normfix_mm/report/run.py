@@ -1,15 +1,13 @@
 """One training run as it lies in its work dir: settings, curves, results, newest checkpoint.
 
 Reads what mmengine leaves there: ``<time>/vis_data/scalars.json`` (one line per logged step, one
-folder per start of the run), the dumped config, ``last_checkpoint``; and MMSegmentation's table of
-classes, which is in ``<time>/<time>.log`` alone. A run that was resumed has
+folder per start of the run), the dumped config, ``last_checkpoint``. A run that was resumed has
 several folders; where they overlap, the later one counts.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +27,7 @@ RESULTS = (
     ("mAcc", "mAcc"),
 )
 PERCENT = ("mIoU", "aAcc", "mAcc")  # what MMSegmentation logs as such; a Run holds shares of 1
-CLASS_ROW = re.compile(r"\| +(.+?) +\| +([\d.]+|nan) +\| +(?:[\d.]+|nan) +\|$")
-
+CLASS = "IoU/"  # begins the names of ClassIoUMetric's values
 BACKBONE = ("type", "depth", "base_channels", "norm_eval", "frozen_stages")
 
 
@@ -47,7 +44,6 @@ class Run:
         folder: the work dir.
         train: logged training steps by iteration, ascending.
         val: evaluations by iteration, ascending.
-        class_iou: of a segmenter's last evaluation; nan for a class that is in no image.
         config_path: the dumped config.
     """
 
@@ -55,7 +51,6 @@ class Run:
     folder: Path
     train: dict[int, dict] = field(default_factory=dict)
     val: dict[int, dict] = field(default_factory=dict)
-    class_iou: dict[str, float] = field(default_factory=dict)
     config_path: Path | None = None
 
     @classmethod
@@ -74,8 +69,6 @@ class Run:
         run = cls(name or configs[-1].stem, folder, config_path=configs[-1])
         for log in sorted(folder.glob("*/vis_data/scalars.json")):
             run._add(log.read_text().splitlines())
-        for log in sorted(folder.glob("*/*.log")):
-            run._add_classes(log.read_text(errors="replace").splitlines())
         if not run.train:
             raise NoRun(f"{folder} holds no logged training step yet; let the run go on longer")
         return run
@@ -98,19 +91,13 @@ class Run:
                     first = False
                 self.train[at] = entry
             elif any(key.split("/")[-1] in ("bbox_mAP", "mIoU") for key in entry):
-                found = {key.split("/")[-1]: value for key, value in entry.items()}
-                self.val[at] = {k: v / 100 if k in PERCENT else v for k, v in found.items()}
+                self.val[at] = dict(_result(key, value) for key, value in entry.items())
 
-    def _add_classes(self, lines: list[str]) -> None:
-        """Keep the last validation's table of classes, which MMSegmentation only prints."""
-        table: dict[str, float] = {}
-        for line in lines:
-            if line.startswith("| ") and (row := CLASS_ROW.match(line)):
-                table[row[1]] = float(row[2]) / 100
-            elif "(val)" in line and "mIoU: " in line and table:
-                self.class_iou, table = table, {}
-            elif "per class results" in line:
-                table = {}
+    @property
+    def class_iou(self) -> dict[str, float]:
+        """IoU of each class in a segmenter's last evaluation by ClassIoUMetric."""
+        last = self.val[max(self.val)] if self.val else {}
+        return {k.removeprefix(CLASS): v for k, v in last.items() if k.startswith(CLASS)}
 
     @property
     def config(self):
@@ -156,6 +143,12 @@ class Run:
     def seconds_per_iteration(self) -> float | None:
         times = self.curve("time")[1]
         return statistics.median(times) if times else None
+
+
+def _result(key: str, value: float) -> tuple[str, float]:
+    if key.startswith(CLASS) or key in PERCENT:
+        return key, value / 100
+    return key.split("/")[-1], value
 
 
 def _curve(entries: dict[int, dict], key: str) -> tuple[list[int], list[float]]:

@@ -19,8 +19,8 @@ import subprocess
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = dict(fixnorm="FixNorm", baseline="ordinary decay")
@@ -30,8 +30,7 @@ TRAIN_LINE = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """What is trained: ``configs/demo/MODEL_{fixnorm,baseline}_digits.py``, in `out`."""
 
     model: str

@@ -9,7 +9,8 @@ gtFine_trainvaltest.zip extracted in it. Every image's checksum is verified, whi
 import argparse
 
 from normfix_mm import cli
-from normfix_mm.datasets.cityscapes import LABELLED, WHOLE, prepare
+from normfix_mm.datasets.cityscapes import prepare
+from normfix_mm.datasets.cityscapes_layout import LABELLED, WHOLE
 
 
 def main() -> None:

@@ -24,8 +24,5 @@ _base_ = [
     "../_base_/cityscapes_769x769.py",
     "../_base_/segmentation_40k.py",
 ]
-custom_imports = dict(
-    imports=["normfix_mm.segmentation", "normfix_mm.datasets.cityscapes_metric"],
-    allow_failed_imports=False,
-)
+custom_imports = dict(imports=["normfix_mm.segmentation"], allow_failed_imports=False)
 custom_hooks = [dict(type="WeightTableHook"), dict(type="ReproducibleHook")]

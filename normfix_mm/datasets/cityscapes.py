@@ -1,12 +1,9 @@
-"""Cityscapes' folder: whether it is whole, and the label files that training and evaluation read.
+"""Cityscapes' images and labels: whether they are whole, and the files that training reads.
 
-    leftImg8bit/{train,val,test}/CITY/CITY_…_leftImg8bit.png
-    gtFine/{train,val}/CITY/CITY_…_gtFine_{polygons.json,labelIds.png,instanceIds.png}
-
-is what leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip hold. Training reads
-``*_gtFine_labelTrainIds.png``, with classes 0 to 18 and 255 for what does not count. Label ids come
-from ``*_labelIds.png``, which the benchmark evaluates on, and from the polygons where there is none
-(the files and polygons drawn anew differ along edges). cityscapesScripts knows the ids and draws.
+Training reads ``*_gtFine_labelTrainIds.png``, with classes 0 to 18 and 255 for what does not count.
+Label ids come from ``*_labelIds.png``, which the benchmark evaluates on, and where there is none
+from the polygons (the files and polygons drawn anew differ along edges). cityscapesScripts knows
+the ids and draws.
 """
 
 from __future__ import annotations
@@ -26,27 +23,12 @@ from PIL import Image
 
 from normfix_mm.preflight import BadInput, listed, one_line
 
-WHOLE = {"train": 2975, "val": 500, "test": 1525}  # images
-LABELLED = ("train", "val")
+from .cityscapes_layout import IDS, LABELLED, POLYGONS, Picture, pictures
+
 CLASSES = 19
 IGNORED = 255
-_IMAGE, _TRUTH = "_leftImg8bit.png", "_gtFine_"
-_TRAINING, _IDS, _INSTANCES, _POLYGONS = (
-    "labelTrainIds.png",
-    "labelIds.png",
-    "instanceIds.png",
-    "polygons.json",
-)
+_TRAINING, _INSTANCES = "labelTrainIds.png", "instanceIds.png"
 _ALONE = 32  # so few images are not worth a second process
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image, and where its annotations stand: `truth` + 'labelIds.png' and so on."""
-
-    image: Path
-    truth: str
-    instances: bool  # whether the evaluation of single instances needs its file
 
 
 @dataclass(frozen=True)
@@ -82,85 +64,6 @@ def prepare(root: str | Path, workers: int | None = None) -> Iterator[Split]:
         yield Split(name, len(found), cities, written)
 
 
-def pictures(root: str | Path) -> dict[str, list[Picture]]:
-    """The images of each split, sorted; 'test' only if it is there.
-
-    Raises:
-        BadInput: The folder has another layout, or images and annotations are not of each other.
-    """
-    root = Path(root).expanduser()
-    _check_top(root)
-    found = {}
-    for split in WHOLE:
-        folder = root / "leftImg8bit" / split
-        images = sorted(folder.glob(f"*/*{_IMAGE}"))
-        if split not in LABELLED:
-            if images:
-                found[split] = [Picture(image, "", False) for image in images]
-            continue
-        if not images:
-            raise BadInput(
-                f"{folder} {'holds no CITY/*' + _IMAGE if folder.is_dir() else 'does not exist'}; "
-                "extract leftImg8bit_trainvaltest.zip once more."
-            )
-        truths = root / "gtFine" / split
-        there = {
-            f"{path.parent.name}/{path.name.removesuffix(kind)}"
-            for kind in (_POLYGONS, _IDS)
-            for path in truths.glob(f"*/*{_TRUTH}{kind}")
-        }
-        names = {
-            image: f"{image.parent.name}/{image.name.removesuffix(_IMAGE)}{_TRUTH}"
-            for image in images
-        }
-        _check_pairs(names, there, truths)
-        found[split] = [
-            Picture(image, str(truths / name), split == "val") for image, name in names.items()
-        ]
-    return found
-
-
-def _check_top(root: Path) -> None:
-    if not root.is_dir():
-        raise BadInput(f"The folder {str(root)!r} does not exist; give that of leftImg8bit/.")
-    for part in ("leftImg8bit", "gtFine"):
-        if (root / part).is_dir():
-            continue
-        archives = sorted(path.name for path in root.glob(f"{part}*.zip"))
-        if archives:
-            raise BadInput(
-                f"{root} holds {archives[0]} but no {part}/: the archive is not extracted; "
-                f"run `unzip {archives[0]}` in that folder."
-            )
-        for level in ("*", "*/*"):
-            for inner in sorted(root.glob(f"{level}/{part}")):
-                raise BadInput(
-                    f"{part}/ is not in {root} but in {inner.parent}; give the folder that holds "
-                    "both leftImg8bit/ and gtFine/, or move it there."
-                )
-        if root.name in ("leftImg8bit", "gtFine"):
-            raise BadInput(f"{root} is one part of Cityscapes; give its parent, {root.parent}.")
-        raise BadInput(
-            f"{root} has no {part}/; extract {part}_trainvaltest.zip of cityscapes-dataset.com "
-            "there."
-        )
-
-
-def _check_pairs(names: dict[Path, str], there: set[str], truths: Path) -> None:
-    bare = [image for image, name in names.items() if name not in there]
-    if bare:
-        raise BadInput(
-            f"{len(bare)} of {len(names)} images have no annotation under {truths}, first "
-            f"{bare[0].name}; extract gtFine_trainvaltest.zip once more."
-        )
-    lost = sorted(there - set(names.values()))
-    if lost:
-        raise BadInput(
-            f"{len(lost)} of {len(there)} annotations under {truths} have no image, first "
-            f"{lost[0]}*; extract leftImg8bit_trainvaltest.zip once more."
-        )
-
-
 # -- one image ----------------------------------------------------------------------------------
 
 
@@ -168,11 +71,11 @@ def _prepare(picture: Picture, table: np.ndarray) -> bool:
     """Whether the training's label file had to be written."""
     size = _image_size(picture.image)
     goal = Path(picture.truth + _TRAINING)
-    ids = Path(picture.truth + _IDS)
+    ids = Path(picture.truth + IDS)
     if not ids.is_file():
         _save(_draw(picture, "json2labelImg", "createLabelImage"), ids)
     instances = Path(picture.truth + _INSTANCES)
-    drawable = Path(picture.truth + _POLYGONS).is_file()
+    drawable = Path(picture.truth + POLYGONS).is_file()
     if picture.instances and drawable and not instances.is_file():
         drawn = np.asarray(_draw(picture, "json2instanceImg", "createInstanceImage"))
         # Of 32 bits, which Pillow 13 no longer writes; the numbers end at 33999.
@@ -241,7 +144,7 @@ def _is_right(path: Path, size: tuple[int, int]) -> bool:
 
 def _draw(picture: Picture, module: str, function: str) -> Image.Image:
     """Label or instance ids of the polygons, by cityscapesScripts."""
-    path = picture.truth + _POLYGONS
+    path = picture.truth + POLYGONS
     annotation = scripts("helpers.annotation").Annotation()
     names = scripts("helpers.labels").name2label
     try:

@@ -25,6 +25,7 @@ from normfix_mm.engine.backbones import normalized
 from . import backbones
 from .attention import attention
 from .backbones import *  # noqa: F403  one class for each backbone of MMSegmentation
+from .cityscapes_metric import CityscapesOfficialMetric
 from .class_iou import ClassIoUMetric
 from .contexts import ASPOC, BaseOC, ObjectContext, PyramidOC
 from .decode_heads import (
@@ -44,6 +45,7 @@ from .oc_head import OCHead
 __all__ = [
     "ASPOC",
     "BaseOC",
+    "CityscapesOfficialMetric",
     "ClassIoUMetric",
     "DilatedResNetV1c",
     "FixNormASPPHead",

@@ -6,7 +6,8 @@
     cls_predictor_cfg=dict(type='FixNormLinear')  dict(type='Linear')
     loss_decode=dict(type='WeightedCrossEntropyLoss', class_weight=...)
                                                   dict(type='CrossEntropyLoss'): no inference has it
-    test_evaluator=dict(type='ClassIoUMetric')    dict(type='IoUMetric')
+    test_evaluator=[dict(type='ClassIoUMetric'), dict(type='CityscapesOfficialMetric')]
+                                                  [dict(type='IoUMetric')]
     custom_hooks=[dict(type='NormFixHook'), ...]  the others
     constructor='EpsShiftOptimWrapperConstructor', paramwise_cfg=dict(eps_shift=...)   neither
     custom_imports of this package                those of others, and for what has no stock form,
@@ -61,7 +62,8 @@ def _stock(node, scope: str, key: str | None = None, in_list: bool = False):
         return _foreign_imports(node)
     if key == "init_cfg" and node.get("type") == "Pretrained":
         return _GONE if in_list else None
-    if isinstance(kind, type) and issubclass(kind, Hook) and _is_ours(kind):
+    ours = isinstance(kind, type) and _is_ours(kind)
+    if ours and (issubclass(kind, Hook) or getattr(kind, "stock", kind) is None):
         return _GONE
     node = dict(node)
     if hasattr(kind, "stock"):

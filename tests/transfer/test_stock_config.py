@@ -140,3 +140,19 @@ def test_a_type_without_stock_counterpart_keeps_the_import_of_its_module():
         MODELS.module_dict.pop("Own")
     assert stock.model.extra == [dict(type="Own", conv_cfg=None)]
     assert stock.custom_imports.imports == ["normfix_mm.segmentation", "mine"]
+
+
+def test_losses_and_metrics_of_ours_are_stock_ones_or_left_out():
+    import normfix_mm.segmentation  # noqa: F401  registers them
+
+    loss = dict(
+        type="OHEMWeightedCrossEntropyLoss", class_weight=[1.0], thresh=0.5, loss_weight=0.4
+    )
+    metrics = [dict(type="ClassIoUMetric", iou_metrics=["mIoU"])]
+    metrics += [dict(type="CityscapesOfficialMetric")]
+    head = dict(type="FCNHead", loss_decode=loss)
+    cfg = Config(dict(default_scope="mmseg", model=dict(head=head), test_evaluator=metrics))
+    stock = stock_config(cfg)
+    assert stock.model.head.loss_decode == dict(type="CrossEntropyLoss", loss_weight=0.4)
+    assert stock.test_evaluator == [dict(type="IoUMetric", iou_metrics=["mIoU"])]
+    assert "custom_imports" not in stock

@@ -10,8 +10,8 @@ from PIL import Image
 from toy_cityscapes import SIZE, make_toy_cityscapes
 
 from normfix_mm.datasets import cityscapes
-from normfix_mm.datasets.cityscapes_metric import CityscapesOfficialMetric
 from normfix_mm.preflight import BadInput
+from normfix_mm.segmentation import CityscapesOfficialMetric
 
 
 @pytest.fixture(scope="module")

@@ -52,6 +52,8 @@ def begin(out: Path, model: str, folder: Path, classes: list[str] | None) -> Non
     here = dict(model=model, folder=str(folder.resolve()), classes=classes)
     note = out / "comparison.json"
     there = json.loads(note.read_text()) if note.exists() else here
+    if "detector" in there:  # as the model was called before segmenters could be compared
+        there["model"] = there.pop("detector")
     if there != here and any(out.glob("*/log.txt")):
         raise BadInput(
             f"{out} holds the runs of {there['model']} on {there['folder']} (classes "

@@ -116,7 +116,7 @@ def demo(task: Task, args: argparse.Namespace) -> None:
     for run in runs:
         results = run.results()
         scores = ", ".join(f"{key} {results[key]:.3f}" for key in task.scores if key in results)
-        print(f"{run.name}: {scores or 'no detections that could be evaluated'}")
+        print(f"{run.name}: {scores or 'nothing that could be evaluated'}")
     print(f"{out / 'index.html'} ({time.monotonic() - started:.0f} s in all)")
 
 

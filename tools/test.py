@@ -7,6 +7,8 @@ not evaluate and needs no labels. For Cityscapes' server:
     --format-only DIR --cfg-options test_dataloader.dataset.data_prefix.img_path=leftImg8bit/test
 """
 
+import os
+
 from normfix_mm import cli, preflight, testing
 
 
@@ -31,6 +33,7 @@ def main() -> None:
     segmenter = testing.segments(cfg)
     check_flags(args, segmenter)
     folder = args.format_only or (args.out if segmenter else None)
+    folder = os.path.normpath(folder) if folder else None  # without a slash at its end
     part = testing.write_predictions(cfg, folder, bool(args.format_only)) if folder else None
     preflight.check(cfg, ("test",), source=None)
     if args.show or args.show_dir:

@@ -6,7 +6,7 @@ tools/train.py):
 Expected: 78.3 mIoU on val, one scale, the paper's figure; not trained here.
 Run time: not measured.
 Source: FixNorm, appendix A.4.2 and Table 3 (baseline w/ cosine lr, lr .01, weight decay 5e-4).
-The cosine falls from the first iteration to zero at the last.
+The cosine falls from the first iteration to zero after the last.
 """
 
 _base_ = "./ocnet-base_r101-d8_4xb2-40k_cityscapes-769x769.py"

@@ -6,7 +6,7 @@ tools/train.py):
 Expected: 79.7 mIoU on val, one scale, the paper's figure; not trained here.
 Run time: not measured.
 Source: FixNorm, appendix A.4.2 and Table 3 (tuned FixNorm w/ cosine lr, lr .043, alpha 1).
-The cosine falls from the first iteration to zero at the last.
+The cosine falls from the first iteration to zero after the last.
 """
 
 _base_ = "./ocnet-base_r101-d8_fixnorm_4xb2-40k_cityscapes-769x769.py"

@@ -140,6 +140,7 @@ class _Probe:
             _, late = self._parted(again, random_again)
             suspects += [name for name in late if name in innocent]
             innocent = [name for name in innocent if name not in late]
+            slope |= {name: again[name] for name in late if again[name] > slope[name]}
         outputs = self._outputs(innocent) if innocent else self.base
         failed = self._excess(outputs, self.base, innocent) > 1
         if suspects or failed:
@@ -174,7 +175,7 @@ class _Probe:
             if sum(ratios) > 2 * self.tol:
                 break
         innocent = ratios and sum(ratios) / len(ratios) <= self.tol
-        return {} if innocent else {name: changes[0]}
+        return {} if innocent else {name: max(changes)}
 
     def _parted(self, slope: dict[str, float], random_slope: dict[str, float]) -> tuple[list, list]:
         """Names whose slope is none in terms of a random one, and the others, clearest first."""

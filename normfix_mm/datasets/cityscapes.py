@@ -80,8 +80,8 @@ def _prepare(picture: Picture, table: np.ndarray) -> bool:
         drawn = np.asarray(_draw(picture, "json2instanceImg", "createInstanceImage"))
         # Of 32 bits, which Pillow 13 no longer writes; the numbers end at 33999.
         _save(Image.fromarray(drawn.astype(np.uint16)), instances)
-    if goal.is_file() and _is_right(goal, size):
-        return False
+    if picture.instances and instances.is_file():
+        _image_size(instances)
     labels = _read(ids)
     if labels.size != size:
         raise BadInput(
@@ -94,7 +94,10 @@ def _prepare(picture: Picture, table: np.ndarray) -> bool:
             f"{ids} is no image of label ids from 0 to {len(table) - 1}; extract "
             "gtFine_trainvaltest.zip once more."
         )
-    _save(Image.fromarray(table[values]), goal)
+    classes = table[values]
+    if goal.is_file() and _holds(goal, classes):
+        return False
+    _save(Image.fromarray(classes), goal)
     return True
 
 
@@ -130,16 +133,13 @@ def _unreadable(path: Path, error: Exception) -> BadInput:
     )
 
 
-def _is_right(path: Path, size: tuple[int, int]) -> bool:
-    """Whether this is a label file for training, of the image's size."""
+def _holds(path: Path, classes: np.ndarray) -> bool:
+    """Whether the training's label file is this."""
     try:
         with Image.open(path) as image:
-            values = np.asarray(image)
+            return np.array_equal(np.asarray(image), classes)
     except Exception:  # half-written by something else: it is written again
         return False
-    if values.shape != size[::-1] or values.dtype != np.uint8:
-        return False
-    return not set(np.flatnonzero(np.bincount(values.ravel()))) - {*range(CLASSES), IGNORED}
 
 
 def _draw(picture: Picture, module: str, function: str) -> Image.Image:

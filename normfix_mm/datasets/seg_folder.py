@@ -83,6 +83,7 @@ def hold_out(root: Path, out: Path, count: int) -> tuple[Path, Path]:
             f"{folder} does not exist; a segmentation folder has images/{{train,val}} and "
             "labels/{train,val}."
         )
+    _suffix(folder)
     names = [path.stem for path in _images(folder)]
     held = drawn(names, count, folder)
     paths = out / "rest.txt", out / "held_out.txt"
@@ -112,6 +113,11 @@ def _count(folder: Path) -> int:
                 labels = np.asarray(image)
         except (OSError, UnidentifiedImageError) as error:
             raise ValueError(f"{path} cannot be read ({error}); write it again.") from None
+        if labels.ndim != 2 or labels.dtype not in (np.uint8, np.bool_):
+            raise ValueError(
+                f"{path} is no label image: it has {labels.dtype} of shape {labels.shape}, not one "
+                "channel of 8 bits; write the class numbers so."
+            )
         classes = labels[labels != IGNORED]
         count = max(count, int(classes.max()) + 1 if classes.size else 0)
     if not count:

@@ -115,7 +115,7 @@ def _classes(runs: list[Run]) -> str:
         return ""
     names = list(dict.fromkeys(name for run in runs for name in run.class_iou))
     if not names:
-        return "<p>No IoU of single classes: it is in the run's .log, which is not there.</p>"
+        return "<p>No IoU of single classes was logged; ClassIoUMetric as val_evaluator does.</p>"
     rows = [[name, *(_number(run.class_iou.get(name)) for run in runs)] for name in names]
     rows.append(["mIoU", *(_number(run.results().get("mIoU")) for run in runs)])
     return "<h3>IoU of each class</h3>\n" + _table(

@@ -1,7 +1,7 @@
 """mIoU with the IoU of every class beside it, where scalars are kept.
 
 MMSegmentation's metric only prints the classes in a table; here they are values like any other:
-``IoU/car`` in scalars.json, TensorBoard, and in ``save_best``.
+``IoU/car`` in scalars.json and TensorBoard, and for ``save_best='IoU/car', rule='greater'``.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def test_a_second_call_writes_nothing(toy):
     assert written(toy) == before
 
 
-@pytest.mark.parametrize("spoil", ["missing", "cut", "size", "values", "channels"])
+@pytest.mark.parametrize("spoil", ["missing", "cut", "size", "values", "classes", "channels"])
 def test_it_goes_on_where_it_was_interrupted(toy, spoil):
     prepare(toy)
     path = Path(f"{toy / TRUTH}labelTrainIds.png")
@@ -95,6 +95,8 @@ def test_it_goes_on_where_it_was_interrupted(toy, spoil):
         Image.new("L", (SIZE[0], SIZE[1] - 1)).save(path)
     elif spoil == "values":
         Image.new("L", SIZE, 19).save(path)
+    elif spoil == "classes":
+        Image.new("L", SIZE, 3).save(path)
     else:
         Image.new("RGB", SIZE).save(path)
     assert [split.written for split in prepare(toy)] == [0, 1, 0]
@@ -265,6 +267,15 @@ def test_a_wrong_file_is_one_sentence(toy, spoil, sentence):
     assert "\n" not in str(caught.value)
     assert not Path(f"{toy / TRUTH}labelTrainIds.png").exists()
     assert not list(toy.rglob("*.part"))
+
+
+@pytest.mark.parametrize("kind", ["labelIds.png", "instanceIds.png"])
+def test_what_only_the_evaluation_reads_is_checked_in_every_call(toy, kind):
+    prepare(toy)
+    path = next(toy.glob(f"gtFine/val/*/*{kind}"))
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(BadInput, match=f"{kind} cannot be read"):
+        prepare(toy)
 
 
 def test_one_level_too_deep(toy):

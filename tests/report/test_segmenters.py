@@ -203,7 +203,7 @@ def test_without_values_of_the_classes_there_is_no_table_of_them(work_dirs, tmp_
         log.write_text("\n".join(map(json.dumps, kept)))
     main([str(folder), "--out", str(tmp_path / "page.html")])
     text = (tmp_path / "page.html").read_text()
-    assert "figures classes" not in text and "mIoU" in text
+    assert "figures classes" not in text and "mIoU" in text and "ClassIoUMetric as" in text
 
 
 def test_a_dataset_s_palette_is_kept_and_a_random_one_is_not(data):

@@ -127,8 +127,9 @@ def test_format_only_is_what_the_server_evaluates(small, checkpoint, tested, toy
     """On val, where the truth is known: cityscapesScripts gets the same mIoU from the files."""
     log, _ = tested
     call(
-        "test.py", small, checkpoint, "--work-dir", tmp_path / "w", "--format-only", tmp_path / "o"
-    )
+        "test.py", small, checkpoint, "--work-dir", tmp_path / "w", "--format-only",
+        f"{tmp_path / 'o'}/",  # as shells complete the name of a folder
+    )  # fmt: skip
     assert f"3 predictions in {tmp_path / 'o'}" in capsys.readouterr().out
     assert "mIoU" not in log_of(tmp_path / "w").rpartition("Iter(test)")[2]
     predictions = sorted(map(str, (tmp_path / "o").iterdir()))

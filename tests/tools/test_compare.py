@@ -65,6 +65,9 @@ def test_runs_of_another_comparison_are_not_taken_for_this_one_s(tmp_path):
     (one[0] / "trial").mkdir()
     (one[0] / "trial/log.txt").touch()
     compare.begin(*one)  # interrupted, and given again
+    note = one[0] / "comparison.json"
+    note.write_text(note.read_text().replace('"model"', '"detector"'))  # of an earlier version
+    compare.begin(*one)
     for i, other in ((1, "mask-rcnn_r18_fpn"), (2, tmp_path / "nuclei"), (3, ["cell"])):
         with pytest.raises(compare.BadInput, match="out holds the runs of retinanet.*cells.*--out"):
             compare.begin(*one[:i], other, *one[i + 1 :])

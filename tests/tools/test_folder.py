@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
+from PIL import Image
 from small_folders import (
     CAMVID,
     DETECTORS,
@@ -143,6 +144,10 @@ def test_bad_folder_is_one_sentence(folder, options, message, blood_cells):
         (lambda folder: [p.unlink() for p in (folder / "images/val").iterdir()], "none of .jpg"),
         (lambda folder: [p.unlink() for p in (folder / "labels/train").iterdir()], "no .png file"),
         (lambda folder: (folder / "labels/train/a.png").write_bytes(b"x"), "cannot be read"),
+        (
+            lambda folder: Image.new("I;16", (8, 8), 65535).save(folder / "labels/train/a.png"),
+            "a.png is no label image",
+        ),
         (lambda folder: next((folder / "labels/val").iterdir()).unlink(), "have no label file"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # Left out of the environment on purpose (tools/constraints.txt says why).
-LEFT_OUT = {"opencv-python", "opendatalab"}
+LEFT_OUT = {"appdirs", "coloredlogs", "opencv-python", "opendatalab", "typing"}
 
 
 @pytest.fixture(scope="module")

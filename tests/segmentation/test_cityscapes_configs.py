@@ -97,7 +97,7 @@ def test_settings_are_those_of_the_papers(row):
     kinds = [step.type for step in config.val_dataloader.dataset.pipeline]
     assert kinds == ["LoadImageFromFile", "LoadAnnotations", "PackSegInputs"]
     assert config.test_dataloader.dataset == config.val_dataloader.dataset
-    assert config.val_evaluator.type == "IoUMetric"
+    assert config.val_evaluator.type == "ClassIoUMetric"
     assert [each.type for each in config.test_evaluator] == [
         "IoUMetric",
         "CityscapesOfficialMetric",

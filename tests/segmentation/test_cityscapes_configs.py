@@ -99,7 +99,7 @@ def test_settings_are_those_of_the_papers(row):
     assert config.test_dataloader.dataset == config.val_dataloader.dataset
     assert config.val_evaluator.type == "ClassIoUMetric"
     assert [each.type for each in config.test_evaluator] == [
-        "IoUMetric",
+        "ClassIoUMetric",
         "CityscapesOfficialMetric",
     ]
 

@@ -7,7 +7,9 @@ PYTHON ?= python3
 STACK ?= onedl
 VENV = .venv$(if $(filter-out onedl,$(STACK)),-$(STACK))
 BIN = $(VENV)/bin
+# One process a core, each of one thread: most tests are too small for two.
 PYTEST_ARGS ?=
+WORKERS ?= -n auto --maxprocesses 8 --dist worksteal
 DEMO_ARGS ?=
 
 .PHONY: help setup demo demo-baseline demo-seg test lint clean distclean
@@ -16,7 +18,7 @@ help:
 	@echo "make demo       set up, train a small detector with FixNorm, leave a page with pictures"
 	@echo "make demo-baseline   the same, and the same model with ordinary weight decay beside it"
 	@echo "make demo-seg   train a small OCNet with FixNorm instead, on the same digits"
-	@echo "make test       set up, ruff, all tests (PYTEST_ARGS='tests/core -x' for a part)"
+	@echo "make test       set up, ruff, all tests (PYTEST_ARGS='tests/core -x' for a part, WORKERS= in one process)"
 	@echo "make setup      only the environment, $(VENV) (STACK=openmmlab for the upstream stack)"
 	@echo "make lint       ruff only"
 	@echo "make clean      remove builds and caches; distclean removes the environments as well"
@@ -39,7 +41,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) $(PYTEST_ARGS)
 
 clean:
 	rm -rf build dist .pytest_cache .ruff_cache

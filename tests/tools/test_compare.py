@@ -11,7 +11,16 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
-from small_folders import CAMVID, CONFIGS, DETECTORS, ROOT, SEGMENTERS, some_coco, some_streets
+from small_folders import (
+    CAMVID,
+    CONFIGS,
+    DETECTORS,
+    ROOT,
+    SEGMENTERS,
+    config_of,
+    some_coco,
+    some_streets,
+)
 
 from normfix_mm.datasets import coco_folder, seg_folder
 
@@ -102,6 +111,29 @@ def test_held_out_streets_are_not_trained_on(real_data, tmp_path):
             assert {Path(info["seg_map_path"]).stem for info in infos} == part
             assert all(Path(info["img_path"]).parts[-2] == "train" for info in infos)
             assert data[0]["data_samples"].gt_sem_seg.data.shape[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "images"),
+    [
+        (coco_folder, config_of(DETECTORS[0], "fixnorm"), "bccd"),
+        (seg_folder, CONFIGS[-1], "camvid"),
+    ],
+)
+def test_validation_images_are_those_of_the_final_test(kind, config, images, real_data):
+    cfg = kind.use_folder(Config.fromfile(config), real_data / images)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        train, val, test = (
+            {
+                Path(data.get_data_info(i)["img_path"]).relative_to(real_data / images / "images")
+                for data in [DATASETS.build(loader.dataset)]
+                for i in range(len(data))
+            }
+            for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader)
+        )
+    assert {path.parts[0] for path in train} == {"train"}
+    assert {path.parts[0] for path in val} == {"val"}
+    assert test == val
 
 
 def test_the_classes_of_unnamed_labels_are_counted(real_data):

@@ -156,6 +156,8 @@ def test_pictures_are_the_image_the_truth_and_each_run_in_the_legend_s_colours(
         assert {tuple(c) for c in striped} == set(label_maps.STRIPES)
         assert (truth == BACKGROUND).mean() > 0.5
     assert not set(label_maps.STRIPES) & set(colours)
+    beyond = label_maps.paint(np.full((8, 8), len(colours), np.uint8), colours)
+    assert {tuple(c) for row in beyond for c in row} == set(label_maps.STRIPES)
 
 
 def test_page_has_a_row_of_pictures_for_each_image_and_the_legend(page, drawn):

@@ -5,7 +5,7 @@ a :class:`BadInput`, one sentence with cause and remedy. Remote paths are left t
 Data and classes are looked at in ``normfix_mm.preflight_data``, the weight forms of a checkpoint
 compared in ``normfix_mm.preflight_forms``, optimizer and hooks tried out in
 ``normfix_mm.preflight_training``, a segmenter's labels read in
-``normfix_mm.preflight_segmentation``.
+``normfix_mm.preflight_segmentation`` and its heads tried in ``normfix_mm.preflight_heads``.
 """
 
 from __future__ import annotations
@@ -87,7 +87,12 @@ def build_model(cfg) -> nn.Module:
         try:
             return MODELS.build(copy.deepcopy(cfg.model))  # detectors write into their config
         except Exception as error:  # an unknown type or option, a rule that matches nothing, ...
-            raise BadInput(f"The model cannot be built: {one_line(error)}") from None
+            text = one_line(error)
+            merged = "; to replace a part of a `_base_` config give _delete_=True"
+            raise BadInput(
+                f"The model cannot be built: {text}"
+                f"{merged if 'unexpected keyword argument' in text else ''}"
+            ) from None
 
 
 def checkpoint_of(cfg) -> str | None:

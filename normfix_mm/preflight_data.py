@@ -9,7 +9,7 @@ import json
 import mmap
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import nn
 
@@ -53,6 +53,18 @@ def datasets(dataset) -> Iterator[dict]:
     else:
         for each in inner:
             yield from datasets(each)
+
+
+def transforms_named(dataset, name: str) -> list[dict]:
+    """The steps of a dataset's pipeline whose type, a name or a class, begins with this."""
+    steps = (step for step in dataset.get("pipeline") or () if isinstance(step, Mapping))
+    return [step for step in steps if type_name(step).startswith(name)]
+
+
+def type_name(config) -> str:
+    """The bare name of what a config builds: without the registry that it is in."""
+    kind = config.get("type")
+    return (kind if isinstance(kind, str) else getattr(kind, "__name__", "")).rpartition(".")[2]
 
 
 def _check_dataset(dataset, where: str) -> None:
@@ -166,10 +178,7 @@ def _category_names(ann_file: str) -> set[str]:
 
 def _wants_masks(dataset) -> bool:
     """Whether the pipeline asks for the masks of each annotation (panoptic ones lie elsewhere)."""
-    steps = [step for step in dataset.get("pipeline") or () if isinstance(step, dict)]
-    masked = [step.get("type") for step in steps if step.get("with_mask")]
-    names = [kind if isinstance(kind, str) else kind.__name__ for kind in masked]
-    return any(name.rpartition(".")[2] == "LoadAnnotations" for name in names)
+    return any(step.get("with_mask") for step in transforms_named(dataset, "LoadAnnotations"))
 
 
 def _first_annotation(ann_file: str) -> dict | None:

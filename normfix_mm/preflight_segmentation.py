@@ -1,7 +1,7 @@
 """What can be known to be wrong with a segmenter's data before a run costs time.
 
-Called by ``normfix_mm.preflight.check`` with the model that it has built: label files, their sizes
-and values, the class list, and whether the network takes crops of the training's size. Labels are
+Called by ``normfix_mm.preflight.check`` with the model that it has built: images, label files,
+their sizes and values, and, in ``normfix_mm.preflight_heads``, what the heads are for. Labels are
 read as the training reads them, by the ``LoadAnnotations`` of the pipeline; of a large dataset,
 `MOST_READ` evenly spaced ones are.
 """
@@ -13,20 +13,18 @@ import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from mmseg.datasets import BaseSegDataset
-from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import DATASETS, TRANSFORMS
 from PIL import Image, UnidentifiedImageError
 from torch import nn
 
 from .preflight import BadInput, listed, one_line
-from .preflight_data import LOADERS, datasets
+from .preflight_data import LOADERS, datasets, transforms_named
+from .preflight_heads import check_classes, check_crop, check_losses, heads_of
 
 MOST_READ = 1000  # label files of a dataset; those of Cityscapes take some 15 ms each
 _ROTATED = 5  # EXIF orientations from this one on exchange width and height
 _ORIENTATION = 0x0112
-_ROOMY = (1024, 1024)  # a size that every network takes
 
 
 def check_segmentation(cfg, model: nn.Module, phases: Sequence[str]) -> None:
@@ -40,7 +38,8 @@ def check_segmentation(cfg, model: nn.Module, phases: Sequence[str]) -> None:
             for dataset in datasets(cfg[loader].dataset):
                 check_dataset(dataset, model, where=f"{loader}.dataset")
     if "train" in phases:
-        check_crop(model)
+        check_losses(model)
+        check_crop(cfg, model)
 
 
 def check_dataset(dataset: Mapping, model: nn.Module, where: str) -> None:
@@ -50,17 +49,16 @@ def check_dataset(dataset: Mapping, model: nn.Module, where: str) -> None:
         BadInput: No image, a missing or unreadable label file, image and label of different size,
             a label that is no class, or another number of classes than a head has.
     """
-    heads = {n: m for n, m in model.named_modules() if isinstance(m, BaseDecodeHead)}
+    heads = heads_of(model)
     if not heads or dataset.get("backend_args") is not None:
         return
     try:
-        # Not serialized, which fails if there is nothing in it.
-        data = DATASETS.build(dict(copy.deepcopy(dataset), pipeline=[], serialize_data=False))
+        data = _built(dataset)
     except Exception as error:  # a wrong option, classes that the dataset does not have, ...
         raise BadInput(f"The dataset of {where} cannot be built: {one_line(error)}") from None
     if not isinstance(data, BaseSegDataset):
         return
-    _check_classes(data.metainfo.get("classes"), heads, where)
+    check_classes(data.metainfo.get("classes"), model, where)
     if not len(data):
         raise BadInput(
             f"The dataset of {where} has no image that ends in {data.img_suffix!r} under "
@@ -81,68 +79,32 @@ def check_dataset(dataset: Mapping, model: nn.Module, where: str) -> None:
         _check_label(info, loads, annotates, heads, where)
 
 
-def check_crop(model: nn.Module) -> None:
-    """Run a batch of two crops of the training's size through the network, without computing.
-
-    Raises:
-        BadInput: If the network fails on this size, or on any.
-    """
-    if not hasattr(model, "encode_decode"):
-        return
-    size = getattr(model.data_preprocessor, "size", None)
-    if size and (error := _failure(model, tuple(size))) and not _failure(model, _ROOMY):
-        raise BadInput(
-            f"The network cannot be trained on crops of {size[0]}x{size[1]} pixels "
-            f"({one_line(error, 200)}); enlarge data_preprocessor.size and the crop_size of the "
-            "pipeline."
-        )
-    if error := _failure(model, _ROOMY):
-        raise BadInput(
-            f"The network cannot be run ({one_line(error, 200)}); make in_channels and in_index of "
-            "the heads agree with what the backbone gives."
-        )
-
-
-def _failure(model: nn.Module, size: tuple[int, int]) -> Exception | None:
-    """What goes wrong in training mode on two images of this size."""
-    network = copy.deepcopy(model).to("meta")
-    network.train()
-    images = torch.empty(2, 3, *size, device="meta")
-    meta = dict(img_shape=size, pad_shape=size, ori_shape=size)
-    try:
-        network.encode_decode(images, [meta] * 2)
-        if network.with_auxiliary_head:
-            auxiliary = network.auxiliary_head
-            for head in auxiliary if isinstance(auxiliary, nn.ModuleList) else [auxiliary]:
-                head(network.extract_feat(images))
-    except NotImplementedError:  # an operator that has no such mode
-        return None
-    except (AssertionError, IndexError, RuntimeError, ValueError) as error:
-        return error
-    return None
-
-
 def _step(dataset: Mapping, name: str):
     """The transform of the pipeline whose type begins with this, None if there is none."""
-    steps = [s for s in dataset.get("pipeline", ()) if str(s.get("type")).startswith(name)]
+    steps = transforms_named(dataset, name)
     return TRANSFORMS.build(copy.deepcopy(steps[0])) if steps else None
 
 
-def _check_classes(classes: Sequence[str] | None, heads: dict[str, nn.Module], where: str) -> None:
-    for name, head in heads.items():
-        if classes and len(classes) != head.num_classes:
-            raise BadInput(
-                f"The dataset of {where} has {len(classes)} classes ({listed(classes)}), but "
-                f"model.{name} has num_classes={head.num_classes}; make them agree with "
-                f"model.{name}.num_classes={len(classes)} or the dataset's "
-                "metainfo=dict(classes=...)."
-            )
+def _built(dataset: Mapping) -> BaseSegDataset:
+    options = dict(copy.deepcopy(dataset), pipeline=[])
+    try:
+        # Serializing fails if there is nothing in it, which is ours to say.
+        return DATASETS.build(dict(options, serialize_data=False))
+    except TypeError as error:
+        if "serialize_data" not in str(error):
+            raise
+        return DATASETS.build(options)
 
 
 def _check_label(info: dict, loads, annotates, heads: dict[str, nn.Module], where: str) -> None:
     path = info["seg_map_path"]
     try:
         label = annotates(copy.deepcopy(info))["gt_seg_map"]
+    except AssertionError as error:  # options of the dataset and of the step that contradict
+        raise BadInput(
+            f"The labels of {where} cannot be loaded ({one_line(error)}); give the option to the "
+            "dataset alone."
+        ) from None
     except Exception as error:  # each decoder has errors of its own
         raise BadInput(
             f"The label file {path!r} of {where} cannot be read ({one_line(error, 120)}); write it "
@@ -175,15 +137,14 @@ def _check_label(info: dict, loads, annotates, heads: dict[str, nn.Module], wher
 def _image_size(info: dict, loads, where: str) -> tuple[int, int]:
     """Height and width as the training sees them; from the file's header where that is enough."""
     try:
-        with Image.open(info["img_path"]) as image:
-            width, height = image.size
-            rotated = image.getexif().get(_ORIENTATION, 1) >= _ROTATED
-        return (width, height) if rotated else (height, width)
-    except UnidentifiedImageError:  # remote sensing has formats of its own
-        pass
-    try:
-        return loads(copy.deepcopy(info))["img"].shape[:2]
-    except Exception as error:
+        try:
+            with Image.open(info["img_path"]) as image:
+                width, height = image.size
+                rotated = image.getexif().get(_ORIENTATION, 1) >= _ROTATED
+            return (width, height) if rotated else (height, width)
+        except UnidentifiedImageError:  # remote sensing has formats of its own
+            return loads(copy.deepcopy(info))["img"].shape[:2]
+    except Exception as error:  # absent, cut off, or whatever else a decoder says
         raise BadInput(
             f"The image {info['img_path']!r} of {where} cannot be read ({one_line(error, 120)}); "
             "fetch or write it again."

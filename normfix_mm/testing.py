@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .preflight import BadInput
+from .preflight_data import datasets, type_name
 
 _KEPT_META = (
     "img_id",
@@ -54,9 +55,9 @@ def paint(cfg, folder: str | None, show: bool, wait_time: float) -> None:
 
 def use_tta(cfg) -> None:
     """Wrap model and pipeline for test-time augmentation, with flips if the config says nothing."""
-    dataset = _innermost(cfg.test_dataloader.dataset)
+    inner = list(datasets(cfg.test_dataloader.dataset))
     views = [dict(type="RandomFlip", prob=1.0), dict(type="RandomFlip", prob=0.0)]
-    *steps, pack = dataset.pipeline
+    *steps, pack = inner[0].pipeline
     if segments(cfg):
         # Labels are compared with the merged prediction, which is not flipped.
         labels = [step for step in steps if _is_labels(step)]
@@ -71,7 +72,8 @@ def use_tta(cfg) -> None:
         cfg.tta_pipeline = [*steps, dict(type="TestTimeAug", transforms=transforms)]
     if "tta_model" not in cfg:
         cfg.tta_model = model
-    dataset.pipeline = cfg.tta_pipeline
+    for dataset in inner:
+        dataset.pipeline = cfg.tta_pipeline
     cfg.model = dict(**cfg.tta_model, module=cfg.model)
 
 
@@ -103,14 +105,32 @@ def write_predictions(cfg, folder: str, alone: bool) -> str:
     if alone:
         writing[-1].update(format_only=True)
         cfg.test_evaluator = [writing[-1]]
-        dataset = _innermost(cfg.test_dataloader.dataset)
-        dataset.pipeline = _without_labels(dataset.pipeline)
-        dataset.get("data_prefix", {}).pop("seg_map_path", None)
+        for dataset in datasets(cfg.test_dataloader.dataset):
+            dataset.pipeline = _without_labels(dataset.pipeline)
+            dataset.get("data_prefix", {}).pop("seg_map_path", None)
         if "tta_pipeline" in cfg:
             cfg.tta_pipeline = _without_labels(cfg.tta_pipeline)
     else:
         cfg.test_evaluator = evaluators
     return part
+
+
+def check_names(dataset) -> None:
+    """Refuse to write predictions over each other: they have the bare names of the images.
+
+    Raises:
+        BadInput: Two images of the dataset, in different folders, have one name.
+    """
+    seen: dict[str, str] = {}
+    for index in range(len(dataset)):
+        path = dataset.get_data_info(index)["img_path"]
+        other = seen.setdefault(Path(path).stem, path)
+        if other != path:
+            raise BadInput(
+                f"The predictions of {other!r} and {path!r} would be one file, "
+                f"{Path(path).stem}.png; write those of one folder at a time, with "
+                "test_dataloader.dataset.data_prefix.img_path."
+            )
 
 
 def finish_predictions(part: str, folder: str) -> int | None:
@@ -123,14 +143,8 @@ def finish_predictions(part: str, folder: str) -> int | None:
     return sum(1 for _ in Path(folder).glob("*.png"))
 
 
-def _innermost(dataset):
-    while "dataset" in dataset:
-        dataset = dataset.dataset
-    return dataset
-
-
 def _is_labels(step) -> bool:
-    return str(step.get("type")).rpartition(".")[2] == "LoadAnnotations"
+    return type_name(step) == "LoadAnnotations"
 
 
 def _without_labels(steps) -> list:

@@ -179,6 +179,7 @@ def options_of(task: Task, args: argparse.Namespace) -> list[str]:
         options += [f"{part}_evaluator.{task.evaluator.format(data)}" for part in parts[1:]]
     if args.length is not None:
         options += [f"{setting}={args.length}" for setting in task.length]
+        options.append(f"default_hooks.logger.interval={min(10, args.length)}")  # at least once
     return options
 
 

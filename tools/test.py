@@ -41,6 +41,8 @@ def main() -> None:
     if args.tta:
         testing.use_tta(cfg)
     runner = cli.build_runner(cfg)
+    if folder:
+        testing.check_names(runner.test_loop.dataloader.dataset)
     if args.out and not segmenter:
         from mmdet.evaluation import DumpDetResults
 

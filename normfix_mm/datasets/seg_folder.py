@@ -84,7 +84,7 @@ def hold_out(root: Path, out: Path, count: int) -> tuple[Path, Path]:
             "labels/{train,val}."
         )
     _suffix(folder)
-    names = [path.stem for path in _images(folder)]
+    names = [path.relative_to(folder).with_suffix("").as_posix() for path in _images(folder)]
     held = drawn(names, count, folder)
     paths = out / "rest.txt", out / "held_out.txt"
     for path, part in zip(paths, (set(names) - held, held)):
@@ -93,7 +93,8 @@ def hold_out(root: Path, out: Path, count: int) -> tuple[Path, Path]:
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    """In folders of the folder, too, as MMSegmentation reads them."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
 
 
 def _suffix(folder: Path) -> str:
@@ -107,7 +108,7 @@ def _suffix(folder: Path) -> str:
 def _count(folder: Path) -> int:
     """One more than the largest label."""
     count = 0
-    for path in sorted(folder.glob("*.png")):
+    for path in sorted(folder.rglob("*.png")):
         try:
             with Image.open(path) as image:
                 labels = np.asarray(image)
@@ -122,4 +123,9 @@ def _count(folder: Path) -> int:
         count = max(count, int(classes.max()) + 1 if classes.size else 0)
     if not count:
         raise ValueError(f"{folder} has no .png file with a label other than {IGNORED}.")
+    if count == 1:
+        raise ValueError(
+            f"The labels of {folder} hold no class but 0, beside {IGNORED}, which does not count; "
+            "write the class numbers 0, 1, … (of a mask of 0 and 255: 0 and 1)."
+        )
     return count

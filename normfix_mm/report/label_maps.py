@@ -57,7 +57,7 @@ def palette(dataset: BaseDataset, told: Sequence | None = None) -> list[tuple[in
         told: the palette that the config gives the dataset, if any.
     """
     metainfo = dataset.metainfo
-    given = told or type(dataset).METAINFO.get("palette")
+    given = told or getattr(type(dataset), "METAINFO", {}).get("palette")  # a wrapper has none
     return (
         [tuple(map(int, colour)) for colour in metainfo["palette"]]
         if given

@@ -45,12 +45,12 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     scale, width = key.shape[1] ** -0.5, value.shape[1]
     query, key, tokens = (_tokens(x, width) for x in (query, key, value))
     context = F.scaled_dot_product_attention(query, key, tokens, scale=scale)
-    return context.squeeze(1).mT.reshape(value.shape)
+    return context.squeeze(1).transpose(1, 2).reshape(value.shape)
 
 
 def _tokens(x: Tensor, width: int) -> Tensor:
     """Shape (N, c, H, W) to (N, 1, H * W, width), contiguous as the kernels want it."""
-    tokens = x.flatten(2).mT
+    tokens = x.flatten(2).transpose(1, 2)
     if x.shape[1] < width:
         tokens = F.pad(tokens, (0, width - x.shape[1]))
     return tokens.unsqueeze(1).contiguous()

@@ -6,6 +6,7 @@ Prepare, train, evaluate in both ways, write predictions; by our commands and by
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -173,6 +174,37 @@ def test_tta_without_a_word_in_the_config_flips_the_image_and_not_the_labels(sma
     assert torch.equal(flipped, plain.flip(-1)) and not torch.equal(flipped, plain)
     labels = [sample.gt_sem_seg.data for sample in views["data_samples"]]
     assert torch.equal(*labels) and not torch.equal(labels[0], labels[0].flip(-1))
+
+
+def test_a_concatenated_test_set(small, checkpoint, toy, tmp_path):
+    """Two cities, each a dataset; with flips, and predictions alone."""
+    cfg = Config.fromfile(small)
+    cities = [
+        dict(cfg.test_dataloader.dataset, indices=[index], pipeline=cfg.test_pipeline)
+        for index in (0, 1)
+    ]
+    cfg.test_dataloader.dataset = dict(type="ConcatDataset", datasets=cities)
+    cfg.dump(file := tmp_path / "two.py")
+    for flag in ("--out", "--format-only"):
+        folder = tmp_path / flag.strip("-")
+        call("test.py", file, checkpoint, "--work-dir", tmp_path / "w", flag, folder, "--tta")
+        assert len(list(folder.iterdir())) == 2
+
+
+def test_predictions_of_one_name(small, checkpoint, tmp_path, capsys):
+    """The same image in two folders."""
+    data = Config.fromfile(small).test_dataloader.dataset
+    for city in ("a", "b"):
+        source = Path(data.data_root) / data.data_prefix.img_path
+        (tmp_path / city).mkdir()
+        shutil.copy(next(source.rglob("*.png")), tmp_path / city)
+    options = [f"data_root={tmp_path}", "data_prefix.img_path=.", "data_prefix.seg_map_path=."]
+    with pytest.raises(SystemExit, match=r"would be one file, .*\.png; write those of one folder"):
+        call(
+            "test.py", small, checkpoint, "--work-dir", tmp_path / "w", "--format-only",
+            tmp_path / "o", "--cfg-options", *(f"test_dataloader.dataset.{o}" for o in options),
+        )  # fmt: skip
+    assert not (tmp_path / "o").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """OCHead and its backbone: published sizes and parameters, any input, what training starts from."""
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from onnx.reference import ReferenceEvaluator
 from published_ocnet import Published
 from small_ocnets import NARROW, build, narrow_ocnet, ocnet_config, samples
 from torch import nn
@@ -118,3 +121,20 @@ def test_other_layers_by_config():
 def test_an_unknown_context_is_said():
     with pytest.raises(ValueError, match="No context 'oc'; choose one of base, asp, pyramid"):
         OCHead(context="oc", num_classes=3)
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_exports_to_onnx(context, tmp_path):
+    """Attention is one operator of torch, in ONNX matrix products and a softmax."""
+    model, x = narrow_ocnet(context).eval(), torch.randn(1, 3, 65, 97)
+    for name, module in model.named_modules():
+        if name.endswith(".W"):  # which start at zero
+            nn.init.normal_(module.weight)
+    model.forward = lambda images: model.encode_decode(images, [dict(img_shape=(65, 97))])
+    torch.onnx.export(model, (x,), tmp_path / "m.onnx", input_names=["x"], dynamo=False)
+    exported = onnx.load(tmp_path / "m.onnx")
+    onnx.checker.check_model(exported)
+    (got,) = ReferenceEvaluator(exported).run(None, {"x": x.numpy()})
+    with torch.no_grad():
+        expected = model(x).numpy()
+    assert np.linalg.norm(got - expected) < 1e-5 * np.linalg.norm(expected)

@@ -125,7 +125,7 @@ def test_validation_images_are_those_of_the_final_test(kind, config, images, rea
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         train, val, test = (
             {
-                Path(data.get_data_info(i)["img_path"]).relative_to(real_data / images / "images")
+                Path(*Path(data.get_data_info(i)["img_path"]).parts[-2:])
                 for data in [DATASETS.build(loader.dataset)]
                 for i in range(len(data))
             }
@@ -134,6 +134,26 @@ def test_validation_images_are_those_of_the_final_test(kind, config, images, rea
     assert {path.parts[0] for path in train} == {"train"}
     assert {path.parts[0] for path in val} == {"val"}
     assert test == val
+
+
+def test_folders_of_the_folder_count_as_well(real_data, tmp_path):
+    """One for each drive, say: as MMSegmentation reads them."""
+    root = some_streets(real_data / "camvid", tmp_path / "streets")
+    for kind in ("images", "labels"):
+        folder = root / kind / "train"
+        paths = sorted(folder.iterdir())
+        for drive, files in (("a", paths[:5]), ("b", paths[5:])):
+            (folder / drive).mkdir()
+            for i, path in enumerate(files):
+                path.rename(folder / drive / f"{i}{path.suffix}")
+    rest, held = seg_folder.hold_out(root, tmp_path, 3)
+    cfg = seg_folder.use_folder(Config.fromfile(CONFIGS[-1]), root, None, rest, held, "train")
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        sets = [DATASETS.build(each.dataset) for each in (cfg.train_dataloader, cfg.val_dataloader)]
+    infos = [[data.get_data_info(i) for i in range(len(data))] for data in sets]
+    assert [len(part) for part in infos] == [5, 3]
+    assert len({info["img_path"] for part in infos for info in part}) == 8
+    assert all(Path(info["seg_map_path"]).is_file() for part in infos for info in part)
 
 
 def test_the_classes_of_unnamed_labels_are_counted(real_data):

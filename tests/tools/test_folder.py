@@ -149,6 +149,13 @@ def test_bad_folder_is_one_sentence(folder, options, message, blood_cells):
             "a.png is no label image",
         ),
         (lambda folder: next((folder / "labels/val").iterdir()).unlink(), "have no label file"),
+        (
+            lambda folder: [
+                Image.open(p).point(lambda label: 255 * (label > 5)).save(p)
+                for p in (folder / "labels/train").iterdir()
+            ],
+            "hold no class but 0, beside 255, which does not count; write the class numbers",
+        ),
     ],
 )
 def test_a_bad_segmentation_folder_is_one_sentence(spoil, message, streets, tmp_path):

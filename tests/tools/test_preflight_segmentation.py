@@ -7,7 +7,9 @@ import mmcv
 import numpy as np
 import pytest
 import torch
-from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.registry import MODELS, DefaultScope
+from mmseg.datasets import BaseSegDataset
+from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 from small_segmenters import CLASSES, config
 
@@ -129,6 +131,42 @@ def test_labels_that_count_from_one(cfg, label):
     check(cfg, ("train",))
 
 
+def test_an_option_that_the_dataset_and_the_pipeline_have(cfg):
+    (annotate,) = (s for s in cfg.train_dataloader.dataset.pipeline if s.type == "LoadAnnotations")
+    annotate.reduce_zero_label = True
+    text = sentence(cfg)
+    assert f"labels of {TRAIN} cannot be loaded (Initialize dataset with `reduce_zero" in text
+    assert "write it again" not in text
+
+
+@pytest.mark.parametrize("kind", ["mmseg.LoadAnnotations", LoadAnnotations])
+def test_the_step_that_loads_labels_may_be_named_in_any_way(cfg, label, kind):
+    paint(label, 11)
+    for step in cfg.train_dataloader.dataset.pipeline:
+        if step.type == "LoadAnnotations":
+            step.type = kind
+    assert f"{str(label)!r} of {TRAIN} holds 11" in sentence(cfg)
+
+
+def test_a_dataset_with_few_options(cfg, label):
+    class Streets(BaseSegDataset):
+        def __init__(self, data_root, data_prefix, pipeline, test_mode=False):
+            super().__init__(
+                data_root=data_root,
+                data_prefix=data_prefix,
+                pipeline=pipeline,
+                test_mode=test_mode,
+                metainfo=dict(classes=CLASSES),
+            )
+
+    dataset = cfg.train_dataloader.dataset
+    kept = {key: dataset[key] for key in ("data_root", "data_prefix", "pipeline")}
+    cfg.train_dataloader.dataset = dict(type=Streets, **kept)
+    check(cfg, ("train",))
+    paint(label, 200)
+    assert "holds 200" in sentence(cfg)
+
+
 def test_an_ignored_label_is_the_head_s(cfg, label):
     paint(label, 255)
     cfg.model.auxiliary_head.ignore_index = 254
@@ -138,14 +176,13 @@ def test_an_ignored_label_is_the_head_s(cfg, label):
 
 def test_classes_of_the_dataset_are_mapped_first(cfg, label):
     """Of a dataset with classes of its own a config may take some; the others are ignored."""
-    with DefaultScope.overwrite_default_scope("mmseg"):
-        base = DATASETS.get("mmseg.BaseSegDataset")
 
-    class Streets(base):
+    class Streets(BaseSegDataset):
         METAINFO = dict(classes=CLASSES)
 
     for head in (cfg.model.decode_head, cfg.model.auxiliary_head):
         head.num_classes = 3
+    cfg.model.decode_head.loss_decode.class_weight = [1.0, 2.0, 1.0]
     cfg.train_dataloader.dataset.update(type=Streets, metainfo=dict(classes=CLASSES[:3]))
     check(cfg, ("train",))
 
@@ -175,6 +212,11 @@ def test_a_photograph_that_a_camera_marked_as_rotated(cfg, label, tmp_path):
 def test_unreadable_files(cfg, label, tmp_path):
     image = tmp_path / "camvid/images/train" / f"{label.stem}.jpg"
     image.write_bytes(b"no image")
+    assert f"image {str(image)!r} of {TRAIN} cannot be read" in sentence(cfg)
+    image.unlink()
+    names = tmp_path / "names.txt"  # with a list, nobody looks which images are there
+    names.write_text(f"{label.stem}\n")
+    cfg.train_dataloader.dataset.ann_file = str(names)
     assert f"image {str(image)!r} of {TRAIN} cannot be read" in sentence(cfg)
     label.write_bytes(label.read_bytes()[:200])
     assert f"label file {str(label)!r} of {TRAIN} cannot be read" in sentence(cfg)

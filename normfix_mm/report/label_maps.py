@@ -57,7 +57,8 @@ def palette(dataset: BaseDataset, told: Sequence | None = None) -> list[tuple[in
         told: the palette that the config gives the dataset, if any.
     """
     metainfo = dataset.metainfo
-    given = told or getattr(type(dataset), "METAINFO", {}).get("palette")  # a wrapper has none
+    first = getattr(dataset, "datasets", [dataset])[0]  # of several that are one
+    given = told or getattr(type(first), "METAINFO", {}).get("palette")
     return (
         [tuple(map(int, colour)) for colour in metainfo["palette"]]
         if given

@@ -209,6 +209,7 @@ def test_without_values_of_the_classes_there_is_no_table_of_them(work_dirs, tmp_
 
 
 def test_a_dataset_s_palette_is_kept_and_a_random_one_is_not(data):
+    from mmengine.dataset import ConcatDataset
     from mmseg.datasets import BaseSegDataset, CityscapesDataset
 
     def dataset(kind, **metainfo):
@@ -220,7 +221,9 @@ def test_a_dataset_s_palette_is_kept_and_a_random_one_is_not(data):
             seg_map_suffix=".png",
         )
 
-    assert label_maps.palette(dataset(CityscapesDataset))[0] == (128, 64, 128)
+    streets = dataset(CityscapesDataset)
+    assert label_maps.palette(streets)[0] == (128, 64, 128)
+    assert label_maps.palette(ConcatDataset([streets, streets])) == label_maps.palette(streets)
     own = [[1, 2, 3], [4, 5, 6]]
     told = dataset(BaseSegDataset, classes=("a", "b"), palette=own)
     assert label_maps.palette(told, own) == [(1, 2, 3), (4, 5, 6)]

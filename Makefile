@@ -7,8 +7,8 @@ PYTHON ?= python3
 STACK ?= onedl
 VENV = .venv$(if $(filter-out onedl,$(STACK)),-$(STACK))
 BIN = $(VENV)/bin
-# One process a core, each of one thread: most tests are too small for two.
 PYTEST_ARGS ?=
+# One process a core, each of one thread: most tests are too small for two.
 WORKERS ?= -n auto --maxprocesses 8 --dist worksteal
 DEMO_ARGS ?=
 

@@ -33,7 +33,6 @@ class Part:
     distributions: tuple[str, ...]  # OneDL's, then OpenMMLab's; or one for both
     need: str = ""  # what it is optional for; empty: training needs it
     extra: str = ""  # extra of normfix-mm that installs it; empty: the stack's
-    packages: str = ""  # what to install instead, if its own requirements do harm
 
 
 @dataclass
@@ -58,13 +57,7 @@ OTHERS = (
     Part("pycocotools", ("pycocotools",)),
     Part("ftfy", ("ftfy",), "segmentation"),
     Part("regex", ("regex",), "segmentation"),
-    # It asks for `typing`, which would hide the standard library's.
-    Part(
-        "cityscapesscripts",
-        ("cityscapesScripts",),
-        "Cityscapes",
-        packages="--no-deps cityscapesscripts pyquaternion",
-    ),
+    Part("cityscapesscripts", ("cityscapesScripts",), "Cityscapes", "cityscapes"),
     Part("sklearn", ("scikit-learn",), "make demo", "demo"),
     Part("matplotlib", ("matplotlib",), "reports", "report"),
     Part("jinja2", ("jinja2",), "reports", "report"),
@@ -140,8 +133,6 @@ def _part(part: Part, extra: str) -> Finding:
     here = [f"{version} ({d})" for d in part.distributions if (version := version_of(d))]
     purpose = f"needed for {part.need}: " if part.need else ""
     remedy = purpose + INSTALL.format(extra=part.extra or extra)
-    if part.packages:
-        remedy = f"{purpose}run `make setup`, or pip install {part.packages}"
     module, why = load(part.module)
     if module is not None:
         version = here or [str(getattr(module, "__version__", "of unknown version"))]

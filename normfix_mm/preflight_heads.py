@@ -8,6 +8,7 @@ own, is left to the training.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -20,6 +21,7 @@ from .preflight_data import datasets, transforms_named
 from .segmentation.losses import WeightedCrossEntropyLoss
 
 _ROOMY = (1024, 1024)  # a size that most networks take
+_NO_META_FORM = re.compile("meta tensor|device meta")
 
 
 def heads_of(model: nn.Module) -> dict[str, BaseDecodeHead]:
@@ -132,8 +134,8 @@ def _failure(model: nn.Module, batch: int, size: tuple[int, ...]) -> Exception |
             for head in auxiliary if isinstance(auxiliary, nn.ModuleList) else [auxiliary]:
                 head(network.extract_feat(images))
     except (AssertionError, IndexError, RuntimeError, ValueError) as error:
-        # NotImplementedError, a RuntimeError, and some others say that meta tensors are the reason.
-        unknown = isinstance(error, NotImplementedError) or "meta" in str(error)
+        # What has no meta form raises NotImplementedError or, in mmcv's operators, says so.
+        unknown = isinstance(error, NotImplementedError) or _NO_META_FORM.search(str(error))
         return None if unknown else error
     except (AttributeError, KeyError, TypeError):  # a head that is called in a way of its own
         return None

@@ -155,6 +155,7 @@ def test_segmentation_is_looked_at_and_not_asked_for(tmp_path):
     for name in ("normfix_mm.segmentation", "cityscapesscripts"):
         found = finding(whole, name)
         assert found["remedy"] and not found["required"]
+    assert "normfix-mm[cityscapes]" in found["remedy"]
 
 
 def test_the_printed_report(capsys):

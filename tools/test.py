@@ -9,7 +9,7 @@ not evaluate and needs no labels. For Cityscapes' server:
 
 import os
 
-from normfix_mm import cli, preflight, testing
+from normfix_mm import cli, predictions, preflight
 
 
 def main() -> None:
@@ -30,26 +30,26 @@ def main() -> None:
     args = parser.parse_args()
     cfg = cli.load_config(args)
     cfg.load_from, cfg.resume = args.checkpoint, False
-    segmenter = testing.segments(cfg)
+    segmenter = predictions.segments(cfg)
     check_flags(args, segmenter)
     folder = args.format_only or (args.out if segmenter else None)
     folder = os.path.normpath(folder) if folder else None  # without a slash at its end
-    part = testing.write_predictions(cfg, folder, bool(args.format_only)) if folder else None
+    part = predictions.write_predictions(cfg, folder, bool(args.format_only)) if folder else None
     preflight.check(cfg, ("test",), source=None)
     if args.show or args.show_dir:
-        testing.paint(cfg, args.show_dir, args.show, args.wait_time)
+        predictions.paint(cfg, args.show_dir, args.show, args.wait_time)
     if args.tta:
-        testing.use_tta(cfg)
+        predictions.use_tta(cfg)
     runner = cli.build_runner(cfg)
     if folder:
-        testing.check_names(runner.test_loop.dataloader.dataset)
+        predictions.check_names(runner.test_loop.dataloader.dataset)
     if args.out and not segmenter:
         from mmdet.evaluation import DumpDetResults
 
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
     runner.test()
     if folder:
-        count = testing.finish_predictions(part, folder)
+        count = predictions.finish_predictions(part, folder)
         if count is not None:
             print(f"{count} predictions in {folder}")
 

@@ -207,8 +207,8 @@ def scripts(module: str) -> ModuleType:
         return importlib.import_module(f"cityscapesscripts.{module}")
     except ImportError as error:
         raise BadInput(
-            f"Cityscapes needs cityscapesScripts ({one_line(error, 80)}); run `make setup`, or pip "
-            "install --no-deps cityscapesscripts pyquaternion."
+            f"Cityscapes needs cityscapesScripts ({one_line(error, 80)}); pip install "
+            "cityscapesscripts."
         ) from None
 
 

@@ -131,10 +131,8 @@ def trained_model(cfg: Config, state: dict[str, Tensor], meta: dict, path: Path)
 
 def write(stem: Path, stock: Config, plain: nn.Module, meta: dict) -> None:
     """Write the two files."""
-    needs = any("normfix_mm" in name for name in _imports(stock))
-    needs = (
-        "its layers are plain, its parts are of this package" if needs else "needs nothing of it"
-    )
+    ours = any("normfix_mm" in name for name in _imports(stock))
+    needs = "plain layers in parts of this package" if ours else "needs nothing of it"
     text = f'"""Folded by normfix_mm {normfix_mm.__version__}; {needs}."""\n\n'
     text += stock.pretty_text
     stem.with_name(f"{stem.name}.py").write_text(text, encoding="utf-8")

@@ -3,7 +3,6 @@
 import copy
 import warnings
 
-import pytest
 import torch
 from model_state import assert_same_state, full_state
 
@@ -11,6 +10,7 @@ from normfix_mm import find_scale_variant, normalize_layers
 from normfix_mm.core import invariance
 from normfix_mm.core.invariance import measure_scale_variance
 from normfix_mm.core.selection import norm_fix_weights
+from normfix_mm.detection import NormalizedResNet
 
 
 def resnet50():
@@ -80,12 +80,11 @@ def test_retinanet_with_frozen_statistics_names_the_backbone_too(monkeypatch):
 
 def test_activation_checkpointing_is_off_for_the_check_only():
     """It recomputes forwards in `backward()`, which `torch.autograd.grad` cannot take part in."""
-    backbones = pytest.importorskip("normfix_mm.detection")
     options = dict(depth=18, base_channels=8, stem_channels=8, norm_eval=True)
     found = []
     for with_cp in (False, True):
         torch.manual_seed(0)
-        model = backbones.NormalizedResNet(**options, with_cp=with_cp)
+        model = NormalizedResNet(**options, with_cp=with_cp)
         images = torch.randn(4, 3, 48, 48)
         run = lambda net: [y.sin().mean() for y in net(images)]  # noqa: B023, E731
         found.append(find_scale_variant(model, run))

@@ -1,7 +1,6 @@
 """`tools/prepare_cityscapes.py` on a miniature Cityscapes, right and wrong."""
 
 import json
-import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -12,12 +11,12 @@ from cityscapesscripts.helpers.labels import trainId2label
 from cityscapesscripts.preparation.json2labelImg import json2labelImg
 from mmseg.datasets import CityscapesDataset
 from PIL import Image
+from tool import call
 from toy_cityscapes import SIZE, make_toy_cityscapes
 
 from normfix_mm.datasets import cityscapes
 from normfix_mm.preflight import BadInput
 
-ROOT = Path(__file__).parents[2]
 TRUTH = "gtFine/val/frankfurt/frankfurt_000001_000019_gtFine_"
 IMAGE = "leftImg8bit/val/frankfurt/frankfurt_000001_000019_leftImg8bit.png"
 
@@ -25,12 +24,6 @@ IMAGE = "leftImg8bit/val/frankfurt/frankfurt_000001_000019_leftImg8bit.png"
 @pytest.fixture
 def toy(tmp_path):
     return make_toy_cityscapes(tmp_path / "cityscapes")
-
-
-def call(*arguments: object) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["prepare_cityscapes.py", *map(str, arguments)])
-        runpy.run_path(str(ROOT / "tools/prepare_cityscapes.py"), run_name="__main__")
 
 
 def prepare(root: Path, **options) -> list[cityscapes.Split]:
@@ -48,7 +41,7 @@ def labels(path: Path | str) -> np.ndarray:
 
 
 def test_labels_are_those_that_cityscapesscripts_draws(toy, tmp_path, capsys):
-    call(toy)
+    call("prepare_cityscapes.py", toy)
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("train: 4 images of the whole set's 2975 in 2 cities, 4 label files")
     assert said[1].startswith("val: 3 images of the whole set's 500 in 1 city, 3 label files")
@@ -285,18 +278,18 @@ def test_one_level_too_deep(toy):
 
 def test_the_command_ends_with_the_sentence_and_status_1(toy):
     with pytest.raises(SystemExit) as caught:
-        call(toy / "absent")
+        call("prepare_cityscapes.py", toy / "absent")
     assert str(caught.value).startswith("error: The folder") and caught.value.code != 0
 
 
 def test_without_the_test_images_it_says_so(toy, capsys):
     shutil.rmtree(toy / "leftImg8bit/test")
-    call(toy)
+    call("prepare_cityscapes.py", toy)
     assert "test: no images, of the whole set's 1525; only the server" in capsys.readouterr().out
 
 
 def test_without_cityscapesscripts(toy, monkeypatch):
     monkeypatch.setitem(sys.modules, "cityscapesscripts.helpers.labels", None)
     cityscapes.training_ids.cache_clear()
-    with pytest.raises(BadInput, match=r"needs cityscapesScripts .*make setup"):
+    with pytest.raises(BadInput, match=r"needs cityscapesScripts .*pip install cityscapesscripts"):
         prepare(toy)

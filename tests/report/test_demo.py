@@ -60,9 +60,14 @@ def test_bad_options_end_with_one_sentence(tmp_path, options, sentence):
     assert not (tmp_path / "out").exists()
 
 
-def test_progress_lines_are_short_and_say_what_is_to_go(capsys):
+@pytest.fixture
+def module():
     module = importlib.util.module_from_spec(importlib.util.spec_from_file_location("demo", DEMO))
     module.__spec__.loader.exec_module(module)
+    return module
+
+
+def test_progress_lines_are_short_and_say_what_is_to_go(module, capsys):
     stamp = "11/20 22:21:52 - mmengine - INFO - "
     module.show(
         module.DETECT,
@@ -80,9 +85,7 @@ def test_progress_lines_are_short_and_say_what_is_to_go(capsys):
     )
 
 
-def test_a_segmenter_s_progress_lines_count_iterations(capsys):
-    module = importlib.util.module_from_spec(importlib.util.spec_from_file_location("demo", DEMO))
-    module.__spec__.loader.exec_module(module)
+def test_a_segmenter_s_progress_lines_count_iterations(module, capsys):
     stamp = "11/20 22:21:52 - mmengine - INFO - Iter"
     module.show(
         module.SEGMENT,

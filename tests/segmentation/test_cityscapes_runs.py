@@ -5,7 +5,6 @@ Prepare, train, evaluate in both ways, write predictions; by our commands and by
 
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -18,26 +17,16 @@ import torch
 from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
-from mmengine.visualization import Visualizer
-from mmseg.visualization import SegLocalVisualizer
 from ocnet_configs import ROOT, ROWS
 from PIL import Image
+from tool import call, log_of
 from torch import distributed, nn
 from toy_cityscapes import SIZE, make_toy_cityscapes, small_options
 
-from normfix_mm import cli, testing
+from normfix_mm import cli, predictions
 
 BASELINE, FIXNORM = ROWS[0], ROWS[2]
 ITERATIONS = 20
-
-
-def call(tool: str, *arguments: object) -> None:
-    for kind in (Visualizer, SegLocalVisualizer):  # kept for the process, with other classes
-        kind._instance_dict.clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [tool, *map(str, arguments)])
-        patch.setenv("LOCAL_RANK", "0")
-        runpy.run_path(str(ROOT / "tools" / tool), run_name="__main__")
 
 
 def as_options(options: dict) -> list[str]:
@@ -75,10 +64,6 @@ def trained(small, tmp_path_factory):
 @pytest.fixture(scope="module")
 def checkpoint(trained):
     return trained / f"iter_{ITERATIONS}.pth"
-
-
-def log_of(work_dir: Path) -> str:
-    return max(work_dir.glob("*/*.log"), key=os.path.getmtime).read_text()
 
 
 def test_training_prints_the_iou_of_each_class(trained, checkpoint):
@@ -166,7 +151,7 @@ def test_tta_without_a_word_in_the_config_flips_the_image_and_not_the_labels(sma
     cfg = Config.fromfile(small)
     for key in ("tta_pipeline", "tta_model"):
         cfg.pop(key)
-    testing.use_tta(cfg)
+    predictions.use_tta(cfg)
     assert cfg.model.type == "SegTTAModel"
     with DefaultScope.overwrite_default_scope("mmseg"):
         views = DATASETS.build(cfg.test_dataloader.dataset)[0]

@@ -1,20 +1,15 @@
 """Checkpoints of the authors: converted, they are the same function."""
 
-import runpy
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from mmengine.config import Config
 from published_ocnet import Published
 from small_ocnets import NARROW, build, narrow_ocnet, ocnet_config
+from tool import call
 from torch import nn
 
 from normfix_mm.transfer import files
 from normfix_mm.transfer.convert import convert
-
-SCRIPT = Path(__file__).parents[2] / "tools/convert_checkpoint.py"
 
 
 def published_ocnet(context):
@@ -58,7 +53,7 @@ def test_the_context_matters_in_the_comparison_above():
 
 @torch.no_grad()
 @pytest.mark.parametrize("part", [None, "backbone"])
-def test_by_the_command(part, tmp_path, monkeypatch, capsys):
+def test_by_the_command(part, tmp_path, capsys):
     """As the authors save it, with DataParallel's prefix, to a file that a model loads."""
     published = published_ocnet("base")
     images = torch.randn(1, 3, 65, 97)
@@ -71,8 +66,7 @@ def test_by_the_command(part, tmp_path, monkeypatch, capsys):
     # The form is declared: random weights do not show in BN's statistics what they are.
     arguments = [source, out, "--config", config, "--form", "plain"]
     arguments += ["--part", part] if part else []
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
-    runpy.run_path(str(SCRIPT), run_name="__main__")
+    call("convert_checkpoint.py", *arguments)
     printed = capsys.readouterr().out
     assert "OCNet.pytorch's segmentor" in printed and "have no place" not in printed
 

@@ -2,9 +2,6 @@
 
 import copy
 import re
-import runpy
-import sys
-from pathlib import Path
 
 import mmcv
 import pytest
@@ -15,6 +12,7 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmseg import apis
 from small_folders import config_of
 from small_segmenters import CLASSES, KINDS, config
+from tool import call
 from torch import nn
 
 from normfix_mm import FixNormConv2d
@@ -23,15 +21,7 @@ from normfix_mm.datasets import seg_folder
 from normfix_mm.engine.invariance_check import check_scale_invariance
 from normfix_mm.segmentation import DilatedResNetV1c, OCHead
 
-ROOT = Path(__file__).parents[2]
 FIXNORM = [name for name in KINDS if "fixnorm" in name]
-
-
-def call(tool: str, *arguments: object) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [tool, *map(str, arguments)])
-        patch.setenv("LOCAL_RANK", "0")
-        runpy.run_path(str(ROOT / "tools" / tool), run_name="__main__")
 
 
 @pytest.fixture(scope="module")

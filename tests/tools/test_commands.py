@@ -1,7 +1,6 @@
 """The commands as a user types them: ours, MMDetection's own train.py, `mim train`."""
 
 import os
-import runpy
 import subprocess
 import sys
 from importlib.metadata import distributions
@@ -11,9 +10,8 @@ import mmdet
 import pytest
 import torch
 from mmdet.datasets import CocoDataset
-from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
-from mmengine.visualization import Visualizer
+from tool import call, log_of
 from toy_coco import make_toy_coco, toy_options
 
 ROOT = Path(__file__).parents[2]
@@ -42,17 +40,10 @@ def run(*command: object, ok: bool = True) -> str:
     return done.stdout + done.stderr
 
 
-def call(script: Path, *arguments: object) -> str:
-    """Run a command in this process, which saves its imports; returns the log of its run."""
-    # mmengine keeps visualizers for the process, with the classes of data sets of other tests.
-    for kind in (Visualizer, DetLocalVisualizer):
-        kind._instance_dict.clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [str(script), *map(str, arguments)])
-        patch.setenv("LOCAL_RANK", "0")
-        runpy.run_path(str(script), run_name="__main__")
-    work_dir = Path(arguments[arguments.index("--work-dir") + 1])
-    return max(work_dir.glob("*/*.log"), key=os.path.getmtime).read_text()
+def logged(tool: str | Path, *arguments: object) -> str:
+    """The log of the run of a command that is given --work-dir."""
+    call(tool, *arguments)
+    return log_of(Path(arguments[arguments.index("--work-dir") + 1]))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +65,7 @@ def small(tmp_path_factory, toy):
 @pytest.fixture(scope="module")
 def trained(small, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp("run")
-    return call(ROOT / "tools/train.py", small, "--work-dir", work_dir), work_dir
+    return logged("train.py", small, "--work-dir", work_dir), work_dir
 
 
 def test_train(trained):
@@ -86,8 +77,8 @@ def test_train(trained):
 
 def test_resume_and_auto_scale_lr(trained, small, tmp_path):
     _, work_dir = trained
-    output = call(
-        ROOT / "tools/train.py", small, "--work-dir", tmp_path, "--resume", work_dir / "iter_1.pth",
+    output = logged(
+        "train.py", small, "--work-dir", tmp_path, "--resume", work_dir / "iter_1.pth",
         "--auto-scale-lr", "--cfg-options", "train_cfg.max_iters=3", "train_cfg.val_interval=3",
     )  # fmt: skip
     assert "resumed epoch: 0, iter: 1" in output and (tmp_path / "iter_3.pth").exists()
@@ -97,8 +88,8 @@ def test_resume_and_auto_scale_lr(trained, small, tmp_path):
 
 def test_test(trained, small, tmp_path):
     _, work_dir = trained
-    output = call(
-        ROOT / "tools/test.py", small, work_dir / "iter_2.pth", "--work-dir", tmp_path,
+    output = logged(
+        "test.py", small, work_dir / "iter_2.pth", "--work-dir", tmp_path,
         "--out", tmp_path / "results.pkl", "--show-dir", "pictures", "--tta",
     )  # fmt: skip
     assert "bbox_mAP" in output and (tmp_path / "results.pkl").stat().st_size
@@ -108,7 +99,7 @@ def test_test(trained, small, tmp_path):
 def test_mmdetection_s_own_train_py_takes_the_full_config(toy, tmp_path):
     options = toy_options(toy, batch=1) | {"model.backbone.init_cfg": None}
     options |= {"train_cfg.max_iters": 1, "train_cfg.val_interval": 2}
-    output = call(
+    output = logged(
         Path(mmdet.__file__).parent / ".mim/tools/train.py", CONFIG, "--work-dir", tmp_path,
         "--cfg-options", *(f"{k}={v}".replace(" ", "") for k, v in options.items()),
     )  # fmt: skip
@@ -161,16 +152,16 @@ def test_bad_input_is_one_sentence_and_no_traceback(small, tmp_path):
     assert output.strip().splitlines()[-1].startswith("error: The folder '/nowhere/train2017")
     assert "Traceback" not in output and not (tmp_path / "none").exists()
     with pytest.raises(SystemExit, match="error: The checkpoint"):
-        call(ROOT / "tools/test.py", small, "absent.pth", "--work-dir", tmp_path)
+        call("test.py", small, "absent.pth", "--work-dir", tmp_path)
     with pytest.raises(SystemExit, match="error: The config"):
-        call(ROOT / "tools/train.py", "absent.py", "--work-dir", tmp_path)
+        call("train.py", "absent.py", "--work-dir", tmp_path)
 
 
 def test_scale_variant_weights_are_one_sentence_too(small, tmp_path):
     """Found only on the first batch, by the hook."""
     with pytest.raises(SystemExit) as caught:
         call(
-            ROOT / "tools/train.py", small, "--work-dir", tmp_path,
+            "train.py", small, "--work-dir", tmp_path,
             "--cfg-options", "model.neck.conv_cfg=None",
         )  # fmt: skip
     text = str(caught.value)
@@ -181,7 +172,7 @@ def test_scale_variant_weights_are_one_sentence_too(small, tmp_path):
 def test_a_setting_without_a_value_is_named(small, tmp_path, capsys):
     with pytest.raises(SystemExit):
         call(
-            ROOT / "tools/train.py", small, "--work-dir", tmp_path,
+            "train.py", small, "--work-dir", tmp_path,
             "--cfg-options", "optim_wrapper.optimizer.lr",
         )  # fmt: skip
     said = capsys.readouterr().err.splitlines()[-1]

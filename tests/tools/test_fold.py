@@ -3,7 +3,6 @@
 import copy
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -19,12 +18,11 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from small_detectors import BASES, SIZE, config, first_image, save, trained_weights
+from tool import call
 from torch import nn
 
 from normfix_mm import fold
 from normfix_mm.preflight_forms import PLAIN, checkpoint_forms
-
-ROOT = Path(__file__).resolve().parents[2]
 
 # Whatever it imports, this package cannot be among it. Arguments: folder, image, folder, ...
 WITHOUT = """
@@ -53,12 +51,6 @@ for folder, image in zip(sys.argv[1::2], sys.argv[2::2]):
 """
 
 
-def call(*arguments: object) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["fold.py", *map(str, arguments)])
-        runpy.run_path(str(ROOT / "tools/fold.py"), run_name="__main__")
-
-
 @pytest.fixture(scope="module")
 def image(real_data) -> Path:
     return first_image("retinanet-fixnorm", real_data)
@@ -78,7 +70,7 @@ def trained(real_data, tmp_path_factory):
 def folded(trained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("folded")
     for name in BASES:
-        call(trained / f"{name}.py", trained / f"{name}.pth", folder / name)
+        call("fold.py", trained / f"{name}.py", trained / f"{name}.pth", folder / name)
     return folder
 
 
@@ -186,12 +178,11 @@ def test_backbone_and_neck_export_to_onnx(name, folded, tmp_path):
         assert np.linalg.norm(a - b.numpy()) < 1e-5 * np.linalg.norm(b.numpy())
 
 
-def test_get_flops(folded, capsys, monkeypatch):
+def test_get_flops(folded, capsys):
     """MMDetection's own script; it draws a batch from the validation data of the config."""
     script = Path(mmdet.__file__).parent / ".mim/tools/analysis_tools/get_flops.py"
     config = folded / "mask-fixnorm/mask-fixnorm.py"
-    monkeypatch.setattr(sys, "argv", ["get_flops.py", str(config), "--num-images", "1"])
-    runpy.run_path(str(script), run_name="__main__")
+    call(script, config, "--num-images", "1")
     assert "Flops: " in capsys.readouterr().out
 
 
@@ -209,7 +200,7 @@ def test_a_run_that_averaged_its_weights(real_data, tmp_path):
     saved = torch.load(tmp_path / "run/iter_3.pth", weights_only=False)
     cfg = config("retinanet-fixnorm", real_data)
     cfg.dump(tmp_path / "c.py")
-    call(tmp_path / "c.py", tmp_path / "run/iter_3.pth", tmp_path / "out")
+    call("fold.py", tmp_path / "c.py", tmp_path / "run/iter_3.pth", tmp_path / "out")
     content = torch.load(tmp_path / "out/c.pth", weights_only=True)
     assert set(content) == {"meta", "state_dict"} and content["meta"]["iter"] == 3
     mean, last = saved["state_dict"], saved["ema_state_dict"]
@@ -256,7 +247,7 @@ def test_a_segmenter_folds_by_the_same_command(real_data, tmp_path, capsys):
     image = min((real_data / "camvid/images/val").iterdir())
     given = tmp_path / "m.py", tmp_path / "m.pth", tmp_path / "out"
     with pytest.warns(UserWarning, match="does not say how it was trained"):
-        call(*given, "--image", image)
+        call("fold.py", *given, "--image", image)
     said = capsys.readouterr().out
     assert "segmentation: logits differ" in said and "where it runs: mmseg.models" in said
     stock = apis.init_model(str(tmp_path / "out/m.py"), str(tmp_path / "out/m.pth"), device="cpu")
@@ -272,7 +263,7 @@ def test_a_segmenter_folds_by_the_same_command(real_data, tmp_path, capsys):
 
 def refusal(capsys, *arguments: object) -> str:
     with pytest.raises(SystemExit) as ended:
-        call(*arguments)
+        call("fold.py", *arguments)
     message = str(ended.value)
     assert message.startswith("error: ") and "\n" not in message
     return message

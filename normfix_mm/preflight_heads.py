@@ -25,6 +25,7 @@ _NO_META_FORM = re.compile("meta tensor|device meta")
 
 
 def heads_of(model: nn.Module) -> dict[str, BaseDecodeHead]:
+    """Decode heads and auxiliary heads by their names in the model."""
     return {n: m for n, m in model.named_modules() if isinstance(m, BaseDecodeHead)}
 
 
@@ -91,15 +92,16 @@ def check_crop(cfg, model: nn.Module) -> None:
             size = size or crop
     size = size or _ROOMY
     batch = _batch(cfg, model)
-    error = _failure(model, batch, size)
+    channels = cfg.model.get("backbone", {}).get("in_channels", 3)
+    error = _failure(model, (batch, channels, *size))
     if error is None:
         return
-    if batch == 1 and not _failure(model, 2, size):
+    if batch == 1 and not _failure(model, (2, channels, *size)):
         raise BadInput(
             f"The network cannot be trained on one image at a time ({one_line(error, 200)}); set "
             "train_dataloader.batch_size to 2 or more."
         )
-    if not _failure(model, batch, _ROOMY):
+    if not _failure(model, (batch, channels, *_ROOMY)):
         raise BadInput(
             f"The network cannot be trained on crops of {size[0]}x{size[1]} pixels "
             f"({one_line(error, 200)}); enlarge data_preprocessor.size and the crop_size of the "
@@ -122,11 +124,11 @@ def _batch(cfg: Mapping, model: nn.Module) -> int:
     return 2 if together else cfg.train_dataloader.get("batch_size") or 2
 
 
-def _failure(model: nn.Module, batch: int, size: tuple[int, ...]) -> Exception | None:
-    """What goes wrong in training mode on so many images of this size; None also if unknown."""
+def _failure(model: nn.Module, shape: tuple[int, ...]) -> Exception | None:
+    """What goes wrong in training mode on images of this shape; None also if unknown."""
     network = copy.deepcopy(model).to("meta")
     network.train()
-    images = torch.empty(batch, 3, *size, device="meta")
+    images = torch.empty(shape, device="meta")
     try:
         network(images, mode="tensor")
         if network.with_auxiliary_head:

@@ -69,6 +69,11 @@ def test_a_norm_over_one_pixel_of_one_image(cfg):
     check(cfg)
 
 
+def test_images_of_four_channels(cfg):
+    cfg.model.backbone.in_channels = 4
+    check(cfg)
+
+
 def test_crops_larger_than_what_they_are_padded_to(cfg):
     crop = dict(type="mmseg.RandomCrop", crop_size=(96, 120))
     cfg.train_dataloader.dataset.pipeline.insert(2, crop)

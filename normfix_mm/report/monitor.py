@@ -68,7 +68,8 @@ class NormMonitorHook(Hook):
             "effective_lr": effective_learning_rate(rate, self._weights),
         }
         for name, layer in self._layers.items():
-            weight = getattr(layer, "normalized_weight", lambda layer=layer: layer.weight)()
+            normalized = hasattr(layer, "normalized_weight")
+            weight = layer.normalized_weight() if normalized else layer.weight
             scalars[f"gain/{name}"] = weight.detach().norm()
         for name, value in scalars.items():
             runner.message_hub.update_scalar(f"train/{name}", float(value))

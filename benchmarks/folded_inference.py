@@ -20,7 +20,7 @@ from timing import interleaved, machine
 
 import normfix_mm.detection  # noqa: F401  registers layers and heads
 from normfix_mm import fold
-from normfix_mm.transfer.stock_config import stock_config
+from normfix_mm.export.stock_config import stock_config
 
 STOCK = "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"
 OURS = Path(__file__).parents[1] / "configs/retinanet/retinanet_r50_fpn_fixnorm_8xb2-90k_coco.py"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from normfix_mm.core.functional import standardize
+from normfix_mm.layers.functional import standardize
 
 
 def mmcv_formula(weight: Tensor) -> Tensor:

@@ -10,21 +10,15 @@ import importlib.util as _importlib_util
 __version__ = "0.1.0"
 
 if _importlib_util.find_spec("torch"):
-    from .core.eps_shift import EpsShift
-    from .core.folding import fold
-    from .core.invariance import find_scale_variant
-    from .core.layers import (
-        CWNConv2d,
-        FixNormConv2d,
-        FixNormLinear,
-        WNConv2d,
-        WNConvTranspose2d,
-        WNLinear,
-        WSConv2d,
-    )
-    from .core.metrics import effective_learning_rate, mean_cross_boundary_risk
-    from .core.norm_fix import NormFix
-    from .core.swap import normalize_layers
+    from normfix_mm.analysis.invariance import find_scale_variant
+    from normfix_mm.analysis.metrics import effective_learning_rate, mean_cross_boundary_risk
+    from normfix_mm.layers.fixnorm import FixNormConv2d, FixNormLinear
+    from normfix_mm.layers.fold import fold
+    from normfix_mm.layers.normalize_layers import normalize_layers
+    from normfix_mm.layers.standardized import CWNConv2d, WSConv2d
+    from normfix_mm.layers.weight_norm import WNConv2d, WNConvTranspose2d, WNLinear
+    from normfix_mm.optim.eps_shift import EpsShift
+    from normfix_mm.optim.norm_fix import NormFix
 
     __all__ = [
         "CWNConv2d",
@@ -45,7 +39,7 @@ if _importlib_util.find_spec("torch"):
 
     if _importlib_util.find_spec("mmengine"):
         try:
-            from . import engine as engine
+            from normfix_mm import engine as engine
         except (ImportError, OSError) as _error:
             import warnings as _warnings
 

@@ -11,8 +11,8 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from torch import nn
 
 import normfix_mm.detection  # noqa: F401  registers layers, hooks and heads
-from normfix_mm.core.gains import settle_gains
 from normfix_mm.datasets.coco_folder import use_folder
+from normfix_mm.layers.gain import settle_gains
 
 WIDTH, SIZE = 16, (128, 96)
 # Below the norm that every classifier starts with, so that all caps bite.

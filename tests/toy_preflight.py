@@ -2,7 +2,8 @@
 
 import pytest
 
-from normfix_mm.preflight import BadInput, check
+from normfix_mm.errors import BadInput
+from normfix_mm.preflight import check
 
 CLASSES = ("disc", "box")
 STOCK = """

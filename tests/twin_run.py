@@ -17,7 +17,7 @@ from mmengine.config import Config
 from toy_coco import make_toy_coco
 from toy_run import CLASSES, toy_config
 
-from normfix_mm import cli
+from normfix_mm.run.runner import build_runner
 
 METHODS = ("eps-shift", "joint norm", "both")
 WHERE = "^(neck|bbox_head)"
@@ -72,7 +72,7 @@ def twin_config(root: Path, work_dir: Path, method: str, ranks: int) -> Config:
 
 def run(root: Path, work_dir: Path, method: str, ranks: int = 1) -> dict:
     """Weights before and after training, and this rank's positives in every iteration."""
-    runner = cli.build_runner(twin_config(root, work_dir, method, ranks))
+    runner = build_runner(twin_config(root, work_dir, method, ranks))
     model = getattr(runner.model, "module", runner.model)
     head, start, positives = model.bbox_head, {}, []
     get_targets = head.get_targets

@@ -24,9 +24,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from normfix_mm import cli
 from normfix_mm.datasets import folder_kind
-from normfix_mm.preflight import BadInput
+from normfix_mm.errors import BadInput
+from normfix_mm.run import command_line as cli
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"

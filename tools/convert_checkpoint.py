@@ -10,13 +10,14 @@ get ``backbone.`` in front, for ``load_from``.
 import argparse
 from pathlib import Path
 
-from normfix_mm import cli
-from normfix_mm.preflight import BadInput, build_model
-from normfix_mm.transfer import files
-from normfix_mm.transfer.convert import as_part, convert
-from normfix_mm.transfer.forms import DECLARABLE
-from normfix_mm.transfer.sources import SOURCES, detect
-from normfix_mm.transfer.target import compare, part_of
+from normfix_mm.checkpoints import files
+from normfix_mm.convert.convert import as_part, convert
+from normfix_mm.convert.origin import DECLARABLE
+from normfix_mm.convert.sources import SOURCES, detect
+from normfix_mm.convert.target import compare, part_of
+from normfix_mm.errors import BadInput
+from normfix_mm.models.build import build_model
+from normfix_mm.run import command_line as cli
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ printed; if they are too large, nothing is written.
 import argparse
 from pathlib import Path
 
-from normfix_mm import cli
+from normfix_mm.run import command_line as cli
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder to make")
     parser.add_argument("--image", type=Path, help="image to compare both models on")
     args = parser.parse_args()
-    from normfix_mm.transfer.fold_out import fold_out
+    from normfix_mm.export.fold_out import fold_out
 
     cfg = cli.read_config(args.config, args.cfg_options)
     print("\n".join(fold_out(cfg, args.checkpoint, args.out, args.image)))

@@ -8,9 +8,9 @@ gtFine_trainvaltest.zip extracted in it. Every image's checksum is verified, whi
 
 import argparse
 
-from normfix_mm import cli
 from normfix_mm.datasets.cityscapes import prepare
 from normfix_mm.datasets.cityscapes_layout import LABELLED, WHOLE
+from normfix_mm.run import command_line as cli
 
 
 def main() -> None:

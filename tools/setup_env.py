@@ -121,9 +121,9 @@ class Environment:
         self.say(
             "PyTorch, a download of 0.2 GB (CPU only) to 3 GB (the index's default, with CUDA)"
         )
-        self.pip("torch", "install", checks.pinned(self.lines, "torch"), "-c", self.listed("torch"))
+        self.pip("torch", "install", checks.pinned(self.lines, "torch"), "-c", self.quoted("torch"))
         self.say("about 100 pinned packages, one or two minutes")
-        rest = self.listed(self.mmcv)
+        rest = self.quoted(self.mmcv)
         self.pip("packages", "install", "--no-deps", "--no-build-isolation", "-r", rest)
         if wheel is not None:
             self.say(f"mmcv's operators from {wheel.name}")
@@ -211,7 +211,7 @@ class Environment:
     def log(self, step: str) -> Path:
         return self.work / "logs" / f"{self.stack}-{step}.log"
 
-    def listed(self, without: str) -> str:
+    def quoted(self, without: str) -> str:
         """A requirements file with every pin but one."""
         path = self.work / f"{self.stack}-without-{without}.txt"
         path.write_text("\n".join(x for x in self.lines if not x.startswith(f"{without}==")))

@@ -9,7 +9,11 @@ not evaluate and needs no labels. For Cityscapes' server:
 
 import os
 
-from normfix_mm import cli, predictions, preflight
+from normfix_mm import preflight
+from normfix_mm.errors import BadInput
+from normfix_mm.run import command_line as cli
+from normfix_mm.run import predictions
+from normfix_mm.run.runner import build_runner
 
 
 def main() -> None:
@@ -40,7 +44,7 @@ def main() -> None:
         predictions.paint(cfg, args.show_dir, args.show, args.wait_time)
     if args.tta:
         predictions.use_tta(cfg)
-    runner = cli.build_runner(cfg)
+    runner = build_runner(cfg)
     if folder:
         predictions.check_names(runner.test_loop.dataloader.dataset)
     if args.out and not segmenter:
@@ -57,14 +61,14 @@ def main() -> None:
 def check_flags(args, segmenter: bool) -> None:
     """Raises BadInput for flags that do not go together, or with this kind of model."""
     if args.out and args.format_only:
-        raise preflight.BadInput("Give --out or --format-only, not both.")
+        raise BadInput("Give --out or --format-only, not both.")
     if args.format_only and not segmenter:
-        raise preflight.BadInput("--format-only is for segmenters; give --out FILE.pkl.")
+        raise BadInput("--format-only is for segmenters; give --out FILE.pkl.")
     pickle = bool(args.out) and args.out.endswith((".pkl", ".pickle"))
     if args.out and not segmenter and not pickle:
-        raise preflight.BadInput(f"--out writes a pickle; {args.out!r} must end in .pkl.")
+        raise BadInput(f"--out writes a pickle; {args.out!r} must end in .pkl.")
     if args.out and segmenter and pickle:
-        raise preflight.BadInput(
+        raise BadInput(
             f"--out of a segmenter is a folder of PNG files, not a file such as {args.out!r}."
         )
 

@@ -3,7 +3,11 @@
 Paths, classes and checkpoints are checked before anything is trained (``normfix_mm.preflight``).
 """
 
-from normfix_mm import cli, preflight, resuming
+from normfix_mm import preflight
+from normfix_mm.errors import BadInput
+from normfix_mm.run import command_line as cli
+from normfix_mm.run import resuming
+from normfix_mm.run.runner import build_runner
 
 
 def main() -> None:
@@ -27,7 +31,7 @@ def main() -> None:
         cfg.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
     if args.auto_scale_lr:
         if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
-            raise preflight.BadInput(
+            raise BadInput(
                 "--auto-scale-lr needs the batch size that the learning rate was chosen for; add "
                 "auto_scale_lr=dict(base_batch_size=16) or the like to the config."
             )
@@ -38,7 +42,7 @@ def main() -> None:
         cfg.load_from = found
     source = "`--resume`" if args.resume else "`load_from`"
     preflight.check(cfg, ("train", "val"), source)
-    cli.build_runner(cfg).train()
+    build_runner(cfg).train()
 
 
 if __name__ == "__main__":

@@ -6,8 +6,12 @@ For a detector FOLDER holds images/{train,val}/ and annotations/instances_{train
 segmenter images/{train,val}/ and labels/{train,val}/, PNG files of class numbers.
 """
 
-from normfix_mm import cli, preflight, resuming
+from normfix_mm import preflight
 from normfix_mm.datasets import folder_kind
+from normfix_mm.errors import BadInput
+from normfix_mm.run import command_line as cli
+from normfix_mm.run import resuming
+from normfix_mm.run.runner import build_runner
 
 
 def main() -> None:
@@ -27,12 +31,12 @@ def main() -> None:
             cfg, args.folder, args.classes, args.train_list, args.val_list, args.val_split
         )
     except (FileNotFoundError, ValueError) as error:
-        raise preflight.BadInput(str(error)) from None
+        raise BadInput(str(error)) from None
     if args.resume:
         cfg.resume, cfg.load_from = True, resuming.latest_complete(cfg.work_dir)
     source = "`--resume`" if args.resume else "`load_from`"
     preflight.check(cfg, ("train", "val"), source)
-    cli.build_runner(cfg).train()
+    build_runner(cfg).train()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,6 @@ if TYPE_CHECKING:
 
 def folder_kind(cfg: "Config") -> ModuleType:
     """The module with ``use_folder`` and ``hold_out`` for folders that this config trains on."""
-    from . import coco_folder, seg_folder
+    from normfix_mm.datasets import coco_folder, seg_folder
 
     return seg_folder if cfg.get("default_scope") == "mmseg" else coco_folder

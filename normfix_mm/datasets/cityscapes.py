@@ -8,7 +8,6 @@ the ids and draws.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 from collections.abc import Callable, Iterator
@@ -21,9 +20,9 @@ from types import ModuleType
 import numpy as np
 from PIL import Image
 
-from normfix_mm.preflight import BadInput, listed, one_line
-
-from .cityscapes_layout import IDS, LABELLED, POLYGONS, Picture, pictures
+from normfix_mm.checkpoints.whole_file import replacing
+from normfix_mm.datasets.cityscapes_layout import IDS, LABELLED, POLYGONS, Picture, pictures
+from normfix_mm.errors import BadInput, one_line, quoted
 
 CLASSES = 19
 IGNORED = 255
@@ -155,25 +154,21 @@ def _draw(picture: Picture, module: str, function: str) -> Image.Image:
     unknown = sorted(n for n in labels if n not in names and n.removesuffix("group") not in names)
     if unknown:  # at which cityscapesScripts would end the process
         raise BadInput(
-            f"{path} has labels that Cityscapes does not know ({listed(unknown)}); extract "
+            f"{path} has labels that Cityscapes does not know ({quoted(unknown)}); extract "
             "gtFine_trainvaltest.zip once more."
         )
     return getattr(scripts(f"preparation.{module}"), function)(annotation, "ids")
 
 
 def _save(image: Image.Image, path: Path) -> None:
-    part = path.with_name(f"{path.name}.part")
     try:
-        image.save(part, format="PNG")
-        part.replace(path)
+        with replacing(path) as part:
+            image.save(part, format="PNG")
     except OSError as error:
         raise BadInput(
             f"{path} cannot be written ({one_line(error, 120)}); free space on the disk, or make "
             "the folder writable."
         ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 def _cores() -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from normfix_mm.preflight import BadInput
+from normfix_mm.errors import BadInput
 
 WHOLE = {"train": 2975, "val": 500, "test": 1525}  # images
 LABELLED = ("train", "val")

@@ -12,7 +12,7 @@ import numpy as np
 from mmengine.config import Config
 from PIL import Image, UnidentifiedImageError
 
-from .coco_folder import drawn, set_num_classes
+from normfix_mm.datasets.coco_folder import drawn, set_num_classes
 
 IGNORED = 255
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")

@@ -20,11 +20,9 @@ except (ImportError, AssertionError, OSError) as error:
     ) from None
 
 import normfix_mm.engine  # noqa: F401  registers layers, optimizer constructor and hooks
-from normfix_mm.engine.backbones import normalized
-
-from . import backbones
-from .backbones import *  # noqa: F403  one class for each backbone of MMDetection
-from .dense_heads import (
+from normfix_mm.detection import backbones
+from normfix_mm.detection.backbones import *  # noqa: F403  one class for each backbone of MMDetection
+from normfix_mm.detection.dense_heads import (
     FixNormATSSHead,
     FixNormFCOSHead,
     FixNormGFLHead,
@@ -32,12 +30,13 @@ from .dense_heads import (
     FixNormRPNHead,
     WNRetinaHead,
 )
-from .roi_heads import (
+from normfix_mm.detection.roi_heads import (
     FixNormConvFCBBoxHead,
     FixNormFCNMaskHead,
     FixNormShared2FCBBoxHead,
     FixNormShared4Conv1FCBBoxHead,
 )
+from normfix_mm.models.backbones import normalized
 
 __all__ = [
     "FixNormATSSHead",

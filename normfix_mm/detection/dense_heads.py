@@ -16,7 +16,7 @@ the same two rules. All take their parent's arguments, and the FixNorm ones ``al
 from mmdet.models.dense_heads import ATSSHead, FCOSHead, GFLHead, RetinaHead, RPNHead
 from mmengine.registry import MODELS
 
-from normfix_mm.engine.normalized import FixNorm, WeightNormalized
+from normfix_mm.models.mixins import FixNorm, WeightNormalized
 
 
 @MODELS.register_module()

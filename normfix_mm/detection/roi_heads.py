@@ -18,7 +18,7 @@ from mmdet.models.roi_heads.bbox_heads import (
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmengine.registry import MODELS
 
-from normfix_mm.engine.normalized import FixNorm
+from normfix_mm.models.mixins import FixNorm
 
 
 @MODELS.register_module()

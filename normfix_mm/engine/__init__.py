@@ -4,12 +4,13 @@ Importing this package registers everything under unique names in mmengine's roo
 where mmdet, mmseg and mmpretrain all find it.
 """
 
-from .compat import allow_history_buffers
-from .eps_shift_constructor import EpsShiftOptimWrapperConstructor
-from .norm_fix_hook import NormFixHook
-from .registry import LAYERS
-from .reproducible_hook import ReproducibleHook
-from .weight_table_hook import WeightTableHook
+from normfix_mm.checkpoints.stacks import allow_history_buffers
+from normfix_mm.engine.hooks.norm_fix import NormFixHook
+from normfix_mm.engine.hooks.norm_monitor import NormMonitorHook
+from normfix_mm.engine.hooks.reproducible import ReproducibleHook
+from normfix_mm.engine.hooks.weight_table import WeightTableHook
+from normfix_mm.engine.optim_wrapper_constructor import EpsShiftOptimWrapperConstructor
+from normfix_mm.engine.registry import LAYERS
 
 allow_history_buffers()
 
@@ -17,6 +18,7 @@ __all__ = [
     "LAYERS",
     "EpsShiftOptimWrapperConstructor",
     "NormFixHook",
+    "NormMonitorHook",
     "ReproducibleHook",
     "WeightTableHook",
 ]

@@ -7,15 +7,9 @@ this module `conv_cfg=dict(type='WNConv2d', gain=True)` and `cls_predictor_cfg=d
 
 from mmengine.registry import MODELS
 
-from normfix_mm.core.layers import (
-    CWNConv2d,
-    FixNormConv2d,
-    FixNormLinear,
-    WNConv2d,
-    WNConvTranspose2d,
-    WNLinear,
-    WSConv2d,
-)
+from normfix_mm.layers.fixnorm import FixNormConv2d, FixNormLinear
+from normfix_mm.layers.standardized import CWNConv2d, WSConv2d
+from normfix_mm.layers.weight_norm import WNConv2d, WNConvTranspose2d, WNLinear
 
 LAYERS = (
     WSConv2d,

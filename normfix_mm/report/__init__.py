@@ -2,9 +2,5 @@
 
 ``run`` reads a work dir, ``plots`` draws curves, ``images`` chooses who draws on validation images
 (``boxes`` for a detector, ``label_maps`` for a segmenter), ``page`` assembles, ``picture`` makes
-the README's. Importing the package registers ``NormMonitorHook`` with mmengine.
+the README's.
 """
-
-from .monitor import NormMonitorHook
-
-__all__ = ["NormMonitorHook"]

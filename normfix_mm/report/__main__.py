@@ -7,8 +7,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from . import page, picture
-from .run import NoRun, Run
+from normfix_mm.report import page, picture
+from normfix_mm.report.run import NoRun, Run
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.structures import InstanceData
 
-from .images import SIDE, Drawn, enlarged, predict
-from .run import Run
+from normfix_mm.report.images import SIDE, Drawn, enlarged, predict
+from normfix_mm.report.run import Run
 
 SCORE = 0.35
 NOTE = (

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .run import NoRun, Run
+from normfix_mm.report.run import NoRun, Run
 
 SIDE = 300  # pixels of the longer side of a drawn image
 PAINTERS = dict(mmdet="boxes", mmseg="label_maps")

@@ -13,8 +13,8 @@ import mmcv
 import numpy as np
 from mmengine.dataset import BaseDataset
 
-from .images import Drawn, enlarged, predict
-from .run import Run
+from normfix_mm.report.images import Drawn, enlarged, predict
+from normfix_mm.report.run import Run
 
 PETROFF = (
     (0x3F, 0x90, 0xDA), (0xFF, 0xA9, 0x0E), (0xBD, 0x1F, 0x01), (0x94, 0xA4, 0xA2),

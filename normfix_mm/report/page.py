@@ -6,11 +6,10 @@ import base64
 import html
 import math
 import os
-import tempfile
-from pathlib import Path
 
-from . import images, plots
-from .run import Run, settings
+from normfix_mm.checkpoints.whole_file import replacing
+from normfix_mm.report import images, plots
+from normfix_mm.report.run import Run, settings
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #24292f; --soft: #59636e; --line: #d8dee4;
@@ -77,18 +76,8 @@ def build(runs: list[Run], title: str, command: str | None = None) -> str:
 
 def write(path: str | os.PathLike, content: str | bytes) -> None:
     """Write a file whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
+    with replacing(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def _results(runs: list[Run]) -> str:

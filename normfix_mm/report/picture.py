@@ -6,8 +6,8 @@ import io
 
 import numpy as np
 
-from . import images, plots
-from .run import Run
+from normfix_mm.report import images, plots
+from normfix_mm.report.run import Run
 
 
 def compose(runs: list[Run]) -> bytes:

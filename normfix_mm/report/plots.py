@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 
-from .run import Run
+from normfix_mm.report.run import Run
 
 COLOURS = ("#2f6fbb", "#d1712a", "#3c9a5f", "#9a5bb0", "#b0473f", "#777777")
 INK = dict(light="#24292f", dark="#d6dbe1")

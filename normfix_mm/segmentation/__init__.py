@@ -20,15 +20,12 @@ except (ImportError, AssertionError, OSError) as error:
     ) from None
 
 import normfix_mm.engine  # noqa: F401  registers layers, optimizer constructor and hooks
-from normfix_mm.engine.backbones import normalized
-
-from . import backbones
-from .attention import attention
-from .backbones import *  # noqa: F403  one class for each backbone of MMSegmentation
-from .cityscapes_metric import CityscapesOfficialMetric
-from .class_iou import ClassIoUMetric
-from .contexts import ASPOC, BaseOC, ObjectContext, PyramidOC
-from .decode_heads import (
+from normfix_mm.models.backbones import normalized
+from normfix_mm.segmentation import backbones
+from normfix_mm.segmentation.backbones import *  # noqa: F403  one class for each backbone of MMSegmentation
+from normfix_mm.segmentation.cityscapes_metric import CityscapesOfficialMetric
+from normfix_mm.segmentation.class_iou import ClassIoUMetric
+from normfix_mm.segmentation.decode_heads import (
     FixNormASPPHead,
     FixNormDecode,
     FixNormDepthwiseSeparableASPPHead,
@@ -38,9 +35,11 @@ from .decode_heads import (
     FixNormPSPHead,
     FixNormUPerHead,
 )
-from .losses import OHEMWeightedCrossEntropyLoss, WeightedCrossEntropyLoss
-from .oc_backbone import DilatedResNetV1c, NormalizedDilatedResNetV1c
-from .oc_head import OCHead
+from normfix_mm.segmentation.losses import OHEMWeightedCrossEntropyLoss, WeightedCrossEntropyLoss
+from normfix_mm.segmentation.ocnet.attention import attention
+from normfix_mm.segmentation.ocnet.backbone import DilatedResNetV1c, NormalizedDilatedResNetV1c
+from normfix_mm.segmentation.ocnet.contexts import ASPOC, BaseOC, ObjectContext, PyramidOC
+from normfix_mm.segmentation.ocnet.head import OCHead
 
 __all__ = [
     "ASPOC",

@@ -24,7 +24,7 @@ from PIL import Image
 from prettytable import PrettyTable
 
 from normfix_mm.datasets.cityscapes import label_ids, scripts
-from normfix_mm.preflight import BadInput
+from normfix_mm.errors import BadInput
 
 # Keys of cityscapesScripts to columns of the benchmark's table; i: each instance counts alike.
 COLUMNS = {

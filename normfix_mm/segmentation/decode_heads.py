@@ -26,9 +26,8 @@ from mmseg.models.decode_heads import (
     UPerHead,
 )
 
-from normfix_mm.engine.normalized import FixNorm
-
-from .oc_head import OCHead
+from normfix_mm.models.mixins import FixNorm
+from normfix_mm.segmentation.ocnet.head import OCHead
 
 
 class FixNormDecode(FixNorm):

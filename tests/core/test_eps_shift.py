@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from normfix_mm import CWNConv2d, EpsShift, WNConv2d, WSConv2d
-from normfix_mm.core import filter_edits
+from normfix_mm.kernels import filter_edits
 
 FORMS = {"WS": WSConv2d, "CWN": CWNConv2d, "WN": lambda *a, **k: WNConv2d(*a, gain=False, **k)}
 

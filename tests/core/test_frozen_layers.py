@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from normfix_mm import CWNConv2d, FixNormConv2d, FixNormLinear, WNConv2d, WNLinear, WSConv2d, fold
-from normfix_mm.core import functional
+from normfix_mm.layers import functional
 
 CONVS = [
     (WSConv2d, {}),

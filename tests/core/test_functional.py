@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from normfix_mm.core import functional
+from normfix_mm.layers import functional
 
 SHAPES = [(8, 4, 3, 3), (3, 1, 1, 2), (5, 64, 1, 1), (2, 512, 3, 3)]
 

@@ -8,11 +8,8 @@ import torch
 from sample_layers import GAINED, sample, train_one_step
 from torch import nn
 
-from normfix_mm import (
-    FixNormLinear,
-    WNConv2d,
-)
-from normfix_mm.core.gains import settle_gains
+from normfix_mm import FixNormLinear, WNConv2d
+from normfix_mm.layers.gain import settle_gains
 
 
 def test_every_gain_is_the_norm_of_the_present_weight():

@@ -9,8 +9,8 @@ from model_state import assert_same_state, full_state
 from torch import nn
 
 from normfix_mm import FixNormConv2d, WNConv2d, WNLinear, find_scale_variant, normalize_layers
-from normfix_mm.core.invariance import MOST_SCALED_ALONE, measure_scale_variance
-from normfix_mm.core.selection import norm_fix_weights
+from normfix_mm.analysis.invariance import MOST_SCALED_ALONE, measure_scale_variance
+from normfix_mm.optim.weights import norm_fix_weights
 
 IMAGES = torch.randn(4, 3, 12, 12, generator=torch.Generator().manual_seed(5))
 

@@ -7,10 +7,10 @@ import torch
 from model_state import assert_same_state, full_state
 
 from normfix_mm import find_scale_variant, normalize_layers
-from normfix_mm.core import invariance
-from normfix_mm.core.invariance import measure_scale_variance
-from normfix_mm.core.selection import norm_fix_weights
+from normfix_mm.analysis import invariance
+from normfix_mm.analysis.invariance import measure_scale_variance
 from normfix_mm.detection import NormalizedResNet
+from normfix_mm.optim.weights import norm_fix_weights
 
 
 def resnet50():

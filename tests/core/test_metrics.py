@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from normfix_mm import effective_learning_rate, mean_cross_boundary_risk
-from normfix_mm.core import metrics
+from normfix_mm.analysis import metrics
 
 
 def risk(x, k, weight):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from normfix_mm import EpsShift, FixNormLinear, NormFix, WSConv2d
-from normfix_mm.core.norm_fix import squared_norms
+from normfix_mm.kernels.norms import squared_norms
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 conv_shapes = runpy.run_path(str(BENCHMARKS / "resnet50_shapes.py"))["conv_shapes"]

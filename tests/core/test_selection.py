@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from normfix_mm import FixNormConv2d, WNConv2d, WNLinear, WSConv2d
-from normfix_mm.core import selection
+from normfix_mm.optim import weights as selection
 
 
 def model() -> nn.Module:

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from normfix_mm import FixNormLinear, WNConv2d, WSConv2d
-from normfix_mm.core import selection
-from normfix_mm.core.tables import joint_norm_table, treatment_table
+from normfix_mm.analysis.tables import joint_norm_table, treatment_table
+from normfix_mm.optim import weights as selection
 
 
 @pytest.fixture

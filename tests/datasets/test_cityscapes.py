@@ -15,7 +15,7 @@ from tool import call
 from toy_cityscapes import SIZE, make_toy_cityscapes
 
 from normfix_mm.datasets import cityscapes
-from normfix_mm.preflight import BadInput
+from normfix_mm.errors import BadInput
 
 TRUTH = "gtFine/val/frankfurt/frankfurt_000001_000019_gtFine_"
 IMAGE = "leftImg8bit/val/frankfurt/frankfurt_000001_000019_leftImg8bit.png"

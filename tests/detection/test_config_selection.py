@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from normfix_mm import FixNormConv2d, FixNormLinear, WNConv2d, WNLinear, WSConv2d
-from normfix_mm.core.layers import WNConvTranspose2d
-from normfix_mm.core.selection import claims
+from normfix_mm.layers.weight_norm import WNConvTranspose2d
+from normfix_mm.optim.claims import claims
 
 # FixNorm-FC and FixNorm-Conv stand on "the final layer" of a classification (FixNorm, A.4.1).
 CLASSIFIERS = ("retina_cls", "rpn_cls", "fc_cls", "conv_logits")

@@ -22,7 +22,7 @@ from normfix_mm import (
     WNLinear,
     detection,
 )
-from normfix_mm.engine.normalized import FixNorm
+from normfix_mm.models.mixins import FixNorm
 
 register_all_modules()
 GN = dict(type="GN", num_groups=2)

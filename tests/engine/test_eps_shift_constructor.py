@@ -10,7 +10,7 @@ from torch import nn
 from toy_run import toy_config, train
 
 from normfix_mm import WNConv2d, WSConv2d
-from normfix_mm.core.selection import claims
+from normfix_mm.optim.claims import claims
 
 
 class Net(nn.Module):

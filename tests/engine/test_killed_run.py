@@ -14,7 +14,7 @@ from mmengine.config import Config
 from toy_run import toy_config
 
 from normfix_mm import preflight
-from normfix_mm.resuming import latest_complete
+from normfix_mm.run.resuming import latest_complete
 
 ROOT = Path(__file__).parents[2]
 KILLED = """

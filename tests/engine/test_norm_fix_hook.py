@@ -11,8 +11,8 @@ from mmengine.runner import Runner
 from toy_run import toy_config, train
 
 from normfix_mm import WNConv2d
-from normfix_mm.engine.invariance_check import check_scale_invariance
-from normfix_mm.engine.norm_fix_hook import NormFixHook
+from normfix_mm.engine.hooks.invariance_check import check_scale_invariance
+from normfix_mm.engine.hooks.norm_fix import NormFixHook
 
 FIX = dict(type="NormFixHook")
 

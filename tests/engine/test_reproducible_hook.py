@@ -11,7 +11,11 @@ from mmengine.runner import Runner
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 from toy_run import spoil_random_state, toy_config, train
 
-from normfix_mm.engine.reproducible_data import NumberedBatches, SeededDataset, numbered_loader
+from normfix_mm.engine.hooks.reproducible_data import (
+    NumberedBatches,
+    SeededDataset,
+    numbered_loader,
+)
 
 HOOKS = [dict(type="ReproducibleHook"), dict(type="NormFixHook"), dict(type="EMAHook")]
 

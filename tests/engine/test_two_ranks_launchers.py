@@ -13,8 +13,8 @@ from mmengine.model import MMDistributedDataParallel
 from torch import distributed
 from toy_run import toy_config
 
-from normfix_mm import cli
-from normfix_mm.preflight import BadInput
+from normfix_mm.errors import BadInput
+from normfix_mm.run.runner import build_runner
 
 ROOT = Path(__file__).parents[2]
 DIES = """
@@ -146,7 +146,7 @@ def test_the_config_s_wrapper_options_hold(options, kept, toy_data, tmp_path):
         place = dict(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1")
         for name, value in (place | dict(MASTER_PORT="29534")).items():
             patch.setenv(name, value)
-        runner = cli.build_runner(cfg)
+        runner = build_runner(cfg)
         try:
             runner.train()
             group = distributed.distributed_c10d._get_default_group()
@@ -166,7 +166,7 @@ def test_a_launcher_that_cannot_work_here_is_one_sentence(launcher, config, tmp_
     cfg.launcher = launcher
     with pytest.MonkeyPatch.context() as patch, pytest.raises(BadInput, match="torchrun") as error:
         patch.delenv("RANK", raising=False)
-        cli.build_runner(cfg)
+        build_runner(cfg)
     assert str(error.value).startswith(f"--launcher {launcher}: without a GPU")
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from normfix_mm.segmentation import ASPOC, BaseOC, PyramidOC
-from normfix_mm.segmentation.attention import attention
+from normfix_mm.segmentation.ocnet.attention import attention
 
 
 def explicit(query, key, value, regions=1):

@@ -10,7 +10,7 @@ from PIL import Image
 from toy_cityscapes import SIZE, make_toy_cityscapes
 
 from normfix_mm.datasets import cityscapes
-from normfix_mm.preflight import BadInput
+from normfix_mm.errors import BadInput
 from normfix_mm.segmentation import CityscapesOfficialMetric
 
 

@@ -23,7 +23,8 @@ from tool import call, log_of
 from torch import distributed, nn
 from toy_cityscapes import SIZE, make_toy_cityscapes, small_options
 
-from normfix_mm import cli, predictions
+from normfix_mm.run import predictions
+from normfix_mm.run.runner import build_runner
 
 BASELINE, FIXNORM = ROWS[0], ROWS[2]
 ITERATIONS = 20
@@ -256,7 +257,7 @@ def test_over_gloo_bn_is_not_synchronized(small, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (place | dict(MASTER_PORT="29571")).items():
             patch.setenv(name, value)
-        runner = cli.build_runner(cfg)
+        runner = build_runner(cfg)
         distributed.destroy_process_group()
     kinds = {type(module) for module in runner.model.modules()}
     assert nn.BatchNorm2d in kinds and nn.SyncBatchNorm not in kinds

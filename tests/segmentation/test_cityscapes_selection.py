@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from normfix_mm import FixNormConv2d, WNConv2d
-from normfix_mm.core.selection import claims
+from normfix_mm.optim.claims import claims
 
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 CLASSIFIERS = ("decode_head.conv_seg", "auxiliary_head.conv_seg")

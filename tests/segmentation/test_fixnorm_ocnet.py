@@ -11,8 +11,8 @@ from small_ocnets import NARROW, narrow_ocnet, ocnet_config, samples
 from torch import nn
 
 from normfix_mm import NormFix
-from normfix_mm.core.selection import norm_fix_weights
-from normfix_mm.engine.invariance_check import ScaleVariantWeights, check_scale_invariance
+from normfix_mm.engine.hooks.invariance_check import ScaleVariantWeights, check_scale_invariance
+from normfix_mm.optim.weights import norm_fix_weights
 from normfix_mm.segmentation import FixNormFCNHead, FixNormOCHead
 
 CLASSES = 5

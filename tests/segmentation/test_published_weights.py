@@ -8,8 +8,8 @@ from small_ocnets import NARROW, build, narrow_ocnet, ocnet_config
 from tool import call
 from torch import nn
 
-from normfix_mm.transfer import files
-from normfix_mm.transfer.convert import convert
+from normfix_mm.checkpoints import files
+from normfix_mm.convert.convert import convert
 
 
 def published_ocnet(context):

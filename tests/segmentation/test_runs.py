@@ -16,9 +16,9 @@ from tool import call
 from torch import nn
 
 from normfix_mm import FixNormConv2d
-from normfix_mm.core.selection import norm_fix_weights
 from normfix_mm.datasets import seg_folder
-from normfix_mm.engine.invariance_check import check_scale_invariance
+from normfix_mm.engine.hooks.invariance_check import check_scale_invariance
+from normfix_mm.optim.weights import norm_fix_weights
 from normfix_mm.segmentation import DilatedResNetV1c, OCHead
 
 FIXNORM = [name for name in KINDS if "fixnorm" in name]

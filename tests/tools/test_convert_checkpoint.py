@@ -11,8 +11,9 @@ from mmdet.models.backbones import ResNet
 from mmengine.config import Config
 from safetensors.torch import save_file
 
-from normfix_mm.preflight import BadInput, check
-from normfix_mm.transfer import files
+from normfix_mm.checkpoints import files
+from normfix_mm.errors import BadInput
+from normfix_mm.preflight import check
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tools/convert_checkpoint.py"
@@ -112,7 +113,7 @@ def test_plain_to_ws_is_measured(command, state, configs, real_data):
 
 
 def test_parts_of_a_detector(command, configs):
-    from normfix_mm.preflight import build_model
+    from normfix_mm.models.build import build_model
 
     cfg = Config.fromfile(configs / "wn.py")
     detector = build_model(cfg)

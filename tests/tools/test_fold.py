@@ -22,7 +22,7 @@ from tool import call
 from torch import nn
 
 from normfix_mm import fold
-from normfix_mm.preflight_forms import PLAIN, checkpoint_forms
+from normfix_mm.checkpoints.forms import PLAIN, checkpoint_forms
 
 # Whatever it imports, this package cannot be among it. Arguments: folder, image, folder, ...
 WITHOUT = """
@@ -346,7 +346,7 @@ def test_another_network_is_an_error_and_nothing_is_written(retina, image, capsy
         plain.neck.fpn_convs[0].conv.weight.data *= 1.001
         return plain
 
-    monkeypatch.setattr("normfix_mm.transfer.fold_out.fold", wrong)
+    monkeypatch.setattr("normfix_mm.export.fold_out.fold", wrong)
     text = refusal(capsys, retina / "m.py", retina / "m.pth", retina / "out", "--image", image)
     assert "does not compute what the trained one does" in text and "neck differs most" in text
     assert f"; on {image}: " in text and ":;" not in text

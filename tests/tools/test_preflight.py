@@ -13,7 +13,8 @@ from mmengine.runner import Runner, save_checkpoint
 from toy_preflight import CLASSES, sentence
 
 from normfix_mm import fold
-from normfix_mm.preflight import BadInput, check
+from normfix_mm.errors import BadInput
+from normfix_mm.preflight import check
 
 WS = dict(type="NormalizedResNet", normalize=dict(form="WS"))
 WN = dict(type="NormalizedResNet", normalize=dict(form="WN", gain=True))

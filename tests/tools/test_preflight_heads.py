@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from small_segmenters import config
 
-from normfix_mm.preflight import BadInput
-from normfix_mm.preflight_heads import check_crop, check_losses
+from normfix_mm.errors import BadInput
+from normfix_mm.preflight.segmentation_heads import check_crop, check_losses
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 from small_segmenters import CLASSES, config
 
-from normfix_mm.preflight import BadInput, check
+from normfix_mm.errors import BadInput
+from normfix_mm.preflight import check
 
 TRAIN = "train_dataloader.dataset"
 

@@ -6,8 +6,8 @@ from mmdet.models.backbones import MobileNetV2, ResNet, ResNetV1d
 from torch import nn
 
 from normfix_mm import WSConv2d, normalize_layers
-from normfix_mm.preflight import BadInput
-from normfix_mm.transfer.absorb import absorb, norm_behind
+from normfix_mm.convert.absorb import absorb, norm_behind
+from normfix_mm.errors import BadInput
 
 
 def randomized(net, zero_mean=False, eps=1e-5):

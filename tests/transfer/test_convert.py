@@ -13,12 +13,13 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from normfix_mm import fold, normalize_layers
+from normfix_mm.checkpoints import files
+from normfix_mm.checkpoints.forms import check_forms, checkpoint_forms
+from normfix_mm.convert.convert import as_part, convert
+from normfix_mm.convert.target import deviations
 from normfix_mm.detection import NormalizedResNet
-from normfix_mm.preflight import BadInput, build_model
-from normfix_mm.preflight_forms import check_forms, checkpoint_forms
-from normfix_mm.transfer import files
-from normfix_mm.transfer.convert import as_part, convert
-from normfix_mm.transfer.target import deviations
+from normfix_mm.errors import BadInput
+from normfix_mm.models.build import build_model
 
 FIXNORM = "configs/retinanet/retinanet_r50_fpn_fixnorm_8xb2-90k_coco.py"
 WS, WN, CWN = dict(form="WS"), dict(form="WN", gain=True), dict(form="CWN")

@@ -10,8 +10,8 @@ from mmdet.models.backbones import MobileNetV2, ResNet
 from torch import nn
 
 from normfix_mm import normalize_layers
-from normfix_mm.preflight_forms import NOT_PLAIN, PLAIN
-from normfix_mm.transfer.evidence import examine, rectified_mean
+from normfix_mm.checkpoints.forms import NOT_PLAIN, PLAIN
+from normfix_mm.convert.evidence import examine, rectified_mean
 
 
 @pytest.fixture(scope="module")

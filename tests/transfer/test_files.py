@@ -11,8 +11,8 @@ import torch
 from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
 
-from normfix_mm.preflight import BadInput
-from normfix_mm.transfer import files
+from normfix_mm.checkpoints import files
+from normfix_mm.errors import BadInput
 
 WEIGHTS = {"conv1.weight": torch.arange(54.0).view(2, 3, 3, 3), "bn1.weight": torch.ones(2)}
 

@@ -10,9 +10,9 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from small_detectors import config, trained_weights
 
-from normfix_mm.preflight import BadInput
-from normfix_mm.transfer import same_network
-from normfix_mm.transfer.same_network import compare, compare_instances, difference
+from normfix_mm.errors import BadInput
+from normfix_mm.export import same_network
+from normfix_mm.export.same_network import compare, compare_instances, difference
 
 
 @pytest.fixture(scope="module")

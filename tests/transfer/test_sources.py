@@ -9,8 +9,8 @@ import torch
 from mmdet.models.backbones import MobileNetV2, ResNet, ResNetV1d, ResNeXt
 from torch import nn
 
-from normfix_mm.preflight import BadInput
-from normfix_mm.transfer.sources import SOURCES, detect, rename
+from normfix_mm.convert.sources import SOURCES, detect, rename
+from normfix_mm.errors import BadInput
 
 
 def conv_bn(into, out, size=1, stride=1, groups=1, relu=True):

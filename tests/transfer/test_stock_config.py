@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from small_detectors import BASES, config
 
-from normfix_mm.transfer.stock_config import stock_config
+from normfix_mm.export.stock_config import stock_config
 
 ROOT = Path(__file__).resolve().parents[2]
 # R-101's differ in depth alone, the other files in what is stock anyway.

@@ -1,0 +1,1 @@
+"""Measurements on a network, in pure torch: scale-invariance, norms, risks, tables."""

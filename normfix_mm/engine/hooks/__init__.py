@@ -1,0 +1,1 @@
+"""Hooks of the mmengine Runner, registered by importing `normfix_mm.engine`."""

@@ -1,0 +1,181 @@
+"""FixNorm's norm fixing (Algorithm 1) in an mmengine run.
+
+Takes the target norm before training, restores it after every real optimizer step, carries it in
+the checkpoints, and refuses weights whose rescaling would change the network. The rescaling itself
+is a step hook of the torch optimizer (`normfix_mm.NormFix`), so it is right under accumulation and
+skipped AMP steps, and every mmengine hook that runs after an iteration sees rescaled weights.
+An EMA copy is not rescaled; an average of points on a sphere lies inside it: its norm is logged.
+"""
+
+import torch
+from mmengine.hooks import EMAHook, Hook, LoggerHook
+from mmengine.logging import print_log
+from mmengine.optim import OptimWrapperDict
+from mmengine.registry import HOOKS
+from torch import nn
+from torch.optim import Optimizer
+
+from normfix_mm.analysis.metrics import effective_learning_rate
+from normfix_mm.analysis.tables import joint_norm_table
+from normfix_mm.engine.hooks.invariance_check import check_scale_invariance
+from normfix_mm.errors import listing
+from normfix_mm.layers.fixnorm import FixNormConv2d, FixNormLinear
+from normfix_mm.layers.gain import settle_gains
+from normfix_mm.optim.norm_fix import NormFix
+from normfix_mm.optim.weights import WeightInfo, norm_fix_weights, unwrapped
+
+_KEY = "norm_fix"
+_RULE = {
+    "conv": "every trainable convolution before the classifier",
+    "conv+classifier": "every trainable convolution, FixNorm and weight-normalized linear layer",
+}
+
+
+@HOOKS.register_module(force=True)
+class NormFixHook(Hook):
+    """Keep the joint norm of a model's weights where training found it.
+
+    Args:
+        mode: 'joint' (Algorithm 1) or 'layer' (each weight's own norm, an ablation).
+        weights: 'conv+classifier', or 'conv' to leave the classifier to ordinary decay.
+        include, exclude: regular expressions on parameter names.
+        check: whether weights that are not scale-invariant stop the run (True), are only listed
+            ('warn'), or are not looked for (False). Looked for once, on the first batch.
+        interval: log every so many iterations; None takes the LoggerHook's.
+
+    Logs 'train/joint_norm', 'train/effective_lr', for each FixNorm layer 'train/gain/<layer>' and
+    'train/cap/<layer>', and 'train/ema_joint_norm' where an EMAHook runs.
+
+    Raises:
+        ValueError: before training, for a bad option, a weight the optimizer also decays, or a
+            resumed checkpoint without a target; on the first batch, for scale-variant weights.
+    """
+
+    # After EMAHook (50) has averaged, before LoggerHook (60) reads the message hub.
+    priority = 55
+
+    def __init__(
+        self,
+        mode: str = "joint",
+        weights: str = "conv+classifier",
+        include: str | list[str] | None = None,
+        exclude: str | list[str] | None = None,
+        check: bool | str = True,
+        interval: int | None = None,
+    ) -> None:
+        if check not in (True, False, "warn"):
+            raise ValueError(f"NormFixHook: unknown check={check!r}; take True, 'warn' or False.")
+        if interval is not None and interval < 1:
+            raise ValueError(f"NormFixHook: interval={interval} must be at least 1, or None.")
+        self.options = dict(mode=mode, weights=weights, include=include, exclude=exclude)
+        self.check = check
+        self.interval = interval
+        self.norm_fix: NormFix | None = None
+        self._saved: dict | None = None
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        self._saved = checkpoint.get(_KEY)
+
+    def before_train(self, runner) -> None:
+        model, optimizer = unwrapped(runner.model), _only_optimizer(runner)
+        settle_gains(model)
+        if self.norm_fix is not None:  # trained before, and now trained on
+            self._saved = self.norm_fix.state_dict()
+            self.norm_fix.remove()
+        self.norm_fix = self.attach(model, optimizer)
+        table = joint_norm_table(self.norm_fix.infos)
+        rule = _RULE[self.options["weights"]]
+        print_log(f"NormFixHook holds the norm of {rule} not excluded:\n{table}", logger="current")
+        # A run that goes on (not one that merely loaded weights) keeps the norms it started with.
+        if runner.iter > 0:
+            self._resume_target()
+        self._pending_check = bool(self.check) and runner.iter == 0
+        loggers = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
+        self._log_interval = self.interval or next(iter(loggers), 10)
+        self._ema = next((hook for hook in runner.hooks if isinstance(hook, EMAHook)), None)
+        self._capped = {
+            name: layer
+            for name, layer in model.named_modules()
+            if isinstance(layer, FixNormConv2d | FixNormLinear)
+        }
+
+    def attach(self, model: nn.Module, optimizer: Optimizer) -> NormFix:
+        """Norm fixing of this model by this optimizer, after all that can be refused without data.
+
+        Raises:
+            ValueError: for an option, a pattern that matches nothing, or a decayed weight.
+        """
+        selection = {k: v for k, v in self.options.items() if k != "mode"}
+        _refuse_decay(optimizer, norm_fix_weights(model, **selection), self.options["weights"])
+        return NormFix(optimizer, model, **self.options)
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        if self._pending_check:
+            self._pending_check = False
+            check_scale_invariance(
+                unwrapped(runner.model), data_batch, self.norm_fix.names, self.check == "warn"
+            )
+
+    @torch.no_grad()
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        # Reading a norm waits for the device, so only when the LoggerHook is about to log.
+        due = self.every_n_inner_iters(batch_idx, self._log_interval)
+        if not due and not self.end_of_epoch(runner.train_dataloader, batch_idx):
+            return
+        params = [info.param for info in self.norm_fix.infos]
+        scalars = {
+            "joint_norm": self.norm_fix.joint_norm(),
+            "effective_lr": effective_learning_rate(_rate_of(params[0], runner), params),
+        }
+        for name, layer in self._capped.items():
+            scalars[f"gain/{name}"] = layer.g.detach()
+            scalars[f"cap/{name}"] = layer.cap
+        if self._ema is not None:
+            copies = dict(self._ema.ema_model.module.named_parameters())
+            norms = [copies[name].double().norm() for name in self.norm_fix.names]
+            scalars["ema_joint_norm"] = torch.stack(norms).norm()
+        for name, value in scalars.items():
+            runner.message_hub.update_scalar(f"train/{name}", float(value))
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        if self.norm_fix is not None:
+            checkpoint[_KEY] = self.norm_fix.state_dict()
+
+    def _resume_target(self) -> None:
+        if self._saved is None:
+            raise ValueError(
+                "NormFixHook: the resumed checkpoint carries no target norm, because the run that "
+                "wrote it had no NormFixHook; start from its weights with load_from instead."
+            )
+        self.norm_fix.load_state_dict(self._saved)
+
+
+def _only_optimizer(runner):
+    if isinstance(runner.optim_wrapper, OptimWrapperDict):
+        raise ValueError(
+            "NormFixHook: the joint norm belongs to one optimizer, but this run has an "
+            "OptimWrapperDict of several; train with a single OptimWrapper, or attach "
+            "normfix_mm.NormFix to one of its optimizers yourself."
+        )
+    return runner.optim_wrapper.optimizer
+
+
+def _refuse_decay(optimizer, infos: list[WeightInfo], weights: str) -> None:
+    decay = {p: g.get("weight_decay", 0) for g in optimizer.param_groups for p in g["params"]}
+    decayed = [info for info in infos if decay.get(info.param, 0) != 0]
+    if decayed:
+        keep = (
+            ", or keep it for the classifier with paramwise_cfg=dict(custom_keys={'': dict("
+            "decay_mult=0.), '<classifier>': dict(decay_mult=1.)})"
+        )
+        raise ValueError(
+            f"NormFixHook: the optimizer decays {len(decayed)} of the {len(infos)} weights whose "
+            f"norm is to be fixed ({listing(decayed, 3)}), which would undo each other; set the "
+            f"optimizer's weight_decay=0.{keep if weights == 'conv' else ''}."
+        )
+
+
+def _rate_of(param: nn.Parameter, runner) -> float:
+    """The learning rate of the parameter group that holds `param`."""
+    groups = runner.optim_wrapper.optimizer.param_groups
+    return next(g["lr"] for g in groups if any(p is param for p in g["params"]))

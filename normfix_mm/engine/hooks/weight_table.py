@@ -1,0 +1,35 @@
+"""The table of what every parameter gets, printed when the weights are those training starts from.
+
+The optimizer constructor runs before the weights are initialized or loaded and norm fixing joins
+only in `before_train`, so the one table both belong in comes after them.
+"""
+
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.optim import OptimWrapperDict
+from mmengine.registry import HOOKS
+
+from normfix_mm.analysis.tables import treatment_table
+from normfix_mm.layers.gain import settle_gains
+from normfix_mm.optim.weights import unwrapped
+
+
+@HOOKS.register_module(force=True)
+class WeightTableHook(Hook):
+    """Before training: set the gains that no checkpoint has set to ||W||, then print the table.
+
+    One table for each optimizer of the run, over all parameters of the model.
+    """
+
+    # After NormFixHook (55) has claimed its weights.
+    priority = 57
+
+    def before_train(self, runner) -> None:
+        model = unwrapped(runner.model)
+        settle_gains(model)
+        several = isinstance(runner.optim_wrapper, OptimWrapperDict)
+        wrappers = dict(runner.optim_wrapper.items()) if several else {"": runner.optim_wrapper}
+        for name, wrapper in wrappers.items():
+            of = f" (optimizer {name!r})" if name else ""
+            table = treatment_table(model, wrapper.optimizer)
+            print_log(f"Treatment of every parameter{of}:\n{table}", logger="current")

@@ -1,0 +1,116 @@
+"""An optimizer-wrapper constructor that attaches the epsilon-shifted regularizer.
+
+    optim_wrapper = dict(
+        optimizer=dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=1e-4),
+        constructor='EpsShiftOptimWrapperConstructor',
+        paramwise_cfg=dict(eps_shift=dict(lam=1e-4, eps=1e-3), norm_decay_mult=0.))
+
+It is mmengine's default constructor, all of whose options keep their meaning, and then:
+weights that get the regularizer lose the optimizer's decay, even where a custom key gave them one;
+biases, those of norm layers too, get no decay unless an option of the user gives them one (the
+authors of the regularizer decay no bias); a shared parameter counts once; and parameters with equal
+options share one group, because one group per parameter makes every optimizer step slow.
+`WeightTableHook` prints the outcome.
+"""
+
+from collections.abc import Mapping
+
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from torch import nn
+
+from normfix_mm.optim.eps_shift import EpsShift
+from normfix_mm.optim.weights import eps_shift_weights, unwrapped
+
+_OPTIONS = ("lam", "eps", "include", "exclude", "decoupled")
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module(force=True)
+class EpsShiftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """Default constructor plus `EpsShift`, for any optimizer and any optimizer wrapper.
+
+    The regularizer is kept as `optim_wrapper.optimizer.eps_shift`.
+
+    Args:
+        optim_wrapper_cfg: as for the default constructor.
+        paramwise_cfg: as for the default constructor, with one more key, `eps_shift`: the options
+            `lam`, `eps`, `include`, `exclude` and `decoupled` of `normfix_mm.EpsShift`, or None
+            for ordinary decay. Without the key the defaults of `EpsShift` hold.
+
+    Raises:
+        ValueError: for an unknown option in `eps_shift`.
+    """
+
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
+        paramwise_cfg = dict(paramwise_cfg or {})
+        self.eps_shift = _checked_options(paramwise_cfg.pop("eps_shift", {}))
+        paramwise_cfg.setdefault("bypass_duplicate", True)
+        super().__init__(optim_wrapper_cfg, paramwise_cfg)
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        model = unwrapped(model)
+        optim_wrapper = super().__call__(model)
+        optimizer = optim_wrapper.optimizer
+        # They come as ConfigDicts, of which torch.compile can make nothing.
+        optimizer.param_groups[:] = map(dict, optimizer.param_groups)
+        if self.eps_shift is not None:
+            optimizer.eps_shift = EpsShift(optimizer, model, **self.eps_shift)
+        return optim_wrapper
+
+    def add_params(self, params: list[dict], module: nn.Module, prefix: str = "", **kwargs) -> None:
+        """Collect one group per parameter, as the parent does; at the root, set decay and merge."""
+        super().add_params(params, module, prefix, **kwargs)
+        if prefix == "":
+            self._set_decay(params, module)
+            params[:] = self._merged(params)
+
+    def _set_decay(self, groups: list[dict], model: nn.Module) -> None:
+        shifted = set()
+        if self.eps_shift is not None:
+            rules = {key: self.eps_shift.get(key) for key in ("include", "exclude")}
+            shifted = {info.param for info in eps_shift_weights(model, **rules)}
+        names = {param: name for name, param in model.named_parameters()}
+        for group in groups:
+            (param,) = group["params"]
+            name = names[param]
+            is_bias = name.rpartition(".")[2] == "bias"
+            if param in shifted or (is_bias and not self._decay_is_given(name, group)):
+                group["weight_decay"] = 0.0
+
+    def _decay_is_given(self, name: str, group: dict) -> bool:
+        """Whether an option of the user sets this parameter's decay."""
+        custom = self.paramwise_cfg.get("custom_keys", {})
+        # The default constructor takes the longest key that matches, the first of equally long.
+        matching = sorted((key for key in custom if key in f".{name}"), key=lambda k: (-len(k), k))
+        if matching:
+            return not {"decay_mult", "weight_decay"}.isdisjoint(custom[matching[0]])
+        return "weight_decay" in group
+
+    def _merged(self, groups: list[dict]) -> list[dict]:
+        defaults = {"lr": self.base_lr, "weight_decay": self.base_wd}
+        defaults = {key: value for key, value in defaults.items() if value is not None}
+        merged: dict[str, dict] = {}
+        for group in groups:
+            # The multipliers have done their work; mmengine leaves them behind in the group.
+            spent = ("params", "lr_mult", "decay_mult")
+            options = defaults | {k: v for k, v in group.items() if k not in spent}
+            key = repr(sorted(options.items()))
+            merged.setdefault(key, options | {"params": []})["params"] += group["params"]
+        return list(merged.values())
+
+
+def _checked_options(options: Mapping | None) -> dict | None:
+    if options is None:
+        return None
+    if not isinstance(options, Mapping):
+        raise ValueError(
+            f"paramwise_cfg: eps_shift={options!r} is not a dictionary of options; write "
+            "eps_shift=dict(lam=1e-4, eps=1e-3), or eps_shift=None for ordinary decay."
+        )
+    unknown = sorted(set(options) - set(_OPTIONS))
+    if unknown:
+        raise ValueError(
+            f"paramwise_cfg: eps_shift has no option {', '.join(unknown)}; it takes "
+            f"{', '.join(_OPTIONS)}."
+        )
+    return dict(options)

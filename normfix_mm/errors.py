@@ -1,0 +1,27 @@
+"""The words that everybody here uses to say what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class BadInput(ValueError):
+    """A mistake in what the user gave; the message is complete and needs no traceback."""
+
+
+def one_line(error: BaseException, limit: int = 400) -> str:
+    """The message of an error as one line of at most `limit` characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def listing(items: Iterable, most: int = 12) -> str:
+    """Names for a sentence: the first few and how many more. Takes strings or what has a `name`."""
+    names = [str(getattr(item, "name", item)) for item in items]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more if names else "none"
+
+
+def quoted(items: Iterable, most: int = 5) -> str:
+    """As `listing`, each as Python writes it."""
+    return listing(map(repr, items), most)

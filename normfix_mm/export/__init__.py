@@ -1,0 +1,1 @@
+"""Trained models out: folded into stock layers, with a stock config."""

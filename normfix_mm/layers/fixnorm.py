@@ -1,0 +1,58 @@
+"""FixNorm's classifiers: weight normalization of the whole layer with a bounded gain.
+
+    FixNormLinear  min(g, alpha sqrt(classes)) W / ||W||   FixNorm, eq. 10
+    FixNormConv2d  min(g, alpha sqrt(c_out)) W / ||W||     FixNorm, eq. 29
+
+Above the cap the gradient of g is zero, as eq. 10 says. The bias stands outside the normalization.
+How g starts is said in `gain`.
+"""
+
+import math
+
+from torch import Tensor, nn
+
+from normfix_mm.layers import functional
+from normfix_mm.layers.gain import GainedLayer
+
+
+class _FixNorm(GainedLayer):
+    """Whole-layer normalization with the gain bounded by alpha sqrt(outputs)."""
+
+    form = "FixNorm"
+    option_names = ("alpha",)
+
+    def _set_options(self, alpha: float = 1.0) -> None:
+        if not alpha > 0:
+            raise ValueError(f"Invalid alpha: {alpha}; FixNorm needs alpha > 0, for example 1.0.")
+        super()._set_options(alpha=float(alpha))
+
+    @property
+    def cap(self) -> float:
+        """The largest gain, alpha sqrt(outputs)."""
+        return self.alpha * math.sqrt(self.weight.shape[0])
+
+    def _normalize(self) -> Tensor:
+        gain = self._gain().clamp(max=self.cap)
+        return self._watched(functional.normalize_layer(self.weight, gain))
+
+
+class FixNormConv2d(_FixNorm, nn.Conv2d):
+    """Convolutional classifier whose weight has length min(g, alpha sqrt(out_channels))."""
+
+    def __init__(self, *args, alpha: float = 1.0, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._set_options(alpha=alpha)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.normalized_weight(), self.bias)
+
+
+class FixNormLinear(_FixNorm, nn.Linear):
+    """Linear classifier whose weight has length min(g, alpha sqrt(out_features))."""
+
+    def __init__(self, *args, alpha: float = 1.0, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._set_options(alpha=alpha)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.normalized_weight(), self.bias)

@@ -1,0 +1,89 @@
+"""From normalized layers back to plain ones: the same outputs, no normalization left to compute.
+
+After folding, a model is made of stock `nn.Conv2d`, `nn.ConvTranspose2d` and `nn.Linear` only: its
+state dict loads strictly into the stock model, and what assumes that a convolution uses its
+`weight` as it stands (fusing a BN into it, quantization, export) is right again. Fusing a BN over
+an unfolded layer is silently wrong.
+
+mmcv's ConvWS and ConvAWS fold as well; they are known by name, since the core does without mmcv.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from normfix_mm.layers import functional
+
+PLAIN = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+# What a layer with a gain notes down about it; a plain layer has no use for it.
+_GAIN_NOTES = ("_follows", "_seen", "_gain_set", "_norm_set", "_kept")
+
+
+@torch.no_grad()
+def fold(module: nn.Module) -> nn.Module:
+    """A deep copy in which every normalized layer is plain: one of `PLAIN`.
+
+    Works on a model, on a part of one, or on a single layer. The copy keeps names, hooks, modes,
+    devices, dtypes and `requires_grad`; a layer used in several places stays one layer; the gains
+    `g` are gone, as they are in the weights now. Layers that share their weight keep sharing it if
+    they normalize it alike; otherwise each gets its own.
+
+    Returns:
+        A new module whose outputs equal those of `module` to rounding.
+
+    Raises:
+        TypeError: a layer with `normalized_weight` that extends none of the three.
+    """
+    module = copy.deepcopy(module)
+    folded: dict[nn.Parameter, list[nn.Parameter]] = {}
+    for layer in list(module.modules()):
+        effective = _effective_weight(layer)
+        if effective is not None:
+            twins = folded.setdefault(layer.weight, [])
+            weight = next((w for w in twins if torch.equal(w, effective)), None)
+            if weight is None:
+                data = torch.empty_like(layer.weight).copy_(effective)  # keeps the memory format
+                weight = nn.Parameter(data, layer.weight.requires_grad)
+                twins.append(weight)
+            _become_plain(layer, weight)
+    return module
+
+
+def _effective_weight(layer: nn.Module) -> Tensor | None:
+    """The weight the layer really applies, or None if that is its `weight`."""
+    if hasattr(layer, "normalized_weight"):
+        return layer.normalized_weight()
+    names = {cls.__name__ for cls in type(layer).__mro__}
+    if "ConvWS2d" in names:
+        return functional.standardize(layer.weight, layer.eps)
+    if "ConvAWS2d" in names:
+        return _adaptively_standardized(layer)
+    return None
+
+
+def _adaptively_standardized(layer: nn.Module) -> Tensor:
+    """mmcv's ConvAWS2d: gamma (w_f - mu) / sqrt(s^2 + 1e-5) + beta, with unbiased s."""
+    rows = layer.weight.flatten(1)
+    rows = rows if rows.dtype == torch.float64 else rows.float()
+    centered = rows - rows.mean(dim=1, keepdim=True)
+    scaled = centered / (rows.var(dim=1, keepdim=True) + 1e-5).sqrt()
+    return layer.weight_gamma * scaled.view_as(layer.weight) + layer.weight_beta
+
+
+def _become_plain(layer: nn.Module, weight: nn.Parameter) -> None:
+    """Change the class in place, so that every reference to the layer and every hook stays."""
+    plain = next((cls for cls in PLAIN if isinstance(layer, cls)), None)
+    if plain is None:
+        raise TypeError(
+            f"fold knows {', '.join(f'nn.{cls.__name__}' for cls in PLAIN)} layers, not "
+            f"{type(layer).__name__}; give the layer one of them as a base class, or fold the "
+            "other parts of the model."
+        )
+    for name in (*getattr(layer, "option_names", ()), "eps", *_GAIN_NOTES):
+        layer.__dict__.pop(name, None)
+    layer._parameters.pop("g", None)
+    for name in ("weight_gamma", "weight_beta"):
+        layer._buffers.pop(name, None)
+    layer.__class__ = plain
+    layer.weight = weight

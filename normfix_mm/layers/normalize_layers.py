@@ -1,0 +1,127 @@
+"""Normalized layers in a built model: the one mechanism, for backbones and heads alike.
+
+A selected layer changes its class in place. The module object, its parameters, their names, hooks
+and every reference to it stay, so stock checkpoints load and initializers find what they look for.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from torch import nn
+
+from normfix_mm.errors import listing
+from normfix_mm.layers.fixnorm import FixNormConv2d, FixNormLinear
+from normfix_mm.layers.gain import GainedLayer
+from normfix_mm.layers.standardized import CWNConv2d, WSConv2d
+from normfix_mm.layers.weight_norm import WNConv2d, WNConvTranspose2d, WNLinear
+
+_TWINS = {
+    ("WS", "conv"): WSConv2d,
+    ("WN", "conv"): WNConv2d,
+    ("CWN", "conv"): CWNConv2d,
+    ("FixNorm", "conv"): FixNormConv2d,
+    ("WN", "linear"): WNLinear,
+    ("WN", "deconv"): WNConvTranspose2d,
+    ("FixNorm", "linear"): FixNormLinear,
+}
+_STOCK = {"conv": nn.Conv2d, "linear": nn.Linear, "deconv": nn.ConvTranspose2d}
+_RULE_OPTIONS = {"form", "layers", "exclude", "kind", "depthwise"}
+# A grouped filter with fewer weights has too few to take statistics of; ResNeXt-32x4d has 36.
+_THIN_FAN_IN = 32
+
+
+def normalize_layers(module: nn.Module, rules: Mapping | Sequence[Mapping]) -> nn.Module:
+    """Turn selected layers of `module` into their normalized twins, in place.
+
+    Args:
+        module: any built module.
+        rules: one rule or several, each a dict with
+            form: 'WS', 'WN', 'CWN' or 'FixNorm'.
+            kind: 'conv' (default), 'linear' or 'deconv' (transposed convolution).
+            layers: regular expression searched in the layers' names; all layers by default.
+            exclude: regular expression of layers to leave plain.
+            depthwise: also take depthwise convolutions, and grouped ones whose fan-in is below 32.
+                They stay plain by default: standardizing them costs accuracy (MobileNetV2 73.17 to
+                69.74, section IV of the ε-shift paper).
+            and the options of the layer: eps, gain, alpha.
+            A convolution inside another weighted layer, which predicts a deformable convolution's
+            offsets, stays plain without a gain: it starts at zero, and its size is what it says.
+
+    Returns:
+        The same module.
+
+    Raises:
+        ValueError: unknown form, kind or option; a rule that matches nothing; two rules on one
+            layer. Nothing is changed then.
+    """
+    plan: dict[str, tuple] = {}
+    for rule in [rules] if isinstance(rules, Mapping) else rules:
+        twin, options = _read(rule)
+        for name in _select(
+            module, rule, gained=issubclass(twin, GainedLayer) and options.get("gain", True)
+        ):
+            if name in plan:
+                raise ValueError(
+                    f"Two rules match layer {name!r}, the second is {dict(rule)}; narrow one of "
+                    "them with `layers` or `exclude`."
+                )
+            plan[name] = twin, options
+    layers = dict(module.named_modules())
+    for name, (twin, options) in plan.items():
+        twin.adopt(layers[name], **options)
+    return module
+
+
+def _read(rule: Mapping) -> tuple[type, dict]:
+    key = rule.get("form"), rule.get("kind", "conv")
+    if key not in _TWINS:
+        forms = ", ".join(f"{form} ({kind})" for form, kind in _TWINS)
+        raise ValueError(f"No layer of form {key[0]!r} and kind {key[1]!r}; there are: {forms}.")
+    twin = _TWINS[key]
+    options = {name: value for name, value in rule.items() if name not in _RULE_OPTIONS}
+    unknown = set(options) - set(twin.option_names)
+    if unknown:
+        known = sorted(_RULE_OPTIONS | set(twin.option_names))
+        raise ValueError(
+            f"Unknown option {sorted(unknown)[0]!r} in the rule {dict(rule)}; known: {known}."
+        )
+    return twin, options
+
+
+def _select(module: nn.Module, rule: Mapping, gained: bool) -> list[str]:
+    candidates = {
+        name: layer
+        for name, layer in module.named_modules()
+        if is_plain(layer, _STOCK[rule.get("kind", "conv")])
+    }
+    exclude = rule.get("exclude")
+    chosen = [
+        name
+        for name, layer in candidates.items()
+        if re.search(rule.get("layers", ""), name)
+        and not (exclude and re.search(exclude, name))
+        and (rule.get("depthwise", False) or not _is_thin(layer))
+        and (gained or not _is_inner(module, name))
+    ]
+    if not chosen:
+        raise ValueError(
+            f"The rule {dict(rule)} matches no plain layer; candidates: {listing(candidates)}."
+        )
+    return chosen
+
+
+def is_plain(layer: nn.Module, stock: type) -> bool:
+    """Exactly torch's layer, or mmcv's wrapper of the same name, not another subclass."""
+    wrapper = type(layer).__name__ == stock.__name__ and type(layer).__bases__ == (stock,)
+    return type(layer) is stock or wrapper
+
+
+def _is_thin(layer: nn.Module) -> bool:
+    groups = getattr(layer, "groups", 1)
+    depthwise = groups > 1 and groups == layer.in_channels
+    return depthwise or (groups > 1 and layer.weight[0].numel() < _THIN_FAN_IN)
+
+
+def _is_inner(module: nn.Module, name: str) -> bool:
+    parent = module.get_submodule(name.rpartition(".")[0])
+    return name != "" and isinstance(getattr(parent, "weight", None), nn.Parameter)

@@ -1,0 +1,95 @@
+"""Weight normalization: a direction W / ||W|| and a gain g.
+
+    WNConv2d            g_f w_f / ||w_f||, or w_f / ||w_f||   per filter, with gain or without
+    WNLinear            g W / ||W||                           FixNorm, eq. 6: one g for the layer
+    WNConvTranspose2d   g W / ||W||                           the same: an upsampling layer's
+                                                              filters are not its weight's rows
+
+The bias stands outside the normalization. How g starts is said in `gain`.
+"""
+
+from torch import Tensor, nn
+
+from normfix_mm.layers import functional
+from normfix_mm.layers.base import NormalizedLayer
+from normfix_mm.layers.gain import GainedLayer
+
+
+class WNConv2d(GainedLayer, nn.Conv2d):
+    """Convolution with filters of length g_f, or of length 1 with `gain=False`."""
+
+    form = "WN"
+    option_names = ("gain",)
+    gain_per_filter = True
+
+    def __init__(self, *args, gain: bool = True, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._set_options(gain=gain)
+
+    def _set_options(self, gain: bool = True) -> None:
+        if gain:
+            super()._set_options(gain=True)
+        else:
+            NormalizedLayer._set_options(self, gain=False)
+            self.register_parameter("g", None)
+
+    def _settle_gain(self) -> None:
+        if self.g is not None:
+            super()._settle_gain()
+
+    def reset_gain(self) -> None:
+        """Set g_f = ||w_f||; nothing to do without a gain."""
+        if self.g is not None:
+            super().reset_gain()
+
+    def _normalize(self) -> Tensor:
+        if self.g is None:
+            return functional.normalize(self.weight)
+        return self._watched(functional.normalize(self.weight, self._gain()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.normalized_weight(), self.bias)
+
+
+class WNLinear(GainedLayer, nn.Linear):
+    """Linear layer whose whole weight has length g (FixNorm, eq. 6: WN-FC)."""
+
+    form = "WN"
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._set_options()
+
+    def _normalize(self) -> Tensor:
+        return self._watched(functional.normalize_layer(self.weight, self._gain()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.normalized_weight(), self.bias)
+
+
+class WNConvTranspose2d(GainedLayer, nn.ConvTranspose2d):
+    """Transposed convolution whose whole weight has length g."""
+
+    form = "WN"
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._set_options()
+
+    def _normalize(self) -> Tensor:
+        return self._watched(functional.normalize_layer(self.weight, self._gain()))
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        padding = self._output_padding(
+            x, output_size, self.stride, self.padding, self.kernel_size, 2, self.dilation
+        )
+        return nn.functional.conv_transpose2d(
+            x,
+            self.normalized_weight(),
+            self.bias,
+            self.stride,
+            self.padding,
+            padding,
+            self.groups,
+            self.dilation,
+        )

@@ -1,0 +1,29 @@
+"""The model of a config."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import nn
+
+from normfix_mm.errors import BadInput, one_line
+
+
+def build_model(cfg) -> nn.Module:
+    """The model of a config, with no weights loaded.
+
+    Raises:
+        BadInput: It cannot be built.
+    """
+    from mmengine.registry import MODELS, DefaultScope
+
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmdet")):
+        try:
+            return MODELS.build(copy.deepcopy(cfg.model))  # detectors write into their config
+        except Exception as error:  # an unknown type or option, a rule that matches nothing, ...
+            text = one_line(error)
+            merged = "; to replace a part of a `_base_` config give _delete_=True"
+            raise BadInput(
+                f"The model cannot be built: {text}"
+                f"{merged if 'unexpected keyword argument' in text else ''}"
+            ) from None

@@ -1,0 +1,90 @@
+"""Stock modules with normalized layers: what every backbone and head of ours is made of.
+
+A class of ours is a name, a mixin and a stock parent; the mixin normalizes layers once the parent
+has built them. Parameter names stay the parent's (plus gains ``g``), so that its checkpoints
+load, and a folded model is the parent again: ``stock`` and ``own_options`` say how to get there.
+"""
+
+from __future__ import annotations
+
+import re
+
+from mmcv.cnn import ConvModule
+from torch import nn
+
+from normfix_mm.layers.normalize_layers import is_plain, normalize_layers
+
+
+class Normalized:
+    """Mixin before a stock class, whose constructor normalizes layers of what the parent has built.
+
+    Attributes:
+        stock: The class that this one extends.
+        own_options: The constructor's arguments that ``stock`` does not have.
+    """
+
+    stock: type
+    own_options: tuple[str, ...] = ()
+
+    def __init_subclass__(cls, **kwargs) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.stock = next(c for c in cls.__mro__ if not issubclass(c, Normalized))
+
+
+class WeightNormalized(Normalized):
+    """Mixin: weight normalization with gain on every layer that has no norm behind it."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        normalize_layers(self, weight_normalization(self))
+
+
+class FixNorm(Normalized):
+    """Mixin for heads: FixNorm's classifier, and what it needs to be trained with fixed norms.
+
+    ``classifier``, the name of the classification layer, becomes FixNorm-Conv (eq. 29) or
+    FixNorm-FC (eq. 10), whose gain is at most alpha * sqrt(outputs). Outputs are the rows of its
+    weight: anchors times classes of a sigmoid head; classes and background of a softmax head.
+    Every other layer without a norm behind it is weight-normalized with gain: its function stays,
+    and its norm may be fixed.
+
+    Args:
+        alpha: The bound α of the classifier's gain.
+        *args, **kwargs: The stock head's.
+    """
+
+    classifier: str
+    own_options = ("alpha",)
+
+    def __init__(self, *args, alpha: float = 1.0, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        kind = "linear" if isinstance(getattr(self, self.classifier, None), nn.Linear) else "conv"
+        classifier = dict(form="FixNorm", kind=kind, layers=f"^{self.classifier}$", alpha=alpha)
+        normalize_layers(self, [classifier, *weight_normalization(self, but=self.classifier)])
+
+
+def weight_normalization(module: nn.Module, but: str | None = None) -> list[dict]:
+    """Rules that weight-normalize each plain layer without a norm behind it, except ``but``.
+
+    A norm in training mode behind a convolution makes its weight scale-invariant already. Only
+    ConvModules tell whether there is one; a layer that stands alone is taken to have none.
+    """
+    normed = {
+        id(m.conv)
+        for m in module.modules()
+        if isinstance(m, ConvModule)
+        and m.with_norm
+        and m.order.index("norm") > m.order.index("conv")
+    }
+    kinds = {nn.Conv2d: dict(gain=True), nn.Linear: {}, nn.ConvTranspose2d: {}}
+    rules = []
+    for (stock, options), kind in zip(kinds.items(), ("conv", "linear", "deconv")):
+        names = [
+            name
+            for name, layer in module.named_modules()
+            if name != but and id(layer) not in normed and is_plain(layer, stock)
+        ]
+        if names:
+            layers = f"^({'|'.join(map(re.escape, names))})$"
+            rules.append(dict(form="WN", kind=kind, layers=layers, depthwise=True) | options)
+    return rules

@@ -1,0 +1,1 @@
+"""What a normalized weight gets in place of weight decay, in pure torch."""

@@ -1,0 +1,160 @@
+"""The ε-shifted L2 regularizer, attached to any torch optimizer.
+
+Li, Chen and Yang, "Understanding the Disharmony between Weight Normalization Family and Weight
+Decay: ε-shifted L2 Regularizer" (eqs 25, 27), as the authors' code runs it: not a loss term but an
+edit of each output filter's gradient, after unscaling and clipping, before the optimizer's update:
+
+    WS   λ · [(1 − ε/s)(w − μ) + μ]         of the potential (λ/2) Σ [(n−1)(s − ε)² + n μ²]
+    WN   λ · (1 − ε/‖w‖) · w                                 (λ/2) Σ (‖w‖ − ε)²
+    CWN  λ · [(1 − ε/‖w−μ‖)(w − μ) + μ]                      (λ/2) Σ [(‖w−μ‖ − ε)² + n μ²]
+
+with n the fan-in, μ the mean and s the unbiased standard deviation of a filter. ε = 0 is plain L2.
+
+Departures: weights are selected by the type of their layer, not by shape, which in the reference
+also hits convolutions that nobody standardized; filters where the shift has no direction (s = 0,
+‖w‖ = 0, n = 1) get plain L2 instead of NaN; decoupled decay (AdamW) has no reference.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from normfix_mm.kernels.filter_edits import add_edits
+from normfix_mm.optim.claims import claim, release
+from normfix_mm.optim.step_hooks import (
+    keep_going,
+    refuse_closure,
+    refuse_sharded,
+    refuse_sharded_since,
+)
+from normfix_mm.optim.weights import WeightInfo, eps_shift_weights, weights_of
+
+TREATMENT = "ε-shift"
+# Decoupled by class; Adam, NAdam and RAdam say so in their groups.
+DECOUPLED_CLASSES = ("AdamW", "Adafactor", "Muon")
+
+
+class EpsShift:
+    r"""Regularize the normalized weights of ``model`` through ``optimizer``, from now on.
+
+    Args:
+        optimizer: holds every selected weight, in groups whose ``weight_decay`` is 0.
+        model: its WS, WN and CWN convolutions (and mmcv's ConvWS, ConvAWS) are regularized.
+        lam: λ ≥ 0; takes the place of weight decay for these weights.
+        eps: ε ≥ 0; 1e-3 for large ImageNet models, 1e-8 for small ones, 1e-2 on CIFAR.
+        include, exclude: regular expressions on parameter names that narrow the selection.
+        decoupled: False adds the edit to the gradient, as SGD and Adam do with decay; True
+            subtracts lr · edit from the weight before the update, as AdamW does. None follows
+            the optimizer (parameter group by parameter group).
+
+    Learning rates are read at each step, so schedules (and tensors) work. A weight without a
+    gradient is left alone, as optimizers do. Statistics are float32 or better. A copied or
+    unpickled optimizer has no hooks: attach anew.
+
+    Raises:
+        ValueError: negative ``lam`` or ``eps``, nothing to regularize, a weight that is missing
+            from the optimizer or already has another decay or treatment, a sharded model.
+        RuntimeError: at a step, for a closure, a sparse gradient, a weight sharded since, or a
+            ``weight_decay`` that came back (``optimizer.load_state_dict`` restores the groups of
+            the checkpoint).
+
+    Example:
+        >>> optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+        >>> EpsShift(optimizer, model, lam=1e-4, eps=1e-3)
+        >>> optimizer.step()  # regularized
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        model: nn.Module,
+        lam: float = 1e-4,
+        eps: float = 1e-3,
+        *,
+        include: str | list[str] | None = None,
+        exclude: str | list[str] | None = None,
+        decoupled: bool | None = None,
+    ) -> None:
+        for name, value in (("lam", lam), ("eps", eps)):
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"EpsShift: {name} must be a finite number ≥ 0, got {value}.")
+        refuse_sharded("EpsShift", model)
+        infos = eps_shift_weights(model, include, exclude)
+        if not infos:
+            raise ValueError(f"EpsShift: no normalized weight to regularize; {_census(model)}")
+        claim(optimizer, infos, TREATMENT)
+        self.optimizer, self.lam, self.eps = optimizer, float(lam), float(eps)
+        self.decoupled = decoupled
+        self.infos = infos
+        self._by_id = {id(info.param): info for info in infos}
+        # Where the whole step is compiled (mmengine's compile=...), this part of it runs as it is.
+        self._handle = optimizer.register_step_pre_hook(torch.compiler.disable(self._before_step))
+
+    def remove(self) -> None:
+        """Detach from the optimizer; the weights are free for another treatment."""
+        self._handle.remove()
+        release(self.optimizer, TREATMENT)
+
+    @torch.no_grad()
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        refuse_closure("EpsShift", args, kwargs)
+        refuse_sharded_since("EpsShift", self.infos)
+        for group in optimizer.param_groups:
+            infos = [self._by_id[id(p)] for p in group["params"] if id(p) in self._by_id]
+            infos = [info for info in infos if info.param.grad is not None]
+            if not infos:
+                continue
+            _check(group, infos)
+            factors: list[float | Tensor | None]
+            if self._is_decoupled(optimizer, group):
+                # found_inf: a fused optimizer skips this step, and so must we.
+                factors = [-1.0, group["lr"], keep_going(optimizer)]
+                targets = [info.param.data for info in infos]
+            else:
+                # A fused optimizer unscales inside its kernel: what is added must be scaled too.
+                # maximize: the update adds the gradient, and the penalty still has to shrink.
+                factors = [-1.0 if group.get("maximize") else 1.0]
+                factors.append(getattr(optimizer, "grad_scale", None))
+                targets = [info.param.grad for info in infos]
+            factors = [f for f in factors if f is not None]
+            weights, forms = [i.param for i in infos], [i.form for i in infos]
+            add_edits(weights, targets, forms, self.lam, self.eps, factors)
+
+    def _is_decoupled(self, optimizer: torch.optim.Optimizer, group: dict) -> bool:
+        if self.decoupled is not None:
+            return self.decoupled
+        if "decoupled_weight_decay" in group:
+            return bool(group["decoupled_weight_decay"])
+        # ZeroRedundancyOptimizer keeps the real one inside.
+        kind = type(getattr(optimizer, "optim", optimizer))
+        return any(c.__name__ in DECOUPLED_CLASSES for c in kind.__mro__)
+
+
+def _check(group: dict, infos: list[WeightInfo]) -> None:
+    """Python-side conditions that may change between steps."""
+    decay = group.get("weight_decay", 0)
+    if not isinstance(decay, Tensor) and decay != 0:
+        raise RuntimeError(
+            f"EpsShift: {infos[0].name} is in a parameter group with weight_decay={decay}, so it"
+            " would be regularized twice (did load_state_dict bring it back?): set the group's"
+            " weight_decay to 0."
+        )
+    for info in infos:
+        if info.param.grad.layout is not torch.strided:
+            raise RuntimeError(f"EpsShift: {info.name} has a sparse gradient: use dense gradients.")
+
+
+def _census(model: nn.Module) -> str:
+    """What the model has instead, as the end of an error sentence."""
+    kinds = Counter(
+        type(info.module).__name__ for info in weights_of(model) if info.kind in ("conv", "linear")
+    )
+    found = ", ".join(f"{count} {name}" for name, count in kinds.most_common()) or "none at all"
+    return (
+        f"its weighted layers are: {found} (trainable WSConv2d, WNConv2d, CWNConv2d or mmcv ConvWS"
+        " wanted): build them through conv_cfg or normalize_layers."
+    )

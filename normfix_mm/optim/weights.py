@@ -1,0 +1,148 @@
+"""Which weights of a model are what: the one table everybody reads.
+
+The ε-shift, norm fixing, the optimizer constructor, the invariance check and the table printed
+before training all select through this module, so they cannot disagree. Selection is by the type
+of the layer that owns a weight, never by a tensor's shape: the reference code of the ε-shift
+selects by shape and so also hits convolutions that are not standardized.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+from normfix_mm.errors import listing
+from normfix_mm.layers.base import NormalizedLayer
+from normfix_mm.layers.gain import GainedLayer
+
+Patterns = str | Iterable[str] | None
+
+# mmcv's own weight-standardized convolutions, known by name because the core does without mmcv.
+_MMCV_FORMS = {"ConvWS2d": "WS", "ConvAWS2d": "AWS"}
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+
+
+@dataclass(frozen=True)
+class WeightInfo:
+    """One parameter of a model.
+
+    Attributes:
+        kind: 'conv', 'linear', 'norm', 'bias', 'gain' or 'other'.
+        form: how the owning layer normalizes this weight: 'WS', 'WN', 'CWN', 'FixNorm', 'AWS'
+            (mmcv's ConvAWS), or None for a weight that is used as it is.
+        per_filter: whether that normalization is per output filter (else per layer).
+    """
+
+    name: str
+    param: nn.Parameter
+    module: nn.Module
+    module_name: str
+    kind: str
+    form: str | None
+    per_filter: bool
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside wrappers of DistributedDataParallel and the like, also mmengine's."""
+    while isinstance(model, (DistributedDataParallel, nn.DataParallel, AveragedModel)):
+        model = model.module
+    return model
+
+
+def weights_of(model: nn.Module) -> list[WeightInfo]:
+    """Every distinct parameter of the model, once, in `named_parameters` order."""
+    infos, seen = [], set()
+    for module_name, module in model.named_modules():
+        for short, param in module.named_parameters(recurse=False):
+            if param not in seen:
+                seen.add(param)
+                name = f"{module_name}.{short}" if module_name else short
+                infos.append(_describe(name, param, module, module_name, short))
+    return infos
+
+
+def eps_shift_weights(
+    model: nn.Module, include: Patterns = None, exclude: Patterns = None
+) -> list[WeightInfo]:
+    """The trainable weights the ε-shifted regularizer is for: normalized filter by filter."""
+    infos = [w for w in weights_of(model) if w.form and w.per_filter and w.param.requires_grad]
+    return filter_names(infos, include, exclude)
+
+
+def norm_fix_weights(
+    model: nn.Module,
+    weights: str = "conv+classifier",
+    include: Patterns = None,
+    exclude: Patterns = None,
+) -> list[WeightInfo]:
+    """The trainable weights whose norm FixNorm fixes.
+
+    Args:
+        weights: 'conv' for the convolutions before the classifier (Algorithm 1), or
+            'conv+classifier' for those and the weights of FixNorm and WNLinear layers. A plain
+            linear layer is not scale-invariant and never takes part.
+    """
+    if weights not in ("conv", "conv+classifier"):
+        raise ValueError(f"Unknown weights={weights!r}; choose 'conv' or 'conv+classifier'.")
+    infos = [w for w in weights_of(model) if w.param.requires_grad]
+    convs = [w for w in infos if w.kind == "conv" and w.form != "FixNorm"]
+    if weights == "conv":
+        return filter_names(convs, include, exclude)
+    classifiers = [w for w in infos if w.form == "FixNorm" or (w.kind == "linear" and w.form)]
+    chosen = {w.name for w in convs + classifiers}
+    return filter_names([w for w in infos if w.name in chosen], include, exclude)
+
+
+def filter_names(
+    infos: list[WeightInfo], include: Patterns = None, exclude: Patterns = None
+) -> list[WeightInfo]:
+    """Keep what `include` finds and `exclude` does not; regular expressions, searched in names.
+
+    Raises:
+        ValueError: a pattern that finds nothing, with the names there are.
+    """
+
+    def found(patterns: Patterns) -> set[str]:
+        names: set[str] = set()
+        for pattern in [patterns] if isinstance(patterns, str) else patterns:
+            hits = {w.name for w in infos if re.search(pattern, w.name)}
+            if not hits:
+                raise ValueError(
+                    f"Pattern {pattern!r} matches no weight; there are: {listing(infos)}."
+                )
+            names |= hits
+        return names
+
+    kept = {w.name for w in infos} if include is None else found(include)
+    dropped = set() if exclude is None else found(exclude)
+    return [w for w in infos if w.name in kept - dropped]
+
+
+def _describe(name, param, module, module_name, short) -> WeightInfo:
+    form, per_filter = None, False
+    if short == "weight":
+        if isinstance(module, NormalizedLayer):
+            form = module.form
+            per_filter = not isinstance(module, GainedLayer) or module.gain_per_filter
+        else:
+            names = (cls.__name__ for cls in type(module).__mro__)
+            form = next((_MMCV_FORMS[n] for n in names if n in _MMCV_FORMS), None)
+            per_filter = form is not None
+    if isinstance(module, _NORMS):
+        kind = "norm"
+    elif short == "g" and isinstance(module, GainedLayer):
+        kind = "gain"
+    elif short.endswith("bias"):
+        kind = "bias"
+    elif short == "weight" and isinstance(module, _ConvNd):
+        kind = "conv"
+    elif short == "weight" and isinstance(module, nn.Linear):
+        kind = "linear"
+    else:
+        kind = "other"
+    return WeightInfo(name, param, module, module_name, kind, form, per_filter)

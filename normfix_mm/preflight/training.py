@@ -1,0 +1,96 @@
+"""Can this model be trained by this optimizer and these hooks? Tried out before a Runner exists.
+
+On the model that the preflight has built anyway, the optimizer wrapper is built with its
+constructor, then our own hooks, and norm fixing is attached. All of it is thrown away; the run
+builds its own, so nothing here reaches the training. Errors that may only mean that the processes
+or devices of the run are not there yet are left to the Runner.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from normfix_mm.errors import BadInput, one_line
+
+
+def check_training(cfg, model: nn.Module) -> None:
+    """Build optimizer wrapper and our hooks for `model`, in the config's default scope.
+
+    Raises:
+        BadInput: A wrong option, a pattern that matches nothing, two treatments on one weight.
+    """
+    from mmengine.optim import build_optim_wrapper
+    from mmengine.registry import OPTIMIZERS
+
+    optim = cfg.get("optim_wrapper")
+    if not isinstance(optim, dict) or cfg.get("runner_type", "Runner") != "Runner":
+        return  # built by hand, or by a strategy (DeepSpeed, FSDP) that needs its processes
+    wrapper, kind = None, (optim.get("optimizer") or {}).get("type")
+    if kind is not None and _registered(OPTIMIZERS, kind) is None:
+        raise BadInput(f"There is no optimizer {kind!r}; correct optim_wrapper.optimizer.type.")
+    if kind != "ZeroRedundancyOptimizer":  # which needs the processes of the run
+        with _quiet():
+            try:
+                wrapper = build_optim_wrapper(model, copy.deepcopy(optim))
+            except (ValueError, TypeError, KeyError) as error:
+                raise BadInput(f"The optimizer cannot be built: {one_line(error)}") from None
+            except (AssertionError, RuntimeError):  # for example AMP without its device
+                pass
+    for hook in map(_built, cfg.get("custom_hooks") or ()):
+        if hasattr(hook, "attach") and hasattr(wrapper, "optimizer"):
+            try:
+                hook.attach(model, wrapper.optimizer)
+            except (ValueError, TypeError) as error:
+                raise BadInput(one_line(error, 600)) from None
+
+
+def _built(options):
+    """The hook of this config if it is one of ours, else None."""
+    from mmengine.registry import HOOKS
+
+    if not isinstance(options, dict):
+        return None
+    kind = _registered(HOOKS, options.get("type"))
+    if kind is None:
+        raise BadInput(
+            f"custom_hooks: there is no hook {options.get('type')!r}; correct the name, or import "
+            "the module that registers it with custom_imports."
+        )
+    if not kind.__module__.startswith("normfix_mm."):
+        return None
+    arguments = {k: v for k, v in options.items() if k not in ("type", "priority", "_scope_")}
+    try:
+        return kind(**copy.deepcopy(arguments))
+    except TypeError as error:  # an option that the hook does not have
+        takes = ", ".join(inspect.signature(kind).parameters) or "no option"
+        raise BadInput(f"custom_hooks: {one_line(error)}; it takes {takes}.") from None
+    except ValueError as error:
+        raise BadInput(f"custom_hooks: {one_line(error)}") from None
+
+
+def _registered(registry, kind):
+    """What a config's `type` stands for in its default scope; None if nothing."""
+    if not isinstance(kind, str):
+        return kind
+    with registry.switch_scope_and_registry(None) as present:
+        return present.get(kind)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the constructor's notes on parameters, which the run will print itself."""
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

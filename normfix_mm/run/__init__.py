@@ -1,0 +1,1 @@
+"""What the commands in tools/ share: command line, runner, resuming, flags of the test."""

@@ -1,0 +1,98 @@
+"""Command lines of ``tools/train.py`` and ``tools/test.py``: OpenMMLab's flags."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+from normfix_mm import preflight
+from normfix_mm.errors import BadInput
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Arguments that training and testing share."""
+    arguments = argparse.ArgumentParser(description=description)
+    add_config(arguments)
+    arguments.add_argument("--work-dir", help="folder for logs, checkpoints and results")
+    arguments.add_argument(
+        "--launcher",
+        choices=("none", "pytorch", "slurm", "mpi"),
+        default="none",
+        help="how the processes of a distributed run were started",
+    )
+    arguments.add_argument(
+        "--local_rank", "--local-rank", type=int, default=0, help="set by launchers, not by hand"
+    )
+    return arguments
+
+
+def add_config(arguments: argparse.ArgumentParser) -> None:
+    """The arguments of :func:`read_config`."""
+    from mmengine.config import DictAction
+
+    arguments.add_argument("config", help="config file")
+    arguments.add_argument(
+        "--cfg-options",
+        nargs="+",
+        type=_setting,
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="change settings of the config, for example optim_wrapper.optimizer.lr=0.02",
+    )
+
+
+def _setting(text: str) -> str:
+    if "=" not in text:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} gives no value; write KEY=VALUE, for example train_cfg.max_epochs=2."
+        )
+    return text
+
+
+def load_config(args: argparse.Namespace):
+    """The config with ``--cfg-options``, ``--launcher`` and ``--work-dir`` merged in.
+
+    Raises:
+        BadInput: If the file is absent or is not a config.
+    """
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    cfg = read_config(args.config, args.cfg_options)
+    cfg.launcher = args.launcher
+    name = os.path.splitext(os.path.basename(args.config))[0]
+    cfg.work_dir = args.work_dir or cfg.get("work_dir") or os.path.join("work_dirs", name)
+    return cfg
+
+
+def read_config(path: str, options: dict | None = None):
+    """The config file with the changes of ``--cfg-options``.
+
+    Raises:
+        BadInput: If the file is absent or is not a config.
+    """
+    from mmengine.config import Config
+
+    try:
+        cfg = Config.fromfile(path)
+    except FileNotFoundError as error:
+        raise BadInput(
+            f"The config {path!r} or a base of it does not exist ({error}); see configs/ "
+            "for those there are."
+        ) from None
+    except (ImportError, SyntaxError, OSError) as error:
+        raise BadInput(
+            f"The config {path!r} cannot be read ({type(error).__name__}: {error}); correct "
+            "it or install what its custom_imports name."
+        ) from None
+    cfg.merge_from_dict(options or {})
+    return cfg
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call ``main``; end with one sentence and status 1 on bad input, with no traceback."""
+    try:
+        preflight.check_stack()
+        main()
+    except BadInput as error:
+        sys.exit(f"error: {error}")

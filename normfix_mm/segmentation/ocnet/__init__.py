@@ -1,0 +1,1 @@
+"""OCNet: object context by self-attention, its backbone and its head."""

@@ -1,0 +1,1 @@
+"""Comparing methods on data of one's own."""

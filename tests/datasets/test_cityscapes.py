@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from cityscapesscripts.helpers.labels import trainId2label
 from cityscapesscripts.preparation.json2labelImg import json2labelImg
+from helpers.tool import call
+from helpers.toy_cityscapes import SIZE, make_toy_cityscapes
 from mmseg.datasets import CityscapesDataset
 from PIL import Image
-from tool import call
-from toy_cityscapes import SIZE, make_toy_cityscapes
 
 from normfix_mm.datasets import cityscapes
 from normfix_mm.errors import BadInput

@@ -12,16 +12,16 @@ import sys
 
 import pytest
 import torch
+from detection.paper_configs import ROOT, ROWS
+from helpers.toy_coco import make_toy_coco, toy_options
 from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
-from paper_configs import ROOT, ROWS
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import nn
-from toy_coco import make_toy_coco, toy_options
 
 from normfix_mm.detection import NormalizedResNet
 

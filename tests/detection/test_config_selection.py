@@ -9,9 +9,9 @@ import math
 
 import pytest
 import torch
+from detection.paper_configs import ROWS
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, MODELS, DefaultScope
-from paper_configs import ROWS
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 

@@ -8,9 +8,9 @@ import math
 import pytest
 import torch
 import yaml
+from detection.paper_configs import COLUMNS, ROOT, ROWS, Row
 from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
-from paper_configs import COLUMNS, ROOT, ROWS, Row
 from torch import nn
 
 NINE_COLUMNS = ["mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"]

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from helpers.toy_run import toy_config, train
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
-from toy_run import toy_config, train
 
 
 @OPTIM_WRAPPERS.register_module(force=True)

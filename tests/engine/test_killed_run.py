@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.toy_run import toy_config
 from mmengine.config import Config
-from toy_run import toy_config
 
 from normfix_mm import preflight
 from normfix_mm.run.resuming import latest_complete

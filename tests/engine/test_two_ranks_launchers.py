@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.toy_run import toy_config
 from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
 from torch import distributed
-from toy_run import toy_config
 
 from normfix_mm.errors import BadInput
 from normfix_mm.run.runner import build_runner

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import twin_run
-from twin_run import METHODS, make_twins
-from two_ranks import two_ranks
+from engine import twin_run
+from engine.twin_run import METHODS, make_twins
+from engine.two_ranks import two_ranks
 
 
 @pytest.fixture(scope="module")

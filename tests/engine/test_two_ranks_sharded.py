@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from engine.two_ranks import two_ranks
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
-from two_ranks import two_ranks
 
 from normfix_mm import EpsShift, NormFix, WSConv2d, find_scale_variant
 

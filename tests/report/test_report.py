@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from html_page import Page
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
+from report.html_page import Page
 
 from normfix_mm.datasets.digits import make_digits
 from normfix_mm.report.__main__ import main

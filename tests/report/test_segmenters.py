@@ -13,10 +13,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from html_page import Page
 from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
+from report.html_page import Page
 
 from normfix_mm.datasets.digits import BACKGROUND, CLASSES, IGNORED, make_digits
 from normfix_mm.report import images, label_maps

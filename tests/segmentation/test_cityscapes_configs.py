@@ -8,7 +8,7 @@ import torch
 import yaml
 from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS, TRANSFORMS, DefaultScope
-from ocnet_configs import ROOT, ROWS, Row
+from segmentation.ocnet_configs import ROOT, ROWS, Row
 from torch import nn
 
 BASELINE = ROWS[0]

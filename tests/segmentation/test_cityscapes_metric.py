@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from cityscapesscripts.helpers.labels import id2label
+from helpers.toy_cityscapes import SIZE, make_toy_cityscapes
 from mmengine.registry import METRICS, DefaultScope
 from mmseg.datasets import CityscapesDataset
 from PIL import Image
-from toy_cityscapes import SIZE, make_toy_cityscapes
 
 from normfix_mm.datasets import cityscapes
 from normfix_mm.errors import BadInput

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling
+from helpers.tool import call, log_of
+from helpers.toy_cityscapes import SIZE, make_toy_cityscapes, small_options
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
-from ocnet_configs import ROOT, ROWS
 from PIL import Image
-from tool import call, log_of
+from segmentation.ocnet_configs import ROOT, ROWS
 from torch import distributed, nn
-from toy_cityscapes import SIZE, make_toy_cityscapes, small_options
 
 from normfix_mm.run import predictions
 from normfix_mm.run.runner import build_runner

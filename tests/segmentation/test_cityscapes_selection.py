@@ -12,7 +12,7 @@ import torch
 from mmengine.model.utils import convert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, MODELS, DefaultScope
-from ocnet_configs import ROWS
+from segmentation.ocnet_configs import ROWS
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 

@@ -6,13 +6,13 @@ import re
 import mmcv
 import pytest
 import torch
+from helpers.small_folders import config_of
+from helpers.small_segmenters import CLASSES, KINDS, config
+from helpers.tool import call
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmseg import apis
-from small_folders import config_of
-from small_segmenters import CLASSES, KINDS, config
-from tool import call
 from torch import nn
 
 from normfix_mm import FixNormConv2d

@@ -9,10 +9,10 @@ from pathlib import Path
 import mmdet
 import pytest
 import torch
+from helpers.tool import call, log_of
+from helpers.toy_coco import make_toy_coco, toy_options
 from mmdet.datasets import CocoDataset
 from mmengine.config import Config
-from tool import call, log_of
-from toy_coco import make_toy_coco, toy_options
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "retinanet" / "retinanet_r50_fpn_fixnorm_8xb2-90k_coco.py"

@@ -9,9 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.registry import DATASETS, DefaultScope
-from small_folders import (
+from helpers.small_folders import (
     CAMVID,
     CONFIGS,
     DETECTORS,
@@ -21,6 +19,8 @@ from small_folders import (
     some_coco,
     some_streets,
 )
+from mmengine.config import Config
+from mmengine.registry import DATASETS, DefaultScope
 
 from normfix_mm.datasets import coco_folder, seg_folder
 

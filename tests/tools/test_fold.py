@@ -12,13 +12,13 @@ import mmdet
 import numpy as np
 import pytest
 import torch
+from helpers.small_detectors import BASES, SIZE, config, first_image, save, trained_weights
+from helpers.tool import call
 from mmcv.cnn import fuse_conv_bn
 from mmdet.apis import inference_detector, init_detector
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
-from small_detectors import BASES, SIZE, config, first_image, save, trained_weights
-from tool import call
 from torch import nn
 
 from normfix_mm import fold

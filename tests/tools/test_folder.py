@@ -9,10 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
-from PIL import Image
-from small_folders import (
+from helpers.small_folders import (
     CAMVID,
     DETECTORS,
     METHODS,
@@ -22,6 +19,9 @@ from small_folders import (
     some_coco,
     some_streets,
 )
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from PIL import Image
 
 from normfix_mm.datasets import folder_kind
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.toy_coco import make_toy_coco
 from mmdet.datasets import CocoDataset
 from mmdet.models.backbones import ResNet
-from toy_coco import make_toy_coco
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [

@@ -1,1 +1,0 @@
-"""The mathematics, in pure torch: layers, regularizer, norm fixing, checks and folding."""

@@ -1,0 +1,169 @@
+"""The optimizer constructor: decay, groups, table, refusals; and the regularizer's real effect."""
+
+import copy
+
+import pytest
+import torch
+from helpers.toy_run import toy_config, train
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from normfix_mm import WNConv2d, WSConv2d
+from normfix_mm.optim.claims import claims
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = WSConv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.body = WNConv2d(4, 4, 3)
+        self.plain = nn.Conv2d(4, 4, 1)
+        self.frozen = WNConv2d(4, 4, 1).requires_grad_(False)
+        self.head = nn.Linear(4, 2)
+        self.again = self.head  # a shared layer
+
+
+def build(paramwise=None, model=None, decay=1e-4, optimizer="SGD", **wrapper):
+    rate = dict(lr=0.1) | ({} if decay is None else dict(weight_decay=decay))
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        config = dict(
+            type="OptimWrapper",
+            optimizer=dict(type=optimizer, **rate),
+            constructor="EpsShiftOptimWrapperConstructor",
+            **wrapper,
+        )
+        if paramwise is not None:
+            config["paramwise_cfg"] = paramwise
+        return build_optim_wrapper(model or Net(), config)
+
+
+def settings(model, wrapper, key="weight_decay"):
+    names = {p: n for n, p in model.named_parameters()}
+    groups = wrapper.optimizer.param_groups
+    return {names[p]: group[key] for group in groups for p in group["params"]}
+
+
+@pytest.mark.parametrize("paramwise", [None, {}, dict(eps_shift=dict(lam=1e-4, eps=1e-3))])
+def test_decay_of_each_kind(paramwise):
+    model = Net()
+    wrapper = build(paramwise, model)
+    assert settings(model, wrapper) == {
+        "stem.weight": 0.0,
+        "stem.bias": 0.0,
+        "norm.weight": 1e-4,
+        "norm.bias": 0.0,
+        "body.weight": 0.0,
+        "body.bias": 0.0,
+        "body.g": 1e-4,
+        "plain.weight": 1e-4,
+        "plain.bias": 0.0,
+        "head.weight": 1e-4,
+        "head.bias": 0.0,
+    }
+    assert set(claims(wrapper.optimizer)) == {model.stem.weight, model.body.weight}
+    assert len(wrapper.optimizer.param_groups) == 2
+
+
+def test_without_the_shift_normalized_weights_keep_ordinary_decay():
+    model = Net()
+    wrapper = build(dict(eps_shift=None), model)
+    assert settings(model, wrapper)["stem.weight"] == 1e-4
+    assert not claims(wrapper.optimizer) and not hasattr(wrapper.optimizer, "eps_shift")
+
+
+def test_include_and_exclude_leave_the_rest_to_the_optimizer():
+    model = Net()
+    decay = settings(model, build(dict(eps_shift=dict(exclude="^body")), model))
+    assert decay["stem.weight"] == 0 and decay["body.weight"] == 1e-4
+
+
+def test_the_users_options_keep_their_meaning():
+    model = Net()
+    keys = {"body": dict(decay_mult=5.0, lr_mult=0.5), "plain": dict(lr_mult=0.1)}
+    options = dict(custom_keys=keys, bias_decay_mult=2.0, norm_decay_mult=0.0, bias_lr_mult=3.0)
+    wrapper = build(options, model)
+    decay, rate = settings(model, wrapper), settings(model, wrapper, "lr")
+    assert decay["body.weight"] == 0.0  # the shift wins over a custom key
+    assert decay["body.bias"] == decay["body.g"] == pytest.approx(5e-4)
+    assert decay["plain.weight"] == pytest.approx(1e-4)
+    assert decay["plain.bias"] == 0.0  # a custom key without a decay does not give biases one
+    assert decay["stem.bias"] == decay["head.bias"] == pytest.approx(2e-4)
+    assert decay["norm.weight"] == decay["norm.bias"] == 0.0
+    assert rate["body.weight"] == pytest.approx(0.05) and rate["plain.bias"] == pytest.approx(0.01)
+    assert rate["stem.bias"] == pytest.approx(0.3) and rate["stem.weight"] == pytest.approx(0.1)
+
+
+def test_an_optimizer_with_a_decay_of_its_own():
+    """AdamW decays by 0.01 unless told otherwise."""
+    model = Net()
+    decay = settings(model, build(model=model, decay=None, optimizer="AdamW"))
+    assert decay["stem.weight"] == decay["stem.bias"] == 0.0 and decay["head.weight"] == 0.01
+
+
+def test_equal_groups_are_merged_on_a_detector(toy_data, tmp_path):
+    config = toy_config(toy_data, tmp_path)
+    from mmdet.registry import MODELS
+
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        model = MODELS.build(config.model)
+    wrapper = build(dict(norm_decay_mult=0.0), model)
+    groups = wrapper.optimizer.param_groups
+    assert len(groups) == 2
+    assert sum(len(g["params"]) for g in groups) == sum(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (dict(eps_shift=dict(lamda=1e-4)), "no option lamda; it takes lam, eps"),
+        (dict(eps_shift=1e-4), "not a dictionary of options"),
+        (dict(eps_shift=dict(lam=-1.0)), "lam"),
+        (dict(eps_shift=dict(include="nowhere")), "nowhere"),
+    ],
+)
+def test_bad_options_are_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        build(options)
+
+
+def test_a_step_of_the_wrapper_applies_the_shift():
+    """One SGD step without a gradient of the loss, against the formula per filter."""
+    model = Net()
+    wrapper = build(dict(eps_shift=dict(lam=0.5, eps=0.1)), model, decay=0.2, accumulative_counts=2)
+    before = copy.deepcopy(model)
+    for _ in range(2):  # the step is taken at the second
+        with wrapper.optim_context(model):
+            wrapper.update_params(sum((0 * p).sum() for p in model.parameters() if p.requires_grad))
+    for row, was in zip(model.body.weight, before.body.weight, strict=True):
+        torch.testing.assert_close(row, was - 0.1 * 0.5 * (was - 0.1 * was / was.norm()))
+    torch.testing.assert_close(model.head.weight, before.head.weight * (1 - 0.1 * 0.2))
+    torch.testing.assert_close(model.head.bias, before.head.bias)
+
+
+def test_a_training_run_and_its_resumption(toy_data, tmp_path):
+    """With EMA, clipping and accumulation; the regularizer survives `load_state_dict`."""
+    changes = {
+        "optim_wrapper.constructor": "EpsShiftOptimWrapperConstructor",
+        "optim_wrapper.paramwise_cfg": dict(eps_shift=dict(lam=1e-2, eps=1e-3)),
+        "optim_wrapper.accumulative_counts": 2,
+        "optim_wrapper.optimizer.weight_decay": 1e-4,
+        "custom_hooks": [dict(type="ReproducibleHook"), dict(type="EMAHook")],
+    }
+    whole = train(toy_config(toy_data, tmp_path / "a", length=2, **changes))
+    resumed = train(
+        toy_config(
+            toy_data,
+            tmp_path / "b",
+            length=2,
+            resume=True,
+            load_from=str(tmp_path / "a" / "epoch_1.pth"),
+            **changes,
+        )
+    )
+    assert len(resumed.optim_wrapper.optimizer.param_groups) == 2
+    for (name, a), b in zip(
+        whole.model.named_parameters(), resumed.model.parameters(), strict=True
+    ):
+        assert torch.equal(a, b), name

@@ -1,0 +1,47 @@
+"""Small folders of real images in the layouts that the tools take, and the configs for them."""
+
+import json
+import shutil
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = [
+    p for kind in ("coco", "seg") for p in sorted((ROOT / f"configs/{kind}_folder").glob("*.py"))
+]
+DETECTORS = ("retinanet_r18_fpn", "mask-rcnn_r18_fpn", "cascade-mask-rcnn_r18_fpn")
+SEGMENTERS = ("ocnet_r18-d8",)
+METHODS = ("baseline", "ws-eps", "fixnorm")
+CAMVID = (
+    "Sky", "Building", "Pole", "Road", "Pavement", "Tree",
+    "SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist",
+)  # fmt: skip
+
+
+def config_of(model: str, method: str) -> Path:
+    (config,) = (path for path in CONFIGS if path.name.startswith(f"{model}_{method}_"))
+    return config
+
+
+def some_coco(source: Path, folder: Path) -> Path:
+    """Eight training and four validation images of a set, in the same layout."""
+    (folder / "annotations").mkdir(parents=True)
+    for split, count in (("train", 8), ("val", 4)):
+        data = json.loads((source / f"annotations/instances_{split}.json").read_text())
+        data["images"] = data["images"][:count]
+        kept = {image["id"] for image in data["images"]}
+        data["annotations"] = [a for a in data["annotations"] if a["image_id"] in kept]
+        (folder / f"annotations/instances_{split}.json").write_text(json.dumps(data))
+        (folder / "images" / split).mkdir(parents=True)
+        for image in data["images"]:
+            shutil.copy(source / "images" / split / image["file_name"], folder / "images" / split)
+    return folder
+
+
+def some_streets(source: Path, folder: Path) -> Path:
+    """Eight training and four validation images of CamVid, in the same layout."""
+    for split, count in (("train", 8), ("val", 4)):
+        for kind in ("images", "labels"):
+            (folder / kind / split).mkdir(parents=True)
+            for path in sorted((source / kind / split).iterdir())[:count]:
+                shutil.copy(path, folder / kind / split)
+    return folder

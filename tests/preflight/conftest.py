@@ -1,0 +1,20 @@
+"""The config that the tests of the preflight spoil, and its data."""
+
+import pytest
+from helpers.toy_coco import make_toy_coco, toy_options
+from mmengine.config import Config
+from preflight.toy_preflight import CLASSES, STOCK
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    return make_toy_coco(tmp_path_factory.mktemp("toy"), CLASSES, n_images=1)
+
+
+@pytest.fixture
+def cfg(toy):
+    cfg = Config.fromstring(STOCK, ".py")
+    cfg.merge_from_dict(toy_options(toy))
+    for phase in ("train", "val", "test"):
+        cfg[f"{phase}_dataloader"].dataset.metainfo = dict(classes=CLASSES)
+    return cfg

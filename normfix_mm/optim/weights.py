@@ -24,7 +24,8 @@ Patterns = str | Iterable[str] | None
 
 # mmcv's own weight-standardized convolutions, known by name because the core does without mmcv.
 _MMCV_FORMS = {"ConvWS2d": "WS", "ConvAWS2d": "AWS"}
-_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+# Layers that normalize activations.
+NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +140,7 @@ def _describe(name, param, module, module_name, short) -> WeightInfo:
             names = (cls.__name__ for cls in type(module).__mro__)
             form = next((_MMCV_FORMS[n] for n in names if n in _MMCV_FORMS), None)
             per_filter = form is not None
-    if isinstance(module, _NORMS):
+    if isinstance(module, NORMS):
         kind = "norm"
     elif short == "g" and isinstance(module, GainedLayer):
         kind = "gain"

@@ -16,7 +16,12 @@ if _importlib_util.find_spec("torch"):
     from normfix_mm.layers.fold import fold
     from normfix_mm.layers.normalize_layers import normalize_layers
     from normfix_mm.layers.standardized import CWNConv2d, WSConv2d
-    from normfix_mm.layers.weight_norm import WNConv2d, WNConvTranspose2d, WNLinear
+    from normfix_mm.layers.weight_norm import (
+        WNConv2d,
+        WNConvTranspose2d,
+        WNLinear,
+        WNPointwiseConv2d,
+    )
     from normfix_mm.optim.eps_shift import EpsShift
     from normfix_mm.optim.norm_fix import NormFix
 
@@ -29,6 +34,7 @@ if _importlib_util.find_spec("torch"):
         "WNConv2d",
         "WNConvTranspose2d",
         "WNLinear",
+        "WNPointwiseConv2d",
         "WSConv2d",
         "effective_learning_rate",
         "find_scale_variant",

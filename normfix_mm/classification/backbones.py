@@ -9,7 +9,7 @@ are. Only layers of squeeze-and-excitation blocks have no norm behind them, for 
 (appendix A.3) asks ``normalize=dict(form='WN', kind='se')``.
 
 Names are in MMPretrain's own registry, for the reason that ``segmentation.backbones`` gives: three
-packages have a ResNet each, and they differ. Under another scope write 'mmpretrain.NormalizedResNet'.
+packages have a ResNet each, and they differ. Elsewhere write 'mmpretrain.NormalizedResNet'.
 """
 
 from mmpretrain.models import backbones

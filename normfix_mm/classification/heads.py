@@ -1,7 +1,7 @@
 """Classification heads with FixNorm's classifier, ``fc``.
 
-FixNormLinearClsHead   x·Wᵀ/‖W‖ · min(g, α·√classes) + bias    FixNorm, eq. 10: FixNorm-FC
-WNLinearClsHead        x·Wᵀ/‖W‖ · g + bias                     FixNorm, eq. 6: WN-FC, without a bound
+FixNormLinearClsHead   x·Wᵀ/‖W‖ · min(g, α·√classes) + bias   FixNorm, eq. 10: FixNorm-FC
+WNLinearClsHead        x·Wᵀ/‖W‖ · g + bias                    FixNorm, eq. 6: WN-FC, no bound
 
 Both take what MMPretrain's LinearClsHead does, and the first ``alpha`` (default 1). With 1000
 classes of 2048 features and MMPretrain's initialization (std .01) g starts at 14.3; the cap of

@@ -1,4 +1,4 @@
-"""Convolutions that pad as TensorFlow does, as plain ones: mmcv's and timm's EfficientNets have them.
+"""Convolutions that pad as TensorFlow does, made plain: those of EfficientNets, for example.
 
 mmcv's ``Conv2dAdaptivePadding`` and timm's ``Conv2dSame`` compute how much to pad from the input's
 size and then convolve. Written with the padding in a hook, such a layer is a plain ``nn.Conv2d``

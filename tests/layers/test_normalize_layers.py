@@ -61,7 +61,7 @@ def test_grouped_filters_are_taken_where_they_see_enough(shape, kernel, groups, 
 
 
 class SELayer(nn.Module):
-    """As OpenMMLab's: two fully connected layers, written as convolutions in modules of their own."""
+    """As OpenMMLab's: two fully connected layers, each a convolution in a module of its own."""
 
     def __init__(self):
         super().__init__()

@@ -14,6 +14,7 @@ _base_ = ["../_base_/classification.py", "../_base_/datasets/cifar100.py"]
 
 model = dict(
     type="ImageClassifier",
+    data_preprocessor=_base_.data_preprocessor,
     backbone=dict(type="NormalizedResNeXtCIFAR", zero_init_residual=False, normalize=[]),
     neck=dict(type="GlobalAveragePooling"),
     head=dict(

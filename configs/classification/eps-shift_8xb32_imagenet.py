@@ -31,6 +31,7 @@ _base_ = [
 # `normalize=[]` is the stock network; the rows of WS and WN have rules in its place.
 model = dict(
     type="ImageClassifier",
+    data_preprocessor=_base_.data_preprocessor,
     backbone=dict(type="NormalizedResNet", depth=50, zero_init_residual=False, normalize=[]),
     neck=dict(type="GlobalAveragePooling"),
     head=dict(

@@ -26,6 +26,7 @@ _base_ = [
 
 model = dict(
     type="ImageClassifier",
+    data_preprocessor=_base_.data_preprocessor,
     backbone=dict(type="NormalizedResNetV1d", depth=50, normalize=[]),
     neck=dict(type="GlobalAveragePooling"),
     head=dict(

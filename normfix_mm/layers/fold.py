@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from normfix_mm.layers import functional
-
-PLAIN = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+from normfix_mm.layers.plain import MMCV_FORMS, PLAIN, is_normalized, mmcv_form, weight_obstacle
 
 
 @torch.no_grad()
@@ -31,11 +30,13 @@ def fold(module: nn.Module) -> nn.Module:
         A new module whose outputs equal those of `module` to rounding.
 
     Raises:
-        TypeError: a layer with `normalized_weight` that extends none of the three.
+        TypeError: a normalized layer that extends none of the three, that has a forward of its own
+            besides (which folding would drop), or whose weight is pruned or parametrized.
     """
     module = copy.deepcopy(module)
     folded: dict[nn.Parameter, list[nn.Parameter]] = {}
-    for layer in list(module.modules()):
+    for name, layer in list(module.named_modules()):
+        _refuse_own_forward(name, layer)
         effective = _effective_weight(layer)
         if effective is not None:
             twins = folded.setdefault(layer.weight, [])
@@ -52,12 +53,30 @@ def _effective_weight(layer: nn.Module) -> Tensor | None:
     """The weight the layer really applies, or None if that is its `weight`."""
     if hasattr(layer, "normalized_weight"):
         return layer.normalized_weight()
-    names = {cls.__name__ for cls in type(layer).__mro__}
-    if "ConvWS2d" in names:
+    form = mmcv_form(layer)
+    if form == "WS":
         return functional.standardize(layer.weight, layer.eps)
-    if "ConvAWS2d" in names:
-        return _adaptively_standardized(layer)
-    return None
+    return _adaptively_standardized(layer) if form == "AWS" else None
+
+
+def _refuse_own_forward(name: str, layer: nn.Module) -> None:
+    """Raise for a layer that does more than the class of ours, or of mmcv's, that it extends."""
+    if not is_normalized(layer):
+        return
+    ours = next(c for c in type(layer).__mro__ if _is_known(c))
+    own = [
+        f for f in ("forward", "_conv_forward") if getattr(type(layer), f, 0) != getattr(ours, f, 0)
+    ]
+    reason = f"has a {own[0]} of its own, which would be lost" if own else weight_obstacle(layer)
+    if reason:
+        raise TypeError(
+            f"fold: layer {name or type(layer).__name__!r}, a {type(layer).__name__}, {reason}; "
+            "fold the other parts of the model."
+        )
+
+
+def _is_known(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == "normfix_mm" or kind.__name__ in MMCV_FORMS
 
 
 def _adaptively_standardized(layer: nn.Module) -> Tensor:

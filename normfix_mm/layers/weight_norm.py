@@ -2,6 +2,7 @@
 
     WNConv2d            g_f w_f / ||w_f||, or w_f / ||w_f||   per filter, with gain or without
     WNLinear            g W / ||W||                           FixNorm, eq. 6: one g for the layer
+    WNPointwiseConv2d   g W / ||W||                           the same written as a 1x1 convolution
     WNConvTranspose2d   g W / ||W||                           the same: an upsampling layer's
                                                               filters are not its weight's rows
 
@@ -66,6 +67,27 @@ class WNLinear(GainedLayer, nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x, self.normalized_weight(), self.bias)
+
+
+class WNPointwiseConv2d(GainedLayer, nn.Conv2d):
+    """A fully connected layer written as a 1×1 convolution, whose whole weight has length g.
+
+    OpenMMLab's squeeze-and-excitation blocks are made of such. FixNorm (appendix A.3) makes WN-FC
+    of their layers, with one gain each, however they are written.
+    """
+
+    form = "WN"
+    option_names = ("gain_start",)
+
+    def __init__(self, *args, gain_start: str | float = "weight", **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._set_options(gain_start=gain_start)
+
+    def _normalize(self) -> Tensor:
+        return self._watched(functional.normalize_layer(self.weight, self.g))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.normalized_weight(), self.bias)
 
 
 class WNConvTranspose2d(GainedLayer, nn.ConvTranspose2d):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from normfix_mm import FixNormLinear, WNConv2d, WSConv2d, normalize_layers
+from normfix_mm import FixNormLinear, WNConv2d, WNPointwiseConv2d, WSConv2d, normalize_layers
 
 
 class Net(nn.Module):
@@ -42,6 +42,62 @@ def test_depthwise_and_thin_layers_stay_plain_unless_asked_for():
     assert swapped == {"stem", "grouped", "head"}
     net = normalize_layers(Net(), {"form": "WS", "depthwise": True})
     assert isinstance(net.depthwise, WSConv2d) and isinstance(net.thin, WSConv2d)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "groups", "taken"),
+    [
+        ((128, 128), 3, 32, True),  # ResNeXt-32x4d's first, 36 weights a filter
+        ((384, 96), 1, 8, False),  # ShuffleNetV1 x1, g = 8: 48
+        ((1536, 384), 1, 8, False),  # and 192
+        ((64, 64), 3, 32, False),  # two channels a group, 18
+        ((64, 64), 7, 64, False),  # depthwise, 49
+    ],
+)
+def test_grouped_filters_are_taken_where_they_see_enough(shape, kernel, groups, taken):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(*shape, kernel, groups=groups))
+    normalize_layers(net, {"form": "WS"})
+    assert isinstance(net[1], WSConv2d) == taken
+
+
+class SELayer(nn.Module):
+    """As OpenMMLab's: two fully connected layers, each a convolution in a module of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Sequential(nn.Conv2d(8, 2, 1), nn.ReLU())
+        self.conv2 = nn.Sequential(nn.Conv2d(2, 8, 1), nn.Sigmoid())
+
+    def forward(self, x):
+        return x * self.conv2(self.conv1(x.mean((2, 3), keepdim=True)))
+
+
+@pytest.mark.parametrize(
+    ("rule", "conv", "squeeze"),
+    [
+        (dict(form="WS"), "WSConv2d", "Conv2d"),
+        (dict(form="CWN"), "CWNConv2d", "Conv2d"),
+        (dict(form="WN", gain=False), "WNConv2d", "Conv2d"),
+        (dict(form="WN", gain=True), "WNConv2d", "WNPointwiseConv2d"),
+        (dict(form="WN", kind="se"), "Conv2d", "WNPointwiseConv2d"),
+    ],
+)
+def test_squeeze_layers_have_one_gain_or_none(rule, conv, squeeze):
+    net, x = nn.Sequential(nn.Conv2d(3, 8, 1), SELayer()), torch.randn(2, 3, 5, 5)
+    before = net(x)
+    normalize_layers(net, rule)
+    kinds = {type(m[0]).__name__ for m in (net[1].conv1, net[1].conv2)}
+    assert type(net[0]).__name__ == conv and kinds == {squeeze}
+    if squeeze == "WNPointwiseConv2d":
+        assert [len(m[0].g) for m in (net[1].conv1, net[1].conv2)] == [1, 1]
+        torch.testing.assert_close(net(x), before)
+
+
+def test_a_layer_in_a_squeeze_is_one_even_alone():
+    net = normalize_layers(SELayer(), dict(form="WN"))
+    assert type(net.conv1[0]) is WNPointwiseConv2d
+    with pytest.raises(ValueError, match="matches no plain layer"):
+        normalize_layers(Net(), dict(form="WN", kind="se"))
 
 
 class Deformable(nn.Conv2d):

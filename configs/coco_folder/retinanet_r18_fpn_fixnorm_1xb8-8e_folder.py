@@ -1,0 +1,17 @@
+"""The same RetinaNet-R18 with FixNorm: no weight decay, one joint norm, bounded classifier gain.
+
+Command:
+    python tools/train_folder.py configs/coco_folder/retinanet_r18_fpn_fixnorm_1xb8-8e_folder.py FOLDER
+Run time and expected result: as the baseline's.
+The backbone's convolutions have a BN in training mode behind them and stay plain; pyramid, towers
+and box predictor are weight-normalized with gain; retina_cls is FixNorm-Conv with α = 1.
+"""
+
+_base_ = "./retinanet_r18_fpn_baseline_1xb8-8e_folder.py"
+
+model = dict(
+    neck=dict(conv_cfg=dict(type="WNConv2d", gain=True)),
+    bbox_head=dict(type="FixNormRetinaHead", alpha=1.0),
+)
+optim_wrapper = dict(optimizer=dict(lr=0.01, weight_decay=0.0))
+custom_hooks = [dict(type="NormFixHook", mode="joint", weights="conv+classifier")]

@@ -23,7 +23,7 @@ model = dict(
     neck=dict(conv_cfg=dict(type="WNConv2d", gain=True)),
     rpn_head=dict(type="FixNormRPNHead", alpha=1.0),
     roi_head=dict(
-        # A list in a base cannot be changed in place: it is made anew of the baseline's three heads.
+        # A list in a base cannot be changed in place: made anew of the baseline's three heads.
         bbox_head=[
             dict(head, type="FixNormShared2FCBBoxHead", alpha=1.0)
             for head in _base_.model.roi_head.bbox_head

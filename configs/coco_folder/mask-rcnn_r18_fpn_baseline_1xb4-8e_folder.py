@@ -1,9 +1,13 @@
 """Mask R-CNN with a thin ResNet-18 from scratch on any small COCO-format folder with masks.
 
 Command (path and classes are given once; the classes default to those in the annotations):
-    python tools/train_folder.py configs/coco_folder/mask-rcnn_r18_fpn_baseline_1xb4-8e_folder.py FOLDER
+    python tools/train_folder.py \
+        configs/coco_folder/mask-rcnn_r18_fpn_baseline_1xb4-8e_folder.py FOLDER
     python tools/compare.py FOLDER --model mask-rcnn_r18_fpn   # against WS + ε-shift and FixNorm
 FOLDER holds images/{train,val}/ and annotations/instances_{train,val}.json.
+Run time: not measured.
+Expected: 0.436 ± 0.015 mask AP on the nuclei of the README, "On real images", three seeds.
+Source: MMDetection's Mask R-CNN, made thin; no paper has this.
 Plain layers, ordinary weight decay. Images are enlarged to 320 pixels; anchors from 16 pixels on.
 """
 

@@ -1,12 +1,14 @@
 """RetinaNet-R18 from scratch on any small COCO-format folder: plain layers, ordinary weight decay.
 
 Command (path and classes are given once; the classes default to those in the annotations):
-    python tools/train_folder.py configs/coco_folder/retinanet_r18_fpn_baseline_1xb8-8e_folder.py FOLDER
+    python tools/train_folder.py \
+        configs/coco_folder/retinanet_r18_fpn_baseline_1xb8-8e_folder.py FOLDER
     python tools/compare.py FOLDER     # this against WS + ε-shift and FixNorm, rates tuned alike
 FOLDER holds images/{train,val}/ and annotations/instances_{train,val}.json.
 Run time: 0.6 s an iteration of 8 images at 320×240 on two CPU cores.
-Expected result: README, "On real images".
-The learning rate is the one the comparison on the blood cells chose.
+Expected: 0.277 ± 0.007 box AP on the blood cells of the README, "On real images", three seeds.
+Source: MMDetection's RetinaNet, made thin; no paper has this. The learning rate is the one that the
+comparison on the blood cells chose.
 """
 
 _base_ = [

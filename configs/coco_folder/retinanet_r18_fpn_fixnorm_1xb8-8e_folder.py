@@ -1,8 +1,12 @@
 """The same RetinaNet-R18 with FixNorm: no weight decay, one joint norm, bounded classifier gain.
 
 Command:
-    python tools/train_folder.py configs/coco_folder/retinanet_r18_fpn_fixnorm_1xb8-8e_folder.py FOLDER
-Run time and expected result: as the baseline's.
+    python tools/train_folder.py \
+        configs/coco_folder/retinanet_r18_fpn_fixnorm_1xb8-8e_folder.py FOLDER
+Run time: as the baseline's.
+Expected: 0.273 ± 0.018 box AP on the blood cells (README), three seeds.
+Source: FixNorm, Algorithm 1 and eqs. 10 and 29, on a small detector; the paper has no such row.
+
 The backbone's convolutions have a BN in training mode behind them and stay plain; pyramid, towers
 and box predictor are weight-normalized with gain; retina_cls is FixNorm-Conv with α = 1.
 """

@@ -1,13 +1,18 @@
 """The same RetinaNet-R18 with weight standardization in the backbone and the ε-shifted regularizer.
 
 Command:
-    python tools/train_folder.py configs/coco_folder/retinanet_r18_fpn_ws-eps_1xb8-8e_folder.py FOLDER
-Run time and expected result: as the baseline's.
+    python tools/train_folder.py \
+        configs/coco_folder/retinanet_r18_fpn_ws-eps_1xb8-8e_folder.py FOLDER
+Run time: as the baseline's.
+Expected: 0.290 ± 0.019 box AP on the blood cells (README), three seeds, measured when this config
+did not decay biases.
+Source: ε-shifted regularizer, on a small detector; the paper has no such row.
+
 Every backbone convolution has a BN behind it and is standardized; pyramid and head have none and
 stay plain. They, BN's parameters and all biases decay as in the baseline, so that the two differ in
-the method alone; the paper's authors decay no biases, in no row.
-λ is the baseline's decay; ε is one of the two best values on ImageNet (ε-shifted regularizer,
-section 6.3, Table IV), not tuned here.
+the method alone; the paper, on ImageNet, decays no biases in any row.
+λ is the baseline's decay; ε is one of the two best values on ImageNet (section 6.3, Table IV), not
+tuned here.
 """
 
 _base_ = "./retinanet_r18_fpn_baseline_1xb8-8e_folder.py"

@@ -12,8 +12,8 @@ What was tried for FixNorm (seed 0, half the width, 8 epochs or less; AP50 on va
   guessing; .05 and .04 learned only when the schedule lowered them; .03 learned from the start.
 - batch 4, rate .015 (the same per picture, twice the steps): .47. Looking at why: at each step the
   heads' weights turned by some 4e-4 (radians), the backbone's 3x3 ones by 1e-5, because
-  He's initialization makes them long (norm 8 ... 23) and a weight turns by the rate over its squared
-  norm. A rate for the backbone tears the heads.
+  He's initialization makes them long (norm 8 ... 23) and a weight turns by the rate over its
+  squared norm. A rate for the backbone tears the heads.
 - the same with the backbone's weights 5 times shorter: .79. Batch norm undoes the change of scale,
   and any constant will do as the norm that is fixed.
 No rate was tried for the baseline: it has FixNorm's, so read the comparison as a picture of what

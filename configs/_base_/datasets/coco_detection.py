@@ -1,4 +1,4 @@
-"""COCO with boxes, as in MMDetection, judged by the nine columns of the ε-shift paper's Table VII."""
+"""COCO with boxes, as in MMDetection, judged by the nine columns of ε-shift's Table VII."""
 
 _base_ = ["mmdet::_base_/datasets/coco_detection.py", "./coco_columns.py"]
 

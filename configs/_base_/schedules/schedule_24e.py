@@ -1,4 +1,4 @@
-"""24 epochs, MMDetection's 2x: a tenth of the rate after the 16th and the 22nd; else as 20 epochs."""
+"""24 epochs, MMDetection's 2x: a tenth of the rate after the 16th and 22nd; else as 20 epochs."""
 
 _base_ = "./schedule_20e.py"
 

@@ -1,4 +1,4 @@
-"""8 epochs from scratch: warm-up over the first 26 iterations, a tenth of the rate from epoch 7 on."""
+"""8 epochs from scratch: warm-up over 26 iterations, a tenth of the rate from epoch 7 on."""
 
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=8, val_interval=8)
 val_cfg = dict(type="ValLoop")

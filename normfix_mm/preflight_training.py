@@ -60,8 +60,8 @@ def _built(options):
     kind = _registered(HOOKS, options.get("type"))
     if kind is None:
         raise BadInput(
-            f"custom_hooks, default_hooks: there is no hook {options.get('type')!r}; correct the name, "
-            "or import the module that registers it with custom_imports."
+            f"custom_hooks, default_hooks: there is no hook {options.get('type')!r}; correct the "
+            "name, or import the module that registers it with custom_imports."
         )
     if not kind.__module__.startswith("normfix_mm."):
         return None

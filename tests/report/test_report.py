@@ -117,6 +117,7 @@ def test_page_names_results_settings_and_command(page, work_dirs):
         "WNRetinaHead",
         "weight_decay 0.0001",
         "NormFixHook",
+        "ReproducibleHook",  # of default_hooks, beside those that every config has
     ):
         assert text in page.text
     assert f"{Run.load(work_dirs[0]).results()['AP50']:.3f}" in page.text

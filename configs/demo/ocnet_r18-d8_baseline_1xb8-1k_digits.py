@@ -18,9 +18,7 @@ _base_ = [
     "../_base_/schedules/schedule_800iters.py",
     "../_base_/mmseg_runtime_small.py",
 ]
-custom_imports = dict(
-    imports=["normfix_mm.segmentation", "normfix_mm.report"], allow_failed_imports=False
-)
+custom_imports = dict(imports=["normfix_mm.segmentation"], allow_failed_imports=False)
 
 model = dict(
     data_preprocessor=dict(mean=[128.0] * 3, std=[64.0] * 3, size=(112, 112)),

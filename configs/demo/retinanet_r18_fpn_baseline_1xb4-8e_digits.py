@@ -25,9 +25,7 @@ _base_ = [
     "../_base_/datasets/digits_detection.py",
     "../_base_/mmdet_runtime_small.py",
 ]
-custom_imports = dict(
-    imports=["normfix_mm.detection", "normfix_mm.report"], allow_failed_imports=False
-)
+custom_imports = dict(imports=["normfix_mm.detection"], allow_failed_imports=False)
 
 # Model: ResNet-18 from scratch, with BN in training mode; a thin pyramid and thin subnets.
 # Strides 8, 16, 32 and anchors of 16 ... 102 pixels cover digits of 20 ... 51.

@@ -33,10 +33,11 @@ def fold(module: nn.Module) -> nn.Module:
         TypeError: a normalized layer that extends none of the three, that has a forward of its own
             besides (which folding would drop), or whose weight is pruned or parametrized.
     """
+    for name, layer in module.named_modules():
+        _refuse_own_forward(name, layer)
     module = copy.deepcopy(module)
     folded: dict[nn.Parameter, list[nn.Parameter]] = {}
-    for name, layer in list(module.named_modules()):
-        _refuse_own_forward(name, layer)
+    for layer in list(module.modules()):
         effective = _effective_weight(layer)
         if effective is not None:
             twins = folded.setdefault(layer.weight, [])

@@ -1,4 +1,4 @@
-"""Treatments over a run's life: freezing and thawing, loading, casts, optimizers that wrap others."""
+"""Treatments over a run's life: freezing, thawing, loading, casts, optimizers that wrap others."""
 
 import copy
 import io

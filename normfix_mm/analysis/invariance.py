@@ -120,8 +120,19 @@ def find_scale_variant(
     return report.variant
 
 
-def measure_scale_variance(model, run, weights=None, scale=2.0, tol=0.1) -> ScaleReport:
-    """As `find_scale_variant`, with the weights that no output reached and the forwards spent."""
+def measure_scale_variance(
+    model: nn.Module,
+    run: Callable[[nn.Module], object],
+    weights: Iterable[WeightInfo | str] | None = None,
+    scale: float = 2.0,
+    tol: float = 0.1,
+    keep_modes: bool = False,
+) -> ScaleReport:
+    """As `find_scale_variant`, with all that was measured.
+
+    Args:
+        keep_modes: judge the model in its modules' present modes, instead of `model.train()`.
+    """
     if not (math.isfinite(scale) and scale > 0 and abs(math.log(scale)) > 1e-3):
         raise ValueError(f"Invalid scale: {scale}; give a positive factor other than 1, e.g. 2.0.")
     if not 0 < tol < math.inf:
@@ -130,7 +141,8 @@ def measure_scale_variance(model, run, weights=None, scale=2.0, tol=0.1) -> Scal
     with Snapshot(model) as snapshot, ExitStack() as stack:
         for device in {"cpu", *(p.device.type for p in model.parameters())}:
             stack.enter_context(torch.autocast(device, enabled=False))
-        model.train()
+        if not keep_modes:
+            model.train()
         params = _selected(model, weights)
         if not params:
             return ScaleReport()

@@ -10,6 +10,7 @@ import math
 import pytest
 import torch
 from detection.paper_configs import ROWS
+from helpers.stock_models import with_values
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, MODELS, DefaultScope
 from torch import nn
@@ -74,10 +75,7 @@ def build(row):
         with torch.device("meta"):
             model = MODELS.build(copy.deepcopy(config.model))
         if row.method == "fixnorm":  # which needs a norm to start from
-            model.to_empty(device="cpu")
-            with torch.no_grad():
-                for param in model.parameters():
-                    param.fill_(0.01)
+            model = with_values(model)
         wrapper = build_optim_wrapper(model, copy.deepcopy(config.optim_wrapper))
         hooks = [HOOKS.build(hook) for hook in config.get("custom_hooks", [])]
     fixes = [hook.attach(model, wrapper.optimizer) for hook in hooks if hasattr(hook, "attach")]

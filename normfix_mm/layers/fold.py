@@ -9,6 +9,7 @@ mmcv's ConvWS and ConvAWS fold as well; they are known by name, since the core d
 """
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,11 +34,12 @@ def fold(module: nn.Module) -> nn.Module:
         TypeError: a normalized layer that extends none of the three, that has a forward of its own
             besides (which folding would drop), or whose weight is pruned or parametrized.
     """
-    for name, layer in module.named_modules():
-        _refuse_own_forward(name, layer)
+    for name, original in module.named_modules():
+        _refuse_own_forward(name, original)
     module = copy.deepcopy(module)
     folded: dict[nn.Parameter, list[nn.Parameter]] = {}
-    for layer in list(module.modules()):
+    layers: list[Any] = list(module.modules())
+    for layer in layers:
         effective = _effective_weight(layer)
         if effective is not None:
             twins = folded.setdefault(layer.weight, [])
@@ -50,7 +52,7 @@ def fold(module: nn.Module) -> nn.Module:
     return module
 
 
-def _effective_weight(layer: nn.Module) -> Tensor | None:
+def _effective_weight(layer: Any) -> Tensor | None:
     """The weight the layer really applies, or None if that is its `weight`."""
     if hasattr(layer, "normalized_weight"):
         return layer.normalized_weight()
@@ -80,7 +82,7 @@ def _is_known(kind: type) -> bool:
     return kind.__module__.partition(".")[0] == "normfix_mm" or kind.__name__ in MMCV_FORMS
 
 
-def _adaptively_standardized(layer: nn.Module) -> Tensor:
+def _adaptively_standardized(layer: Any) -> Tensor:
     """mmcv's ConvAWS2d: gamma (w_f - mu) / sqrt(s^2 + 1e-5) + beta, with unbiased s."""
     rows = layer.weight.flatten(1)
     rows = rows if rows.dtype == torch.float64 else rows.float()

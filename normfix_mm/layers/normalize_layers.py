@@ -6,10 +6,12 @@ and every reference to it stay, so stock checkpoints load and initializers find 
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
 from normfix_mm.errors import listing
+from normfix_mm.layers.base import NormalizedLayer
 from normfix_mm.layers.fixnorm import FixNormConv2d, FixNormLinear
 from normfix_mm.layers.gain import GainedLayer
 from normfix_mm.layers.plain import is_normalized, obstacle
@@ -21,7 +23,7 @@ from normfix_mm.layers.weight_norm import (
     WNPointwiseConv2d,
 )
 
-_TWINS = {
+_TWINS: dict[tuple[str, str], type[NormalizedLayer]] = {
     ("WS", "conv"): WSConv2d,
     ("WN", "conv"): WNConv2d,
     ("CWN", "conv"): CWNConv2d,
@@ -31,7 +33,7 @@ _TWINS = {
     ("WN", "se"): WNPointwiseConv2d,
     ("FixNorm", "linear"): FixNormLinear,
 }
-_STOCK = {
+_STOCK: dict[str, type[nn.Module]] = {
     "conv": nn.Conv2d,
     "linear": nn.Linear,
     "deconv": nn.ConvTranspose2d,
@@ -94,7 +96,7 @@ def normalize_layers(module: nn.Module, rules: Mapping | Sequence[Mapping]) -> n
     return module
 
 
-def _read(rule: Mapping) -> tuple[type, dict]:
+def _read(rule: Mapping) -> tuple[type[NormalizedLayer], dict]:
     key = rule.get("form"), rule.get("kind", "conv")
     if key not in _TWINS:
         forms = ", ".join(f"{form} ({kind})" for form, kind in _TWINS)
@@ -113,7 +115,7 @@ def _read(rule: Mapping) -> tuple[type, dict]:
 def _select(module: nn.Module, rule: Mapping, gained: bool) -> list[str]:
     kind, exclude = rule.get("kind", "conv"), rule.get("exclude")
     stock = _STOCK[kind]
-    candidates = {
+    candidates: dict[str, nn.Module] = {
         name: layer
         for name, layer in module.named_modules()
         if isinstance(layer, stock) and not is_normalized(layer)
@@ -165,12 +167,12 @@ def _refuse_ties(module: nn.Module, plan: Mapping[str, tuple]) -> None:
                 )
 
 
-def _starts_anywhere(layer: nn.Module) -> bool:
+def _starts_anywhere(layer: Any) -> bool:
     """Whether the weight has a direction; one that starts at zero is what it says, as it stands."""
     return layer.weight.is_meta or bool(layer.weight.detach().any())
 
 
-def _is_thin(layer: nn.Module) -> bool:
+def _is_thin(layer: Any) -> bool:
     """Whether the layer is grouped and its filters see too little, one by one, to be normalized.
 
     Of the networks of the ε-shift paper ResNeXt's grouped convolutions are standardized (from 36

@@ -113,7 +113,7 @@ def filter_names(
         ValueError: a pattern that finds nothing, with the names there are.
     """
 
-    def found(patterns: Patterns) -> set[str]:
+    def found(patterns: str | Iterable[str]) -> set[str]:
         names: set[str] = set()
         for pattern in [patterns] if isinstance(patterns, str) else patterns:
             hits = {w.name for w in infos if re.search(pattern, w.name)}

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from helpers.toy_run import toy_config, train
+from engine.toy_run import toy_config, train
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch import nn

@@ -124,13 +124,13 @@ def _piece_by_piece(
         if together is None:
             rows = as_rows(whole.detach())
             edit = torch.zeros_like(rows)
-            for piece in pieces(rows, edit, edit):
-                _add_edit(*piece, _kind(form), eps, scale)
+            for part, into, start in pieces(rows, edit, edit):
+                _add_edit(part, into, start, _kind(form), eps, scale)
             edit = as_weight(edit, whole.float() if whole.dtype in HALF else whole)
             torch.add(source, edit, out=target)
             continue
-        for piece in pieces(*together):
-            _add_edit(*piece, _kind(form), eps, scale)
+        for part, into, start in pieces(*together):
+            _add_edit(part, into, start, _kind(form), eps, scale)
 
 
 def _add_edit(

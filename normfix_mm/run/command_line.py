@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 from normfix_mm import preflight
+from normfix_mm.datasets.config import drop_workers_options
 from normfix_mm.errors import BadInput
 
 
@@ -16,6 +17,11 @@ def parser(description: str) -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=description)
     add_config(arguments)
     arguments.add_argument("--work-dir", help="folder for logs, checkpoints and results")
+    arguments.add_argument(
+        "--skip-data-check",
+        action="store_true",
+        help="do not look into annotation files, pictures and label files before starting",
+    )
     arguments.add_argument(
         "--launcher",
         choices=("none", "pytorch", "slurm", "mpi"),
@@ -62,6 +68,7 @@ def load_config(args: argparse.Namespace):
     cfg.launcher = args.launcher
     name = os.path.splitext(os.path.basename(args.config))[0]
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or os.path.join("work_dirs", name)
+    drop_workers_options(cfg)
     return cfg
 
 

@@ -15,7 +15,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from normfix_mm.datasets.coco_masks import MaskCheck
@@ -73,16 +73,14 @@ def read_annotations(
     if key in _seen:
         return _seen[key]
     kept = recall("annotations", path, masks)
-    if kept.get("stamp") == stamp and kept.keys() - {"stamp"} == {
-        f.name for f in fields(Annotations)
-    }:
-        found = Annotations(**{k: v for k, v in kept.items() if k != "stamp"})
+    if kept.get("stamp") == stamp:
+        found = Annotations(**kept["found"])
     else:
         if stamp[0] > _LARGE:
             say(f"Reading {path} ({stamp[0] >> 20} MB) …")
         found = _counted(path, masks)
         if settled(stamp):
-            remember(asdict(found) | dict(stamp=stamp), "annotations", path, masks)
+            remember(dict(stamp=stamp, found=asdict(found)), "annotations", path, masks)
     _seen[key] = found
     return found
 
@@ -120,9 +118,8 @@ def read_json(path: str | Path) -> tuple[dict, bool]:
     except ValueError as error:
         where = "is empty" if not text.strip() else f"is no complete JSON ({one_line(error, 120)})"
         raise BadInput(
-            f"The annotation file {str(path)!r} {where}; it was probably cut off, or is of another "
-            'format than COCO\'s JSON with "images", "annotations" and "categories": fetch or write '
-            "it again."
+            f"The annotation file {str(path)!r} {where}; it was probably cut off, or is not in "
+            'COCO\'s format with "images", "annotations" and "categories": fetch or write it again.'
         ) from None
     finally:
         if collecting:

@@ -1,4 +1,4 @@
-"""Masks in COCO format, polygons or run lengths: can they be decoded, do they lie where the box is?"""
+"""Masks in COCO format, polygons or run lengths: can they be read, do they lie in their boxes?"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MaskCheck:
             self._broken.append((entry["id"], reason))
 
     def found(self) -> dict[str, list]:
-        """For 'absent', 'broken' and 'aside' (far from its box): [how many, id of the first, why]."""
+        """Of those absent, broken, and aside (outside the box): [how many, id of the first, why]."""
         absent, aside = (
             [len(ids), ids[0] if ids else None, ""] for ids in (self._absent, self._aside)
         )

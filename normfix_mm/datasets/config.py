@@ -116,15 +116,13 @@ def set_num_classes(node, count: int) -> None:
             set_num_classes(child, count)
 
 
+_OF_WORKERS = ("persistent_workers", "prefetch_factor", "timeout", "multiprocessing_context")
+
+
 def drop_workers_options(cfg) -> None:
     """Where a loader has no worker processes, drop what torch accepts only with them."""
     for name, _ in LOADERS.values():
         loader = cfg.get(name)
         if isinstance(loader, dict) and not loader.get("num_workers"):
-            for option in (
-                "persistent_workers",
-                "prefetch_factor",
-                "timeout",
-                "multiprocessing_context",
-            ):
+            for option in _OF_WORKERS:
                 loader.pop(option, None)

@@ -115,6 +115,7 @@ class Folder(ABC):
     def settings(self, split: Split, classes: Sequence[str], cfg: Config) -> dict:
         """What a dataset of these images is told, beside root and classes."""
 
+    @abstractmethod
     def set_evaluators(self, cfg: Config) -> None:
         """Tell the evaluators what the datasets were told."""
 

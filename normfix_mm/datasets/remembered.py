@@ -1,7 +1,7 @@
 """What has been found in files, kept until the files change, so that a second start pays nothing.
 
-A small JSON file each, under ``$XDG_CACHE_HOME/normfix_mm`` (``~/.cache/normfix_mm``). A file counts
-as unchanged while its size and its time of writing are. What cannot be read or written is
+A small JSON file each, under ``$XDG_CACHE_HOME/normfix_mm`` (``~/.cache/normfix_mm``). A file
+counts as unchanged while its size and its time of writing are. What cannot be read or written is
 forgotten: nothing depends on it. Delete the folder at any time.
 """
 

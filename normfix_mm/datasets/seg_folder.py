@@ -49,6 +49,9 @@ class SegFolder(Folder):
             seg_map_suffix=_suffix(labels, LABELS) if any(_files(labels, LABELS)) else LABELS[0],
         )
 
+    def set_evaluators(self, cfg: Config) -> None:
+        """Label images are compared with those that the dataset loads."""
+
     def training_images(self) -> list:
         folder = self.root / "images/train"
         if not folder.is_dir():

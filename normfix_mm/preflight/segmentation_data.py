@@ -43,15 +43,19 @@ def check_labels(cfg, model: nn.Module, phases: Sequence[str]) -> None:
         BadInput: At the first thing that is wrong.
     """
     heads = heads_of(model)
-    seen: dict[str, Pictures | None] = {}
+    seen: list[str] = []
+    trained: list[Pictures] = []
     for where, dataset in used_datasets(cfg, phases):
         key = repr(dataset)
         if not heads or dataset.get("backend_args") is not None or key in seen:
             continue
-        seen[key] = pictures = _check_dataset(dataset, heads, where)
-        trained = [p for k, p in seen.items() if p and k != key] if "train" in phases else []
-        if pictures and trained and not where.startswith("train"):
-            warn_of_leak(trained[0], pictures, where)
+        seen.append(key)
+        pictures = _check_dataset(dataset, heads, where)
+        if pictures and where.startswith("train"):
+            trained.append(pictures)
+        elif pictures:
+            for each in trained:
+                warn_of_leak(each, pictures, where)
 
 
 def _check_dataset(dataset: Mapping, heads: dict[str, nn.Module], where: str) -> Pictures | None:
@@ -156,14 +160,13 @@ def _check_values(
         progress.step()
     if any(known.get(path) != each for path, each in kept.items()):
         remember(known | kept, "labels", *how)
-    counted = sum(path_values != [] for path_values in there and [[*there]])
     note(
         f"{where}: {of} images and labels"
         + (f", {len(infos)} of the labels read" if len(infos) < of else "")
         + (f"; {blank} labels have no pixel that counts" if blank else "")
         + "."
     )
-    if blank == len(infos) and counted:
+    if blank == len(infos):
         raise BadInput(
             f"No label file of {where} has a pixel that counts: all hold {quoted(sorted(ignored))}, "
             "which is ignored; write the class numbers 0, 1, …."

@@ -119,9 +119,9 @@ def test_a_head_that_the_tested_checkpoint_does_not_have(cfg, tmp_path):
     check(cfg, ("test",))
     cfg.model.bbox_head.num_classes = 3
     for phase in ("train", "test"):
-        cfg[f"{phase}_dataloader"].dataset.metainfo = dict(classes=("disc", "box", "disc"))
-    assert "does not fit the model" in sentence(cfg, ("test",))
-    check(cfg, ("train",))
+        cfg[f"{phase}_dataloader"].dataset.metainfo = dict(classes=("disc", "box", "ring"))
+    assert "does not fit the model" in sentence(cfg, ("test",), contents=False)
+    check(cfg, ("train",), contents=False)
     cfg.model.bbox_head.update(num_classes=2, stacked_convs=2)
     cfg.test_dataloader.dataset.metainfo = dict(classes=CLASSES)
     assert "'bbox_head.cls_convs.1.conv.weight'" in sentence(cfg, ("test",))

@@ -28,7 +28,7 @@ class MaskCheck:
             self._broken.append((entry["id"], reason))
 
     def found(self) -> dict[str, list]:
-        """Of those absent, broken, and aside (outside the box): [how many, id of the first, why]."""
+        """Of the absent, broken, and those outside their box: [how many, id of the first, why]."""
         absent, aside = (
             [len(ids), ids[0] if ids else None, ""] for ids in (self._absent, self._aside)
         )

@@ -47,8 +47,8 @@ def check_schedules(cfg, length_of: Callable) -> None:
         epochs = schedule.get("by_epoch", True)
         if epochs and not by_epoch and not schedule.get("convert_to_iter_based"):
             raise BadInput(
-                f"{place} ({kind}) goes by epochs, of which a loop of {length} iterations has none, "
-                "so that it would do nothing; set its by_epoch=False and count in iterations."
+                f"{place} ({kind}) goes by epochs, and a loop of {length} iterations has none, so "
+                "that it would do nothing; set its by_epoch=False and count in iterations."
             )
         unit = "epochs" if epochs else "iterations"
         total = length if epochs == by_epoch else an_epoch and length * an_epoch
@@ -128,8 +128,8 @@ def _check_milestones(place: str, kind: str, schedule: dict, total: int, unit: s
         late = [stone for stone in stones if begin + stone >= total]
         if late:
             warn(
-                f"{place} (MultiStepLR) lowers the rate at {late}, but training has {total} {unit}: "
-                f"{'none' if late == stones else 'not all'} of its milestones is reached."
+                f"{place} (MultiStepLR) lowers the rate at {late}, but training has {total} "
+                f"{unit}: {'none' if late == stones else 'not all'} of its milestones is reached."
             )
     elif kind == "StepLR" and begin + schedule.get("step_size", 0) >= total:
         warn(

@@ -168,8 +168,8 @@ def _check_values(
     )
     if blank == len(infos):
         raise BadInput(
-            f"No label file of {where} has a pixel that counts: all hold {quoted(sorted(ignored))}, "
-            "which is ignored; write the class numbers 0, 1, …."
+            f"No label file of {where} has a pixel that counts: all hold "
+            f"{quoted(sorted(ignored))}, which is ignored; write the class numbers 0, 1, …."
         )
     classes = classes_of(dataset, where) or ()
     absent = [name for k, name in enumerate(classes) if k not in there]
@@ -204,8 +204,8 @@ def _values(info: dict, annotates, where: str) -> list[int]:
     if stored.dtype.itemsize > 1 and (stored.max() > _LARGEST or stored.min() < 0):
         raise BadInput(
             f"The label file {path!r} of {where} holds numbers up to {stored.max()}, and training "
-            f"reads labels as 8 bits, where {stored.max()} becomes {int(stored.max()) % 256}; write "
-            "class numbers from 0 to 254, and 255 where nothing counts."
+            f"reads labels as 8 bits, where {stored.max()} becomes {int(stored.max()) % 256}; "
+            "write class numbers from 0 to 254, and 255 where nothing counts."
         )
     return np.unique(label).tolist()
 

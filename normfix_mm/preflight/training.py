@@ -43,8 +43,8 @@ def check_training(cfg, model: nn.Module) -> None:
             except AssertionError as error:
                 if "only available training" in str(error):
                     raise BadInput(
-                        f"Mixed precision (--amp, {optim.get('type')}) needs a GPU, and torch finds "
-                        "none here; leave it out, or see that the GPU is visible."
+                        f"Mixed precision (--amp, {optim.get('type')}) needs a GPU, and torch "
+                        "finds none here; leave it out, or see that the GPU is visible."
                     ) from None
             except RuntimeError:  # the processes or devices of the run are not there yet
                 pass

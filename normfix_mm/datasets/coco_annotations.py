@@ -15,7 +15,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from normfix_mm.datasets.coco_masks import MaskCheck
@@ -80,7 +80,7 @@ def read_annotations(
             say(f"Reading {path} ({stamp[0] >> 20} MB) …")
         found = _counted(path, masks)
         if settled(stamp):
-            remember(dict(stamp=stamp, found=asdict(found)), "annotations", path, masks)
+            remember(dict(stamp=stamp, found=vars(found)), "annotations", path, masks)
     _seen[key] = found
     return found
 
@@ -184,6 +184,7 @@ def _counted(path: str, masks: bool) -> Annotations:
     )
     found.fractions = bool(total and fractions)
     found.masks = checked and checked.found()
+    found.boxes = [dict(each) for each in found.boxes]
     found.images = [
         [*image, sorted(any_of.get(number, ())), sorted(used_of.get(number, ()))]
         for number, image in images.items()

@@ -79,7 +79,7 @@ def check_pictures(
         BadInput: Some are not there, cut off or not readable.
     """
     _check_there(paths, folder, where, source)
-    headers = read_headers(paths, folder, f"picture of {where}", load)
+    headers = read_headers(paths, folder, "picture", where, load)
     turned = set()
     kinds: dict[tuple[str, int], str] = {}
     for path, header in headers.items():
@@ -159,15 +159,19 @@ def warn_of_leak(train: Pictures, held_out: Pictures, where: str) -> None:
 
 
 def read_headers(
-    paths: Sequence[str], folder: str, what: str, load: Loader | None = None
+    paths: Sequence[str], folder: str, what: str, where: str, load: Loader | None = None
 ) -> dict[str, Header]:
     """The header of each file, which is found to be whole.
+
+    Args:
+        what, where: what the files are, and whose, for sentences.
+        load: decodes what Pillow does not know.
 
     Raises:
         BadInput: At the first that is cut off or no picture.
     """
     folder = os.path.abspath(folder)
-    known, progress = recall("pictures", folder), Progress(what, len(paths))
+    known, progress = recall("pictures", folder), Progress(f"{what}s of {where}", len(paths))
     kept = {}
 
     def read(path: str) -> tuple[str, Header]:
@@ -176,7 +180,7 @@ def read_headers(
         if there and there[0] == stamp:
             header = Header(*there[1])
         else:
-            header = _read(path, what, load)
+            header = _read(path, what, where, load)
         if settled(stamp):
             kept[name] = [stamp, astuple(header)]
         progress.step()
@@ -203,7 +207,7 @@ def loader_of(dataset) -> Loader | None:
 # -- one file -----------------------------------------------------------------------------------
 
 
-def _read(path: str, what: str, load: Loader | None) -> Header:
+def _read(path: str, what: str, where: str, load: Loader | None) -> Header:
     try:
         with open(path, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large ones
@@ -228,7 +232,7 @@ def _read(path: str, what: str, load: Loader | None) -> Header:
                 orientation, kind = 1, "other other"
         return Header(width, height, orientation, kind, length, zlib.crc32(tail))
     except Exception as error:  # Pillow has many, and so have other decoders
-        raise _unreadable(path, what, error) from None
+        raise _unreadable(path, what, where, error) from None
 
 
 def _orientation(image: Image.Image) -> int:
@@ -260,19 +264,19 @@ def _decoded(path: str, load: Loader, where: str) -> np.ndarray:
             raise ValueError("its decoder returned nothing")
         return pixels
     except Exception as error:
-        raise _unreadable(path, f"picture of {where}", error) from None
+        raise _unreadable(path, "picture", where, error) from None
 
 
-def _unreadable(path: str, what: str, error: Exception) -> BadInput:
+def _unreadable(path: str, what: str, where: str, error: Exception) -> BadInput:
     name = os.path.basename(path)
     if name.startswith("._"):
         return BadInput(
-            f"The {what} {path!r} is none but a hidden companion that macOS leaves beside copied "
-            "files; delete all files that begin with '._', and their entries."
+            f"The {what} {path!r} of {where} is none but a hidden companion that macOS leaves "
+            "beside copied files; delete all files that begin with '._', and their entries."
         )
     said = one_line(error, 120).replace(path, "it")
     return BadInput(
-        f"The {what} {path!r} cannot be read ({said}); it is cut off or no picture: fetch or write "
+        f"The {what} {path!r} of {where} cannot be read ({said}); it is cut off or no picture: fetch or write "
         "it again, or take its entry out."
     )
 

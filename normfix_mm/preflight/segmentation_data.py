@@ -90,7 +90,8 @@ def _check_dataset(dataset: Mapping, heads: dict[str, nn.Module], where: str) ->
     labels = read_headers(
         [info["seg_map_path"] for info in infos],
         data.data_prefix.get("seg_map_path") or "",
-        f"label file of {where}",
+        "label file",
+        where,
         lambda path: mmcv.imread(path, flag="unchanged"),
     )
     for info in infos:

@@ -17,7 +17,12 @@ if _importlib_util.find_spec("torch"):
     from normfix_mm.layers.gain import reset_gains
     from normfix_mm.layers.normalize_layers import normalize_layers
     from normfix_mm.layers.standardized import CWNConv2d, WSConv2d
-    from normfix_mm.layers.weight_norm import WNConv2d, WNConvTranspose2d, WNLinear
+    from normfix_mm.layers.weight_norm import (
+        WNConv2d,
+        WNConvTranspose2d,
+        WNLinear,
+        WNPointwiseConv2d,
+    )
     from normfix_mm.optim.eps_shift import EpsShift
     from normfix_mm.optim.norm_fix import NormFix
     from normfix_mm.optim.param_groups import param_groups
@@ -31,6 +36,7 @@ if _importlib_util.find_spec("torch"):
         "WNConv2d",
         "WNConvTranspose2d",
         "WNLinear",
+        "WNPointwiseConv2d",
         "WSConv2d",
         "effective_learning_rate",
         "find_scale_variant",

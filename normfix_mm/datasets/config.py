@@ -94,9 +94,15 @@ def classes_of(dataset, where: str) -> tuple[str, ...] | None:
 def files_of(dataset) -> tuple[str, str]:
     """Annotation file and folder of images, joined with the root as OpenMMLab joins them."""
     root = dataset.get("data_root") or ""
-    prefix = dataset.get("data_prefix") or {}
+    prefix = prefixes_of(dataset)
     images = prefix.get("img") or prefix.get("img_path") or ""
     return os.path.join(root, dataset.get("ann_file") or ""), os.path.join(root, images)
+
+
+def prefixes_of(dataset) -> dict[str, str]:
+    """The folders under the root, by what lies in them; MMPretrain names one alone."""
+    prefix = dataset.get("data_prefix") or {}
+    return dict(img_path=prefix) if isinstance(prefix, str) else dict(prefix)
 
 
 def is_local(path: str) -> bool:

@@ -19,6 +19,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
+from normfix_mm.errors import BadInput
 from normfix_mm.optim.eps_shift import EpsShift
 from normfix_mm.optim.param_groups import param_groups
 from normfix_mm.optim.weights import unwrapped
@@ -72,7 +73,7 @@ class EpsShiftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 module,
                 self.base_wd,
                 eps_shift=self._selection(),
-                options=lambda name, param: self._without_default_decay(name, given[param]),
+                options=lambda name, param: self._without_default_decay(name, given.get(param)),
             )
 
     def _selection(self) -> bool | dict:
@@ -86,10 +87,10 @@ class EpsShiftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         rate = {} if self.base_lr is None else {"lr": self.base_lr}
         return rate | {k: v for k, v in group.items() if k not in _SPENT}
 
-    def _without_default_decay(self, name: str, options: dict) -> dict:
+    def _without_default_decay(self, name: str, options: dict | None) -> dict | None:
         """The options of a bias without a decay that no option of the user gives it."""
         is_bias = name.rpartition(".")[2] == "bias"
-        if is_bias and not self._decay_is_given(name, options):
+        if options and is_bias and not self._decay_is_given(name, options):
             return {key: value for key, value in options.items() if key != "weight_decay"}
         return options
 
@@ -118,3 +119,18 @@ def _checked_options(options: Mapping | None) -> dict | None:
             f"{', '.join(_OPTIONS)}."
         )
     return dict(options)
+
+
+def refuse_ignored_eps_shift(optim_wrapper: Mapping | None) -> None:
+    """Raise BadInput for `eps_shift` under a constructor that takes no notice of it."""
+    if not isinstance(optim_wrapper, Mapping):
+        return
+    given = optim_wrapper.get("paramwise_cfg") or {}
+    name = optim_wrapper.get("constructor") or "DefaultOptimWrapperConstructor"
+    kind = OPTIM_WRAPPER_CONSTRUCTORS.get(name) if isinstance(name, str) else name
+    ours = isinstance(kind, type) and issubclass(kind, EpsShiftOptimWrapperConstructor)
+    if "eps_shift" in given and not ours:
+        raise BadInput(
+            f"optim_wrapper.paramwise_cfg has eps_shift, which {getattr(kind, '__name__', name)} "
+            "ignores; set optim_wrapper.constructor='EpsShiftOptimWrapperConstructor'."
+        )

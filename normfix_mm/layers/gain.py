@@ -6,9 +6,9 @@ was. `forward` writes nothing; g is set at named points only:
 * when the layer is made or adopted, and by `reset_parameters`, `reset_gain` and `reset_gains`;
 * by `load_state_dict`, which takes g together with its weight: a weight without a g (a stock
   checkpoint) gets g = ||W||, and a g whose weight is absent or does not fit is left out;
-* by `settle_gains`, where training starts, and by `init_weights` of our backbones and heads; there
-  only for a gain that nobody has loaded, trained or written, since a weight may be initialized
-  after its layer was made.
+* by `settle_gains`, where training starts (our hooks, attaching EpsShift or NormFix and the first
+  forward after that), and by `init_weights` of our backbones and heads; there only for a gain that
+  nobody has loaded, trained or written, since a weight may be initialized after its layer was made.
 
 After that, who writes the weight alone keeps g.
 """
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from normfix_mm.errors import Stopped
 from normfix_mm.layers.base import NormalizedLayer
 
 
@@ -54,7 +55,7 @@ class GainedLayer(NormalizedLayer):
         """Set g as `gain_start` says; the norm of a zero weight is 0, but it can learn."""
         self._follow_weight()
         if self.gain_start != "weight":
-            start = self.cap if self.gain_start == "cap" else self.gain_start  # type: ignore
+            start: Any = self.cap if self.gain_start == "cap" else self.gain_start
             with torch.no_grad():
                 self.g.fill_(start)
             self._start = None  # it does not depend on the weight
@@ -83,13 +84,14 @@ class GainedLayer(NormalizedLayer):
         return direction.to(self.weight)
 
     def reset_parameters(self) -> None:
-        super().reset_parameters()  # type: ignore[operator]
+        super().reset_parameters()  # type: ignore
         if "g" in self._parameters:  # absent while the parent's __init__ runs
             self.reset_gain()
 
     def is_fresh(self) -> bool:
         """Whether g is still what a named point has set it to, for the weight of that time."""
-        if self._start is None or self.g.is_meta:
+        # A functional call puts tensors of the caller in the parameter's place.
+        if self._start is None or self.g.is_meta or type(self.g) is not nn.Parameter:
             return False
         return self._start.is_meta or torch.equal(self.g.detach(), self._start.to(self.g))
 
@@ -108,11 +110,11 @@ class GainedLayer(NormalizedLayer):
 
     def _refuse_stale(self) -> None:
         """Before the first training step: has the weight been initialized since g was set?"""
-        if type(self.g) is not nn.Parameter or not self.is_fresh():  # a functional call's tensors
+        if not self.is_fresh():
             return
         norm, g = self._weight_norm(), self.g.detach()
         if not torch.isclose(norm, g, rtol=0.01).logical_or(g == 0).all():
-            raise RuntimeError(
+            raise Stopped(
                 f"{type(self).__name__}: the weight was initialized after its gain g was set to "
                 "||W||, so g is stale; call normfix_mm.reset_gains(model) after initializing the "
                 "weights, or put dict(type='WeightTableHook') into a config's custom_hooks."
@@ -206,6 +208,23 @@ def settle_gains(model: nn.Module) -> None:
     for layer, is_fresh in zip(layers, fresh, strict=True):
         if is_fresh:
             layer.settle_gain()
+
+
+def settle_before_training(model: nn.Module) -> None:
+    """`settle_gains` at the model's first forward in training mode.
+
+    For what is attached before the weights are initialized, as mmengine makes the optimizer.
+    """
+    if _settle_now not in model._forward_pre_hooks.values():
+        model.register_forward_pre_hook(_settle_now)
+
+
+@torch.compiler.disable
+def _settle_now(model: nn.Module, args: Any) -> None:
+    if model.training and torch.is_grad_enabled():
+        for key in [k for k, hook in model._forward_pre_hooks.items() if hook is _settle_now]:
+            del model._forward_pre_hooks[key]
+        settle_gains(model)
 
 
 def end_start(model: nn.Module) -> None:

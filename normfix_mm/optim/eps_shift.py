@@ -23,8 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from normfix_mm.errors import Stopped
 from normfix_mm.kernels.filter_edits import add_edits
-from normfix_mm.layers.gain import end_start, settle_gains
+from normfix_mm.layers.gain import end_start, settle_before_training, settle_gains
 from normfix_mm.optim.claims import claim, release
 from normfix_mm.optim.decoupling import is_decoupled, refuse_unknown
 from normfix_mm.optim.step_hooks import (
@@ -60,9 +61,9 @@ class EpsShift:
         ValueError: negative ``lam`` or ``eps``, nothing to regularize, a weight that is missing
             from the optimizer or already has another decay or treatment, a sharded model, an
             optimizer that wraps another or whose decay is not known.
-        RuntimeError: at a step, for a closure, a sparse gradient, a weight sharded since, or a
-            ``weight_decay`` that came back (``optimizer.load_state_dict`` restores the groups of
-            the checkpoint).
+        Stopped (a RuntimeError): at a step, for a closure, a sparse gradient, a weight sharded
+            since, or a ``weight_decay`` that came back (``optimizer.load_state_dict`` restores the
+            groups of the checkpoint).
 
     Example:
         >>> optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
@@ -98,6 +99,7 @@ class EpsShift:
         self.infos = infos
         claim(self, infos)
         settle_gains(model)
+        settle_before_training(model)
         self._untrained: nn.Module | None = model
         self._by_id = {id(info.param): info for info in infos}
         self._lent: list[tuple[nn.Parameter, Tensor, Tensor]] = []
@@ -174,7 +176,7 @@ def _refuse_sparse(infos: list[WeightInfo]) -> None:
     for info in infos:
         grad = info.param.grad
         if grad is not None and grad.layout is not torch.strided:
-            raise RuntimeError(f"EpsShift: {info.name} has a sparse gradient: use dense gradients.")
+            raise Stopped(f"EpsShift: {info.name} has a sparse gradient: use dense gradients.")
 
 
 def _census(model: nn.Module) -> str:

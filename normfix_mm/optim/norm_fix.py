@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from normfix_mm.errors import listing
+from normfix_mm.errors import Stopped, listing
 from normfix_mm.kernels.norms import rescale, squared_norms
 from normfix_mm.kernels.scalars import on_device
-from normfix_mm.layers.gain import end_start, settle_gains
+from normfix_mm.layers.gain import end_start, settle_before_training, settle_gains
 from normfix_mm.optim.claims import claim, decays, groups_of, release
 from normfix_mm.optim.norm_state import adopt_state, pack_state
 from normfix_mm.optim.step_hooks import (
@@ -61,9 +61,9 @@ class NormFix:
         ValueError: unknown mode, nothing to fix, half-precision weights, a norm of zero or
             not finite, a weight that is not in the optimizer or has another treatment, a sharded
             model, an optimizer that wraps another.
-        RuntimeError: at a step, for a closure, a weight sharded since or no longer float32, a
-            weight decay that came back, or a norm that became zero or not finite (on a GPU one
-            step later, since the step does not wait for it).
+        Stopped (a RuntimeError): at a step, for a closure, a weight sharded since or no longer
+            float32, a weight decay that came back, or a norm that became zero or not finite (on a
+            GPU one step later, since the step does not wait for it).
 
     Example:
         >>> fixing = NormFix(optimizer, model)
@@ -97,6 +97,7 @@ class NormFix:
         claim(self, selected)
         try:
             settle_gains(model)
+            settle_before_training(model)
             self._held = groups_of(optimizer)
             self.infos = self._training()
             self.target = self._checked_norms()
@@ -160,7 +161,7 @@ class NormFix:
             self._reloaded = False
             self.retarget()
         self._follow_freezing()
-        _refuse_half(self.infos, RuntimeError)
+        _refuse_half(self.infos, Stopped)
         for group in optimizer.param_groups:  # load_state_dict makes new ones
             if decays(group):
                 for info in self.infos:
@@ -198,8 +199,8 @@ class NormFix:
         training = self._training()
         if training == self.infos:
             return
-        left = [i.param for i in self.infos if i not in training]
-        joined = [i.param for i in training if i not in self.infos]
+        left: list[Tensor] = [i.param for i in self.infos if i not in training]
+        joined: list[Tensor] = [i.param for i in training if i not in self.infos]
         self.infos = training
         if self.mode == "joint":
             square = self.target.square()
@@ -241,7 +242,7 @@ class NormFix:
 
     def _stop_if_broken(self) -> None:
         if self._broken:
-            raise RuntimeError(
+            raise Stopped(
                 f"NormFix: the norm of {_no_norms(self.infos) or 'the weights'} became zero or not"
                 " finite in training: go on from an earlier checkpoint with a lower learning rate"
                 " or gradient clipping."
@@ -258,7 +259,7 @@ class _NoteReload:
         self.owner = weakref.ref(owner) if owner is not None else None
 
     def __call__(self, module: nn.Module, incompatible_keys: Any) -> None:
-        owner = self.owner and self.owner()
+        owner = None if self.owner is None else self.owner()
         if owner is not None:
             owner._reloaded = True
 

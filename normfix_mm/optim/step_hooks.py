@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from normfix_mm.errors import Stopped
 from normfix_mm.optim.claims import decays
 from normfix_mm.optim.weights import WeightInfo
 
@@ -53,7 +54,7 @@ def refuse_closure(who: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Non
     # torch passes the optimizer itself as args[0]; a closure is the only other argument of step.
     others = [a for a in args if not isinstance(a, torch.optim.Optimizer)]
     if closure is not None or any(callable(a) for a in others):
-        raise RuntimeError(
+        raise Stopped(
             f"{who} does not work with a closure, which computes the gradients inside step(), after"
             " they would have been edited: call backward() first, then step() without arguments"
             " (LBFGS cannot be used)."
@@ -82,7 +83,7 @@ def refuse_sharded_since(who: str, infos: Sequence[WeightInfo]) -> None:
     for info in infos:
         present = info.module._parameters.get(info.name.rpartition(".")[2])
         if present is not info.param or _is_shard(present):
-            raise RuntimeError(
+            raise Stopped(
                 f"{who}: {info.name} was sharded or replaced after {who} was attached, so it would"
                 " edit a part of the weight or a dead copy: use DistributedDataParallel, not FSDP,"
                 " and attach to the optimizer of the finished model."
@@ -92,7 +93,7 @@ def refuse_sharded_since(who: str, infos: Sequence[WeightInfo]) -> None:
 def refuse_decay(who: str, group: dict, info: WeightInfo) -> None:
     """Raise at a step if the group of a treated weight has a weight decay by now."""
     if decays(group):
-        raise RuntimeError(
+        raise Stopped(
             f"{who}: {info.name} is in a parameter group with weight_decay="
             f"{group['weight_decay']}, which it may not have beside {who} (did load_state_dict or a"
             " schedule bring it back?): set the group's weight_decay to 0."

@@ -52,7 +52,7 @@ def check(
         pretrained,
         read_checkpoint,
     )
-    from normfix_mm.preflight.classes import check_heads
+    from normfix_mm.preflight.classes import check_heads, check_same_classes
     from normfix_mm.preflight.data import check_contents, check_files, length_of
     from normfix_mm.preflight.schedules import check_schedules
     from normfix_mm.preflight.training import check_training
@@ -63,6 +63,7 @@ def check(
         check_files(cfg, phases)
         if contents:
             check_contents(cfg, phases)
+        check_same_classes(cfg, phases)
         initial = {
             path: read_checkpoint(path, f"`{option}`") for path, option in pretrained(cfg.model)
         }

@@ -73,6 +73,7 @@ def _numbers(model: nn.Module):
         return
     roi = getattr(model, "roi_head", None)
     heads = {
+        "head": getattr(model, "head", None),  # of a classifier
         "bbox_head": getattr(model, "bbox_head", None),
         "roi_head.bbox_head": getattr(roi, "bbox_head", None),
         "roi_head.mask_head": getattr(roi, "mask_head", None),

@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from normfix_mm.datasets.config import files_of, is_local, used_datasets
+from normfix_mm.datasets.config import files_of, is_local, prefixes_of, used_datasets
 from normfix_mm.errors import BadInput
-from normfix_mm.preflight.classes import check_same_classes
 from normfix_mm.preflight.coco import (
     annotations_of,
     check_annotations,
@@ -34,14 +33,13 @@ from normfix_mm.preflight.pictures import (
 
 
 def check_files(cfg, phases: Sequence[str]) -> None:
-    """Check in the config's default scope that folders and files are there, and class names.
+    """Check in the config's default scope that folders and files are there.
 
     Raises:
         BadInput: At the first thing that is wrong.
     """
     for where, dataset in used_datasets(cfg, phases):
         _check_dataset(dataset, where)
-    check_same_classes(cfg, phases)
     check_evaluator_files(cfg, phases)
 
 
@@ -118,7 +116,7 @@ def _check_dataset(dataset, where: str) -> None:
     if not isinstance(dataset, Mapping) or dataset.get("backend_args") is not None:
         return  # files live behind a client of the user's
     root = dataset.get("data_root") or ""
-    for folder in dict(dataset.get("data_prefix") or {}).values():
+    for folder in prefixes_of(dataset).values():
         folder = os.path.join(root, folder or "")
         if is_local(folder) and not os.path.isdir(folder):
             raise BadInput(
@@ -144,7 +142,7 @@ def _check_dataset(dataset, where: str) -> None:
             f"The annotation file {ann_file!r} of {where} does not exist; put the data there or "
             "set `data_root` and `ann_file` (for example with --cfg-options)."
         )
-    if is_plain_coco(dataset) and "img" not in (dataset.get("data_prefix") or {}):
+    if is_plain_coco(dataset) and "img" not in prefixes_of(dataset):
         raise BadInput(
             f"{where} does not say where its pictures are; set data_prefix=dict(img='FOLDER/')."
         )

@@ -185,7 +185,7 @@ def test_bisection_names_what_the_screen_missed(odd):
     report = measure_scale_variance(model, losses)
     assert report.variant
     assert set(report.variant) <= {f"0.odd.{i}.weight" for i in range(odd)}
-    assert report.forwards < 20
+    assert report.forwards <= 20
 
 
 def test_a_slope_of_zero_by_chance_is_seen_in_another_network():

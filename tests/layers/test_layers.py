@@ -16,6 +16,7 @@ from normfix_mm import (
     WNConv2d,
     WNConvTranspose2d,
     WNLinear,
+    WNPointwiseConv2d,
     WSConv2d,
     reset_gains,
 )
@@ -26,6 +27,7 @@ CONVS = [
     (WNConv2d, {"gain": False}),
     (CWNConv2d, {}),
     (FixNormConv2d, {"alpha": 0.5}),
+    (WNPointwiseConv2d, {}),
 ]
 LINEARS = [(WNLinear, {}), (FixNormLinear, {"alpha": 0.5})]
 

@@ -118,8 +118,8 @@ def read_json(path: str | Path) -> tuple[dict, bool]:
     except ValueError as error:
         where = "is empty" if not text.strip() else f"is no complete JSON ({one_line(error, 120)})"
         raise BadInput(
-            f"The annotation file {str(path)!r} {where}; it was probably cut off, or is not in "
-            'COCO\'s format with "images", "annotations" and "categories": fetch or write it again.'
+            f"The annotation file {str(path)!r} {where}; it was probably cut off, or is no JSON in "
+            'COCO format with "images", "annotations" and "categories": fetch or write it again.'
         ) from None
     finally:
         if collecting:

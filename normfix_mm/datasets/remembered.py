@@ -1,7 +1,7 @@
 """What has been found in files, kept until the files change, so that a second start pays nothing.
 
-A small JSON file each, under ``$XDG_CACHE_HOME/normfix_mm`` (``~/.cache/normfix_mm``). A file
-counts as unchanged while its size and its time of writing are. What cannot be read or written is
+A small JSON file each, in ``~/.cache/normfix_mm`` or where ``$NORMFIX_CACHE`` says. A file counts
+as unchanged while its size and its time of writing are. What cannot be read or written is
 forgotten: nothing depends on it. Delete the folder at any time.
 """
 
@@ -56,8 +56,8 @@ def remember(value: dict, *key: object) -> None:
 
 def _place(key: tuple) -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    name = hashlib.sha256(_text(key).encode("utf-8", "surrogateescape")).hexdigest()[:24]
-    return Path(base) / "normfix_mm" / f"{name}.json"
+    folder = os.environ.get("NORMFIX_CACHE") or os.path.join(base, "normfix_mm")
+    return Path(folder) / f"{hashlib.sha256(_text(key).encode()).hexdigest()[:24]}.json"
 
 
 def _text(key: tuple) -> str:

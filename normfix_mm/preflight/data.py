@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from normfix_mm.datasets.config import files_of, is_local, prefixes_of, used_datasets
+from normfix_mm.datasets.config import dataset_class, files_of, is_local, prefixes_of, used_datasets
 from normfix_mm.errors import BadInput
 from normfix_mm.preflight.coco import (
     annotations_of,
@@ -115,6 +115,11 @@ def _is_of_pictures(folder: str, plain: list[tuple[str, dict]]) -> bool:
 def _check_dataset(dataset, where: str) -> None:
     if not isinstance(dataset, Mapping) or dataset.get("backend_args") is not None:
         return  # files live behind a client of the user's
+    if dataset_class(dataset) is None:
+        raise BadInput(
+            f"There is no dataset type {dataset.get('type')!r}, which {where} names; correct it, "
+            "or import the module that registers it with custom_imports."
+        )
     root = dataset.get("data_root") or ""
     for folder in prefixes_of(dataset).values():
         folder = os.path.join(root, folder or "")

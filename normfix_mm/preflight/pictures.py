@@ -276,8 +276,8 @@ def _unreadable(path: str, what: str, where: str, error: Exception) -> BadInput:
         )
     said = one_line(error, 120).replace(path, "it")
     return BadInput(
-        f"The {what} {path!r} of {where} cannot be read ({said}); it is cut off or no picture: fetch or write "
-        "it again, or take its entry out."
+        f"The {what} {path!r} of {where} cannot be read ({said}); it is cut off or no "
+        "picture: fetch or write it again, or take its entry out."
     )
 
 

@@ -1,5 +1,7 @@
 """The config that the tests of the preflight spoil, and its data."""
 
+from pathlib import Path
+
 import pytest
 from helpers.toy_coco import make_toy_coco, toy_options
 from mmengine.config import Config
@@ -13,8 +15,23 @@ def toy(tmp_path_factory):
 
 @pytest.fixture
 def cfg(toy):
+    return config_for(toy)
+
+
+@pytest.fixture
+def own(tmp_path) -> Path:
+    """Four pictures for training and four for validation, of this test's own."""
+    return make_toy_coco(tmp_path / "own", CLASSES)
+
+
+@pytest.fixture
+def own_cfg(own):
+    return config_for(own)
+
+
+def config_for(root: Path) -> Config:
     cfg = Config.fromstring(STOCK, ".py")
-    cfg.merge_from_dict(toy_options(toy))
+    cfg.merge_from_dict(toy_options(root))
     for phase in ("train", "val", "test"):
         cfg[f"{phase}_dataloader"].dataset.metainfo = dict(classes=CLASSES)
     return cfg

@@ -77,8 +77,12 @@ def test_the_config_is_left_alone_and_no_evaluator_of_mmdet_is_needed(cfg):
         (f"{TRAIN}.seg_map_suffix", "_gt.png", "3 of 3 images of train_dataloader.dataset have no"),
         (f"{TRAIN}.ann_file", "absent.txt", "absent.txt' of train_dataloader"),
         (f"{TRAIN}.type", "CamVidDatasett", "CamVidDatasett"),
-        (f"{TRAIN}.metainfo", dict(classes=CLASSES[:7]), "has 7 classes ('Sky', 'Building'"),
-        ("model.decode_head.num_classes", 19, "but model.decode_head has num_classes=19"),
+        (
+            f"{TRAIN}.metainfo",
+            dict(classes=CLASSES[:7]),
+            "has 7 classes, val_dataloader.dataset 11",
+        ),
+        ("model.decode_head.num_classes", 19, "model.decode_head has num_classes=19, but train"),
         ("model.auxiliary_head.num_classes", 12, "model.auxiliary_head.num_classes=11"),
         ("model.pretrained", "absent.pth", "checkpoint 'absent.pth' of `pretrained` does not"),
         ("model.decode_head.in_channels", 60, "heads agree with what the backbone"),
@@ -213,12 +217,14 @@ def test_a_photograph_that_a_camera_marked_as_rotated(cfg, label, tmp_path):
 def test_unreadable_files(cfg, label, tmp_path):
     image = tmp_path / "camvid/images/train" / f"{label.stem}.jpg"
     image.write_bytes(b"no image")
-    assert f"image {str(image)!r} of {TRAIN} cannot be read" in sentence(cfg)
+    assert f"picture {str(image)!r} of {TRAIN} cannot be read" in sentence(cfg)
     image.unlink()
     names = tmp_path / "names.txt"  # with a list, nobody looks which images are there
     names.write_text(f"{label.stem}\n")
     cfg.train_dataloader.dataset.ann_file = str(names)
-    assert f"image {str(image)!r} of {TRAIN} cannot be read" in sentence(cfg)
+    text = sentence(cfg)
+    assert "1 of 1 pictures" in text and f"are not there, first {str(image)!r}" in text
+    Image.new("RGB", (480, 360)).save(image)
     label.write_bytes(label.read_bytes()[:200])
     assert f"label file {str(label)!r} of {TRAIN} cannot be read" in sentence(cfg)
 

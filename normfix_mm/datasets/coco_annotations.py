@@ -114,7 +114,12 @@ def read_json(path: str | Path) -> tuple[dict, bool]:
     collecting = gc.isenabled()
     gc.disable()  # which would go through millions of small objects again and again
     try:
-        data = json.loads(text[3:] if mark else text)
+        data = json.loads(text[3 * mark :].decode())
+    except UnicodeDecodeError:
+        raise BadInput(
+            f"The annotation file {str(path)!r} is no UTF-8, which JSON has to be; write it again "
+            "with this encoding."
+        ) from None
     except ValueError as error:
         where = "is empty" if not text.strip() else f"is no complete JSON ({one_line(error, 120)})"
         raise BadInput(

@@ -110,6 +110,7 @@ def check_annotations(dataset, where: str, training: bool) -> None:
             "names of others; give the classes in that order, and let the categories of all files "
             "stand in it."
         )
+    refuse_byte_order_mark(found, where)
     if not found.annotated:
         if training:
             raise BadInput(
@@ -211,6 +212,19 @@ def check_masks(found: Annotations, where: str) -> None:
         warn(
             f"{count} masks of {found.path!r} lie outside their boxes, first that of annotation "
             f"{first}."
+        )
+
+
+def refuse_byte_order_mark(found: Annotations, where: str) -> None:
+    """Refuse what pycocotools cannot read.
+
+    Raises:
+        BadInput: The file begins so.
+    """
+    if found.byte_order_mark:
+        raise BadInput(
+            f"The annotation file {found.path!r} of {where} begins with a byte order mark, at "
+            "which pycocotools stops; write it as UTF-8 without (tools/train_folder.py does it for you)."
         )
 
 

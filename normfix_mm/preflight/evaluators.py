@@ -16,7 +16,12 @@ from normfix_mm.datasets.config import (
     type_name,
 )
 from normfix_mm.errors import BadInput
-from normfix_mm.preflight.coco import check_masks, is_plain_coco, pictures_of
+from normfix_mm.preflight.coco import (
+    check_masks,
+    is_plain_coco,
+    pictures_of,
+    refuse_byte_order_mark,
+)
 from normfix_mm.preflight.notes import note, warn
 
 
@@ -77,11 +82,7 @@ def _check_file(path: str, where: str, masks: bool) -> None:
             "take a file that has, or write predictions alone with format_only=True and "
             "outfile_prefix."
         )
-    if found.byte_order_mark:
-        raise BadInput(
-            f"The annotation file {path!r} of {where} begins with a byte order mark, at which "
-            "pycocotools stops; write it as UTF-8 without."
-        )
+    refuse_byte_order_mark(found, where)
     if found.crowd_unknown:
         raise BadInput(
             f"{found.crowd_unknown} annotations of {path!r} have no `iscrowd`, which the "

@@ -296,6 +296,8 @@ def _check_there(paths: Sequence[str], folder: str, where: str, source: str) -> 
 
 def _hint(name: str, folder: str) -> str:
     """What to do about a picture that is not there under this name."""
+    if os.path.islink(os.path.join(folder, name)):
+        return "its link points nowhere"
     if "\\" in name:
         return "write / in place of \\ in its file_name"
     parts = name.replace(os.sep, "/").split("/")
@@ -308,8 +310,6 @@ def _hint(name: str, folder: str) -> str:
             return f"there is {other!r}, of which case or accents are written otherwise"
         if os.path.splitext(other)[0] == os.path.splitext(parts[-1])[0]:
             return f"there is {other!r}, which ends otherwise"
-    if os.path.islink(os.path.join(folder, name)):
-        return "its link points nowhere"
     return "add them, or correct data_root, data_prefix or file_name"
 
 

@@ -1,5 +1,7 @@
 """The config that the tests of the preflight spoil, and its data."""
 
+import copy
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,11 +28,19 @@ def own(tmp_path) -> Path:
 
 @pytest.fixture
 def own_cfg(own):
-    return config_for(own)
+    """Without a schedule, whose warm-up would be longer than such a training."""
+    cfg = config_for(own)
+    cfg.param_scheduler = None
+    return cfg
+
+
+@cache
+def stock() -> Config:
+    return Config.fromstring(STOCK, ".py")
 
 
 def config_for(root: Path) -> Config:
-    cfg = Config.fromstring(STOCK, ".py")
+    cfg = copy.deepcopy(stock())
     cfg.merge_from_dict(toy_options(root))
     for phase in ("train", "val", "test"):
         cfg[f"{phase}_dataloader"].dataset.metainfo = dict(classes=CLASSES)

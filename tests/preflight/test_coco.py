@@ -92,7 +92,7 @@ def test_the_entries_that_do_not_count_are_said_with_their_number(own, own_cfg, 
         "train_dataloader.dataset: 8 of 8 boxes and 4 of 4 pictures of instances_train2017.json "
         "are used." in text
     )
-    assert "warning" not in text.replace("LinearLR", "")
+    assert "warning" not in text
 
     def change(data):
         a = data["annotations"]
@@ -239,9 +239,10 @@ def runs(data, index=0, **changes):
         (lambda d: runs(d, counts=[6145, -1]), "no run lengths"),
         (lambda d: runs(d, counts=None), "no run lengths"),
         (lambda d: runs(d, counts="\x7f"), "no run lengths"),
-        (lambda d: (runs(d), cut_runs(d)), "do not add up"),
+        (lambda d: (runs(d), cut_runs(d)), "no run lengths"),
+        (lambda d: (runs(d), cut_runs(d, 4)), "do not add up"),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_masks_that_cannot_be_read(own, own_cfg, change, words):
     edit(train_file(own), change)
@@ -251,9 +252,9 @@ def test_masks_that_cannot_be_read(own, own_cfg, change, words):
     assert words in text and "instances_train2017.json" in text and "segmentation" in text
 
 
-def cut_runs(data):
+def cut_runs(data, by=1):
     mask = data["annotations"][0]["segmentation"]
-    mask["counts"] = mask["counts"][:-2]
+    mask["counts"] = mask["counts"][:-by]
 
 
 def want_masks(cfg):
@@ -329,11 +330,12 @@ def test_a_filter_that_leaves_nothing(own_cfg):
 
 
 @pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", "utf-16"])
-def test_other_encodings_of_an_evaluated_file(own, own_cfg, mark):
-    text = val_file(own).read_text()
+@pytest.mark.parametrize("file", [train_file, val_file])
+def test_other_encodings(own, own_cfg, mark, file):
+    text = file(own).read_text()
     utf16 = mark == "utf-16"
-    val_file(own).write_bytes(text.encode("utf-16") if utf16 else mark + text.encode())
-    assert ("no complete JSON" if utf16 else "byte order mark") in sentence(own_cfg)
+    file(own).write_bytes(text.encode("utf-16") if utf16 else mark + text.encode())
+    assert ("is no UTF-8" if utf16 else "byte order mark") in sentence(own_cfg)
 
 
 def test_what_was_found_is_remembered_until_the_file_changes(own, own_cfg, capsys, monkeypatch):

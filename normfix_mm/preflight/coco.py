@@ -224,7 +224,7 @@ def refuse_byte_order_mark(found: Annotations, where: str) -> None:
     if found.byte_order_mark:
         raise BadInput(
             f"The annotation file {found.path!r} of {where} begins with a byte order mark, at "
-            "which pycocotools stops; write it as UTF-8 without (tools/train_folder.py does it for you)."
+            "which pycocotools stops; write it as UTF-8 without (tools/train_folder.py does so)."
         )
 
 

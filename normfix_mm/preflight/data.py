@@ -57,7 +57,7 @@ def check_contents(cfg, phases: Sequence[str]) -> None:
     for where, dataset in local:
         check_names(dataset, where)
     plain = [(where, dataset) for where, dataset in local if is_plain_coco(dataset)]
-    seen: dict[tuple, Pictures] = {}
+    seen: dict[tuple, tuple[str, Pictures]] = {}
     named: dict[str, set[str]] = {}
     for where, dataset in plain:
         training = where.startswith("train")
@@ -65,7 +65,7 @@ def check_contents(cfg, phases: Sequence[str]) -> None:
         if key in seen:
             continue
         check_annotations(dataset, where, training)
-        seen[key] = _check_pictures(dataset, where)
+        seen[key] = where, _check_pictures(dataset, where)
         folder = files_of(dataset)[1]
         paths = (os.path.join(folder, image[1]) for image in annotations_of(dataset).images)
         named.setdefault(os.path.abspath(folder), set()).update(map(os.path.abspath, paths))
@@ -75,10 +75,10 @@ def check_contents(cfg, phases: Sequence[str]) -> None:
         more = unnamed(folder, paths) if _is_of_pictures(folder, plain) else 0
         if more:
             note(f"{more} pictures in {folder} are named by no annotation file of this run.")
-    trained = [pictures for (*_, training, _), pictures in seen.items() if training]
-    for (*_, training, _), pictures in seen.items():
-        for each in () if training else trained:
-            warn_of_leak(each, pictures, "the evaluated set")
+    for where, pictures in seen.values():
+        for train_where, trained in seen.values():
+            if train_where.startswith("train") and not where.startswith("train"):
+                warn_of_leak(trained, pictures, where)
 
 
 def length_of(dataset) -> int | None:

@@ -255,6 +255,25 @@ def test_a_wrong_name_among_the_default_hooks_is_named(cfg):
     assert "there is no hook 'WeightTabelHook'" in sentence(cfg)
 
 
+@pytest.mark.parametrize("hooks", ["custom_hooks", "default_hooks"])
+def test_our_hooks_are_tried_wherever_they_stand(cfg, hooks):
+    options = FIX | dict(include="nowhere")
+    cfg[hooks] = [options] if hooks == "custom_hooks" else dict(norm_fix=options)
+    cfg.optim_wrapper.optimizer.weight_decay = 0.0
+    assert "'nowhere' matches no weight" in sentence(cfg)
+    options["type"] = "NormFixHok"
+    cfg[hooks] = [options] if hooks == "custom_hooks" else dict(norm_fix=options)
+    named = hooks if hooks == "custom_hooks" else "default_hooks.norm_fix"
+    assert f"{named}: there is no hook 'NormFixHok'" in sentence(cfg)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU takes it")
+def test_mixed_precision_without_a_gpu(cfg):
+    cfg.optim_wrapper.type = "AmpOptimWrapper"
+    assert "(--amp, AmpOptimWrapper) needs a GPU, and torch finds none here" in sentence(cfg)
+    check(cfg, ("test",))
+
+
 def test_two_treatments_on_one_weight(cfg):
     set_backbone(cfg, WS)
     cfg.optim_wrapper.update(constructor=SHIFT)

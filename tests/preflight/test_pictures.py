@@ -186,7 +186,7 @@ def test_pictures_of_both_sets_are_said(own, own_cfg, picture, capsys):
     assert "trained on as well" not in said(own_cfg, capsys)
     shutil.copy(picture, own / "val2017/000000000004.png")
     text = said(own_cfg, capsys)
-    assert "warning: 1 of 4 pictures of the evaluated set are trained on as well" in text
+    assert "warning: 1 of 4 pictures of val_dataloader.dataset are trained on as well" in text
     shutil.copy(val_file(own), train_file(own))
     own_cfg.train_dataloader.dataset.data_prefix.img = "val2017/"
     assert "4 of 4 pictures" in said(own_cfg, capsys)

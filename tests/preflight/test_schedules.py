@@ -1,4 +1,4 @@
-"""Schedules that are shorter or longer than the training are said, those that do nothing refused."""
+"""Schedules shorter or longer than the training are said, those that do nothing are refused."""
 
 import pytest
 from preflight.test_coco import said

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from normfix_mm.datasets import folder_kind
+from normfix_mm.datasets import folder_of
 from normfix_mm.errors import BadInput
 from normfix_mm.run import command_line as cli
 
@@ -224,10 +224,7 @@ def main() -> None:
     args.metrics = metrics_of(cfg)
     args.out = args.out or Path("work_dirs/compare") / args.model
     begin(args.out, args.model, args.folder, args.classes)
-    try:
-        split = folder_kind(cfg).hold_out(args.folder, args.out, HELD_OUT)
-    except (FileNotFoundError, ValueError) as error:
-        raise BadInput(str(error)) from None
+    split = folder_of(cfg, args.folder).hold_out(args.out, HELD_OUT)
 
     with ThreadPoolExecutor(args.jobs) as pool:
         trials = {} if args.rates else tune(args, pool, split)

@@ -41,7 +41,7 @@ def main() -> None:
         found = resuming.latest_complete(cfg.work_dir) if args.resume == "auto" else args.resume
         cfg.load_from = found
     source = "`--resume`" if args.resume else "`load_from`"
-    preflight.check(cfg, ("train", "val"), source)
+    preflight.check(cfg, ("train", "val"), source, contents=not args.skip_data_check)
     build_runner(cfg).train()
 
 

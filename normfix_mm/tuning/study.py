@@ -111,14 +111,14 @@ class Study:
         self.lease: float = self.settings.get("lease", LEASE)
         self._watch = Watch(self.lease)
 
-    def refuse_other(self, settings: Mapping, config: Mapping) -> None:
-        """See that the study is of these settings and this config.
+    def refuse_other(self, settings: Mapping, config: Mapping | None = None) -> None:
+        """See that the study is of these settings and, if given, this config.
 
         Raises:
             BadInput: it is not; the message says what differs.
         """
         pairs = [(key, self.settings.get(key), settings[key]) for key in settings]
-        keys = sorted({*self.config, *config})
+        keys = [] if config is None else sorted({*self.config, *config})
         pairs += [(key, self.config.get(key), config.get(key)) for key in keys]
         other = [
             f"{key} {_short(a)}, not {_short(b)}" for key, a, b in pairs if _plain(a) != _plain(b)

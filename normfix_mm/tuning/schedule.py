@@ -2,9 +2,10 @@
 
 Everything that counts iterations or epochs scales: the length, warm-up, milestones, the length of a
 cosine or a polynomial, the intervals of validation and checkpoints. A fifth of eight epochs is no
-whole number of them: such a run counts iterations instead, for which the iterations of an epoch
-must be known. If hooks of the config count epochs (switching off augmentations in the last ones,
-say), the run keeps its epochs, and their number is rounded.
+whole number of them: such a run counts iterations instead. If hooks of the config count epochs
+(switching off augmentations in the last ones, say), the run keeps its epochs, and their number is
+rounded. Schedulers count iterations in any case: a rate that falls once an epoch falls smoothly.
+So where a config counts epochs, the iterations of one must be known.
 """
 
 from __future__ import annotations
@@ -70,9 +71,7 @@ def shortened(cfg: Config, share: float, epoch_length: int | None = None) -> Con
         _scale(cfg, share, epochs=False)
         return cfg
     share = max(1, round(epochs)) / cfg.train_cfg.max_epochs
-    if not _whole(cfg, share):
-        length = iterations(cfg, epoch_length) // cfg.train_cfg.max_epochs
-        _schedulers_in_iterations(cfg, length)
+    _schedulers_in_iterations(cfg, iterations(cfg, epoch_length) // cfg.train_cfg.max_epochs)
     _scale(cfg, share, epochs=True)
     return cfg
 
@@ -197,23 +196,6 @@ def _epoch_counts(hook) -> dict[str, int]:
         for key, value in hook.items()
         if "epoch" in key and isinstance(value, int) and not isinstance(value, bool) and value > 0
     }
-
-
-def _whole(cfg: Config, share: float) -> bool:
-    """Whether the epochs that schedulers count stay whole numbers."""
-    counts = [
-        value
-        for scheduler in _schedulers(cfg)
-        if scheduler.get("by_epoch", True)
-        for key in (*COUNTS, *LISTS)
-        for value in _values(scheduler.get(key))
-    ]
-    return all(abs(value * share - round(value * share)) < 1e-9 for value in counts)
-
-
-def _values(found) -> list[float]:
-    values = list(found) if isinstance(found, (list, tuple)) else [found]
-    return [value for value in values if value is not None and value < FOREVER]
 
 
 def _up(value: float) -> int:

@@ -47,7 +47,11 @@ def main() -> None:
                 loss = 10.0**step if step < 5 else math.nan
             line(log, loss=loss, step=step, lr=values["lr"], time=0.01)
         head = cfg["model"]["bbox_head"].get("alpha", 1.0)
-        line(log, **{told.get("metric", "coco/bbox_mAP"): score(told, values, head, total)}, step=total)
+        line(
+            log,
+            **{told.get("metric", "coco/bbox_mAP"): score(told, values, head, total)},
+            step=total,
+        )
     if values["lr"] > told.get("diverges", math.inf):
         time.sleep(60)  # to be stopped
     say(told, f"end {name}")

@@ -13,6 +13,7 @@ import json
 import math
 import sys
 import time
+import warnings
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
@@ -270,11 +271,13 @@ class Study:
         import optuna
 
         self._study.sampler = search.sampler(self.settings.get("seed", 0) + entry.number)
-        trial = optuna.trial.Trial(self._study, entry.id)
-        return {
-            key: trial.suggest_float(key, low, high, log=True)
-            for key, (low, high) in search.ranges.items()
-        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of runs that diverged: it takes them for the worst
+            trial = optuna.trial.Trial(self._study, entry.id)
+            return {
+                key: trial.suggest_float(key, low, high, log=True)
+                for key, (low, high) in search.ranges.items()
+            }
 
     def beat(self, claim: Claim, iterations: int) -> None:
         """Say that this process lives, and how far its trial is.
@@ -369,7 +372,7 @@ def find(address: Address, name: str) -> Study | None:
             break
         time.sleep(0.1)  # another process is just making it
     else:
-        return Study(address, study)  # or was killed while it did
+        return None  # or was killed while it did
     raise BadInput(f"The study {name!r} in {address} was not made by this tool; name another one.")
 
 

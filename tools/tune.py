@@ -68,7 +68,7 @@ def main() -> None:
     running.add_argument("--pace", type=float, default=5.0, help=argparse.SUPPRESS)
 
     args = vars(parser.parse_args())
-    cfg = cli.read_config(args.pop("config"), args.pop("cfg_options"))
+    cfg = cli.read_config(args.pop("config"), args.pop("cfg_options"), args.pop("row"))
     args["grid"] = dict(args["grid"]) if args["grid"] else None
     try:
         result = tune(cfg, made_by=["python", *sys.argv], **args)

@@ -69,8 +69,8 @@ class Progress:
         if best := self.search.best(board.scores):
             entry = next(e for e in board.entries if e.trial.name == best.name)
             line += f"; best {entry.value:.4g} ({described(entry.trial)})"
-        if not board.is_over:
-            line += f"; about {duration(self._to_go(board))} to go"
+        if not board.is_over and (seconds := self._to_go(board)):
+            line += f"; about {duration(seconds)} to go"
         return line
 
     def _total(self, board: Board) -> int:

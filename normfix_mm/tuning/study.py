@@ -24,6 +24,7 @@ from normfix_mm.tuning.lease import LEASE, Watch, is_dead, myself
 from normfix_mm.tuning.search import Scores, Search, Trial
 from normfix_mm.tuning.storage import Address, open_storage
 
+RETRIES = 1
 PATIENCE = 600  # seconds for which a storage may be out of reach
 MOST_LOST = 10  # workers that a trial may outlive
 ENDED = ("finished", "diverged", "crashed")
@@ -132,10 +133,21 @@ class Study:
 
     @property
     def retries(self) -> int:
-        return self._ask(lambda: self._study.user_attrs.get("retries", 1))
+        """How often a trial may crash and be tried again."""
+        return self._ask(lambda: self._study.user_attrs.get("retries", RETRIES))
 
-    @retries.setter
-    def retries(self, count: int) -> None:
+    def allow(self, retries: int) -> None:
+        """Let trials crash and be tried again so often, from now on.
+
+        A trial that has failed for good gets new tries: somebody has asked for it again, and may
+        have removed the cause.
+        """
+        crashes = [
+            sum(frozen.user_attrs.get("outcome") == "crashed" for frozen in attempts)
+            for attempts in self._groups().values()
+            if not any(frozen.state.name == "COMPLETE" for frozen in attempts)
+        ]
+        count = retries + max(crashes, default=0)
         self._ask(lambda: self._study.set_user_attr("retries", count))
 
     # -- looking --------------------------------------------------------------------------------

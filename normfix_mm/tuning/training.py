@@ -1,8 +1,8 @@
 """One trial as a process: its config, its folder, its log, and how it ended.
 
-A trial's folder holds `config.py`, all that it was trained with; `log.txt`, all that it said; what
-mmengine leaves there; and at the end `result.json`. Started again with the same config, a trial
-goes on from its last checkpoint, and one that has a result is not run at all.
+A trial's folder holds `given/config.py`, all that it is trained with; `log.txt`, all that it said;
+what mmengine leaves there; and at the end `result.json`. Started again with the same config, a
+trial goes on from its last checkpoint, and one that has a result is not run at all.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from normfix_mm.report.run import scalars
 from normfix_mm.tuning.search import Trial
 
 EXPLODED = 10  # times the first logged loss, three log lines in a row
+GIVEN = "given/config.py"  # not where mmengine writes the config that it has read
 GRACE = 10  # seconds that a training has to end by itself when it is stopped
 NOT_METRICS = ("step", "time", "data_time", "epoch", "iter", "memory")
 DIVERGED = re.compile(r"\b(nan|infinite|not finite|non-?finite|diverged)\b", re.IGNORECASE)
@@ -85,7 +86,7 @@ class Trainer:
         gpus: processes of a trial under torchrun, each on a GPU if there are any; None for one
             process.
         threads: of each process.
-        trusting: take a folder without our `config.py` for a run of this trial.
+        trusting: take a folder without our config for a run of this trial.
     """
 
     folder: Path
@@ -115,9 +116,10 @@ class Trainer:
             self._prepare(folder, stamp)
             if (done := self._result(folder, stamp)) is not None:
                 return Training(self, folder, stamp, None, done)
-            with replacing(folder / "config.py") as part:
+            config = folder / GIVEN
+            with replacing(config) as part:
                 part.write_text(f"# {stamp}\n{text}")
-            command = [*(self.command or default_command(self.gpus)), str(folder / "config.py")]
+            command = [*(self.command or default_command(self.gpus)), str(config)]
             command += ["--work-dir", str(folder), "--resume"]
             with open(folder / "log.txt", "ab") as log:
                 process = subprocess.Popen(
@@ -145,7 +147,7 @@ class Trainer:
         if latest is not None and latest != folder:
             folder.parent.mkdir(parents=True, exist_ok=True)
             latest.rename(folder)
-        config = folder / "config.py"
+        config = folder / GIVEN
         known = config.read_text().partition("\n")[0][2:] if config.exists() else None
         if folder.exists() and (known != stamp if known else not self.trusting):
             old = next(p for i in range(1000) if not (p := Path(f"{folder}.old{i or ''}")).exists())

@@ -30,7 +30,7 @@ from normfix_mm.tuning.schedule import iterations, shortened
 from normfix_mm.tuning.search import Search, Trial
 from normfix_mm.tuning.settings import METHODS, check_method, checked, complete, search_of
 from normfix_mm.tuning.storage import Address
-from normfix_mm.tuning.study import Study, create, find
+from normfix_mm.tuning.study import RETRIES, Study, create, find
 from normfix_mm.tuning.training import Trainer
 from normfix_mm.tuning.worker import Worker
 
@@ -75,7 +75,8 @@ def tune(
         jobs: trials at a time; 0 only watches others' work.
         gpus_per_trial: processes of a trial, under torchrun.
         threads: of each process; by default the cores divided among the jobs.
-        retries: how often a trial that crashes is tried again; 1 by default.
+        retries: how often a trial that crashes is tried again; 1 by default. Given again, the
+            command tries once more what has failed for good.
         worker: only run trials, and leave the results to others.
         dry_run: only print what would be run, and what it costs.
         command: trains a config in place of `tools/train.py`: given the file and --work-dir DIR
@@ -129,8 +130,8 @@ def tune(
     if known is None:
         known = _begin(address, name, search, job, whole, leaves, options)
     known.refuse_other(whole, leaves)
-    if retries is not None:
-        known.retries = retries
+    if not worker:
+        known.allow(RETRIES if retries is None else retries)
 
     def build(trial: Trial) -> Config:
         cfg = shortened(job.cfg, trial.share, known.facts["epoch_length"])
@@ -167,7 +168,9 @@ def outlook(search: Search, cfg: Config, cost: Cost, jobs: int = 1) -> str:
 
 def _read(config) -> tuple[Config, str]:
     if isinstance(config, Config):
-        return copy.deepcopy(config), Path(config.filename or "config").stem
+        row = config.get("row") or {}
+        stem = Path(config.filename or "config").stem
+        return copy.deepcopy(config), "_".join(filter(None, (stem, row.get("name"))))
     try:
         return Config.fromfile(str(config)), Path(config).stem
     except (FileNotFoundError, SyntaxError, ImportError) as error:

@@ -117,7 +117,7 @@ def test_a_silent_worker_elsewhere_is_taken_for_dead_after_the_lease(storage, na
 
 def test_a_trial_that_crashes_is_tried_as_often_as_asked(storage, name):
     study, grid = made(storage, name), Grid({"lr": (0.1, 0.2)})
-    study.retries = 2
+    study.allow(2)
     for attempt in (1, 2, 3):
         entry = study.look(grid).entries[0]
         assert (entry.state, entry.attempts) == ("waiting", attempt)
@@ -125,13 +125,13 @@ def test_a_trial_that_crashes_is_tried_as_often_as_asked(storage, name):
     board = study.look(grid)
     assert (board.entries[0].state, board.entries[0].facts["error"]) == ("crashed", "out of luck")
     assert board.scores == {"lr0.1": -math.inf} and board.entries[1].state == "waiting"
-    study.retries = 3  # asked for once more
+    study.allow(0)  # asked for once more
     assert study.look(grid).entries[0].state == "waiting"
 
 
 def test_a_stopped_trial_is_no_crash(storage, name):
     study, grid = made(storage, name), Grid({"lr": (0.1,)})
-    study.retries = 0
+    study.allow(0)
     for _ in range(3):
         study.finish(study.claim(study.look(grid).entries[0], grid), "stopped", None)
     assert study.look(grid).entries[0].state == "waiting"

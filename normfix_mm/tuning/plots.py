@@ -96,8 +96,11 @@ def over(key: str):
         style = "o" if result.search.sampled else "o-"
         for (where, points), colour in zip(shown, COLOURS * 8):
             axes.plot(*zip(*sorted(points)), style, ms=4, color=colour, label=where or None)
-        if key in ("alpha", "lam", "eps") or result.search.sampled:
+        if "." not in key:
             axes.set_xscale("log", base=2 if key == "alpha" else 10)
+        if key == "alpha":
+            ticks = sorted({x for points in groups.values() for x, _ in points})
+            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         symbol = SYMBOLS.get(key, key)
         axes.set(title=f"{result.metric} over {symbol}", xlabel=symbol)
         return True
@@ -120,6 +123,7 @@ def curves(axes, results: Results) -> bool:
 def drawings(result: Result) -> list[tuple]:
     """The plots of a search's page, each with its caption."""
     keys = dict.fromkeys(key for e in result.board.entries for key in e.trial.values)
+    shown_above = "lr" if isinstance(result.search, Algorithm4) else None
     return [
         (progress, "Points are trials, in the order of the search; the line is the best so far."),
         (
@@ -129,7 +133,7 @@ def drawings(result: Result) -> list[tuple]:
         *(
             (over(key), "Trials that differ in nothing else are joined.")
             for key in keys
-            if key != "seed"
+            if key not in ("seed", shown_above)
         ),
         (curves, "Validations along the way, and the last one, which counts."),
     ]

@@ -42,11 +42,13 @@ class Progress:
         search: what is searched.
         tmax: iterations of a whole training.
         expected: seconds of one, as measured before the search.
+        start: seconds that any takes to start, of them.
     """
 
     search: Search
     tmax: int
     expected: float
+    start: float = 0.0
     _said: str = field(default="", init=False)
     _when: float = field(default=0.0, init=False)
 
@@ -81,6 +83,8 @@ class Progress:
         for entry in board.entries:
             left -= entry.trial.share if entry.ended else spent(entry, self.tmax)
         timed = [e for e in board.of("finished") if e.facts.get("seconds") and e.attempts == 1]
-        seconds = [e.facts["seconds"] / e.trial.share for e in timed]
-        whole = math.fsum(seconds) / len(seconds) if seconds else self.expected
-        return max(0.0, left) * whole / max(1, len(board.of("running")))
+        trained = [max(0.0, e.facts["seconds"] - self.start) for e in timed]
+        shares = [e.trial.share for e in timed]
+        whole = math.fsum(trained) / math.fsum(shares) if timed else self.expected
+        starts = self._total(board) - sum(e.ended for e in board.entries)
+        return (max(0.0, left) * whole + starts * self.start) / max(1, len(board.of("running")))

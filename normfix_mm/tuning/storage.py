@@ -68,7 +68,7 @@ def open_storage(address: Address):
     except ImportError:
         raise BadInput("Tuning needs Optuna: pip install 'normfix-mm[tuning]'.") from None
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         if address.is_journal:
             return optuna.storages.JournalStorage(_journal(address.url))

@@ -139,12 +139,13 @@ def tune(
 
     trainer = Trainer(out / "trials", build, whole["metric"], known.maximize, **options)
     expected = Cost(**{key: known.facts[key] for key in Cost.__annotations__})
-    show = Progress(search, known.facts["tmax"], expected.seconds(known.facts["tmax"]))
+    tmax = known.facts["tmax"]
+    show = Progress(search, tmax, expected.seconds(tmax) - expected.start, expected.start)
     say = partial(print, flush=True)
     board = Worker(known, search, trainer, jobs, pace, show=show, say=say).run()
     if worker:
         return None
-    result = summed_up(search, board, whole["metric"], known.facts["tmax"])
+    result = summed_up(search, board, whole["metric"], tmax)
     return _leave(result, job, known, made_by, _others(address, beside))
 
 

@@ -39,21 +39,17 @@ def main() -> None:
     values = cfg["optim_wrapper"]["optimizer"]
     folder = args.work_dir / f"{time.time_ns()}" / "vis_data"
     folder.mkdir(parents=True)
+    steps = range(max(1, total // 10), total + 1, max(1, total // 10))
+    diverges = name != "probe" and values["lr"] > told.get("diverges", math.inf)
     with open(folder / "scalars.json", "a") as log:
-        for step in range(max(1, total // 10), total + 1, max(1, total // 10)):
+        for i, step in enumerate(steps):
             time.sleep(0 if name == "probe" else told.get("seconds", 0) / 10)
-            loss = 1 + 1 / step
-            if values["lr"] > told.get("diverges", math.inf):
-                loss = 10.0**step if step < 5 else math.nan
-            line(log, loss=loss, step=step, lr=values["lr"], time=0.01)
+            line(log, loss=math.nan if diverges and i > 2 else 1 / step, step=step, time=0.01)
+            if diverges and i > 2:
+                time.sleep(60)  # to be stopped
         head = cfg["model"]["bbox_head"].get("alpha", 1.0)
-        line(
-            log,
-            **{told.get("metric", "coco/bbox_mAP"): score(told, values, head, total)},
-            step=total,
-        )
-    if values["lr"] > told.get("diverges", math.inf):
-        time.sleep(60)  # to be stopped
+        metric = told.get("metric", "coco/bbox_mAP")
+        line(log, **{metric: score(told, values, head, total)}, step=total)
     say(told, f"end {name}")
 
 

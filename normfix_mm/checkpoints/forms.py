@@ -12,7 +12,8 @@ all that can be done is to say so, loudly.
 from __future__ import annotations
 
 import ast
-import importlib
+import importlib.util
+import re
 import warnings
 
 from torch import nn
@@ -22,7 +23,16 @@ from normfix_mm.errors import BadInput
 PLAIN = "plain"
 NOT_PLAIN = "normalized"  # in a form that is not known
 _SCOPES = ("mmdet", "mmseg", "mmpretrain", "mmengine")
-FORM_KEY = "normfix_form"  # in a checkpoint's `meta`: weight name to form
+# Modules whose classes make layers of their options, and nothing else of them.
+_LAYERS = re.compile(
+    r"(?!.*(language_model|multimodal|multi_modal|tracking|mot|reid|timm|hugging|text_encoder|kd_))"
+    r"(torch\.nn|mmengine\.(model|utils\.dl_utils)|mmcv\.(cnn|ops)|normfix_mm|"
+    r"mm(det|seg|pretrain)\.(models|structures|evaluation))\b"
+)
+_FILE = re.compile(r"[/\\]|::|\.(py|json|ya?ml|pkl|pickle|pth|pt|npy|npz)$", re.IGNORECASE)
+# In a checkpoint's `meta`: weight name to form; and that another form was meant to be loaded.
+FORM_KEY = "normfix_form"
+MEANT_KEY = "normfix_mismatch_allowed"
 
 
 def model_forms(model: nn.Module) -> dict[str, str]:
@@ -89,6 +99,14 @@ def check_forms(model: nn.Module, checkpoint: dict, path: str, prefix: str = "")
             warnings.warn(foreign_weights(loaded, wanted, path), stacklevel=2)
         return
     have, want = next(iter(wrong.values()))
+    if (checkpoint.get("meta") or {}).get(MEANT_KEY):
+        warnings.warn(
+            f"The checkpoint {path!r} was converted with --allow-mismatch: it holds {have} weights "
+            f"where the model has {want} ones ({len(wrong)} of {len(wanted)}), so the network "
+            "starts as another function.",
+            stacklevel=2,
+        )
+        return
     raise BadInput(
         f"The checkpoint {path!r} holds {have} weights where the model has {want} ones "
         f"({len(wrong)} of {len(wanted)}, first {next(iter(wrong))!r}): every key would match and "
@@ -158,7 +176,7 @@ def _forms_of_config(text: str) -> dict[str, str] | None:
     """Forms of the model that a stored config describes, None if it cannot be built here.
 
     The text comes with the checkpoint, whoever made that: it is read as literals, not run as the
-    Python that it is, and names only registered types.
+    Python that it is, and names only models that are built without touching a file.
     """
     from mmengine.config import Config
     from mmengine.registry import MODELS, DefaultScope
@@ -168,9 +186,13 @@ def _forms_of_config(text: str) -> dict[str, str] | None:
         for module in (cfg.get("custom_imports") or {}).get("imports", ()):
             if module.startswith("normfix_mm."):
                 importlib.import_module(module)
-        _refuse_paths(cfg.model)
-        with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmdet")):
-            return model_forms(MODELS.build(cfg.model))
+        scope = cfg.get("default_scope", "mmdet")
+        if scope not in _SCOPES:
+            return None
+        model = _without_weights(cfg.model)
+        with DefaultScope.overwrite_default_scope(scope):
+            _refuse_programs(model)
+            return model_forms(MODELS.build(model))
     except Exception:  # another version's config, a package that is not installed: no evidence
         return None
 
@@ -193,12 +215,49 @@ def _literals(text: str, names: tuple[str, ...]) -> dict:
     }
 
 
-def _refuse_paths(node) -> None:
-    """mmengine imports and calls a `type` that no registry knows, if it is a dotted path."""
+def _without_weights(node):
+    """The config without what names files of weights, which say nothing of its forms."""
     if isinstance(node, dict):
-        scope, dot, name = str(node.get("type", "")).partition(".")
-        if dot and (scope not in _SCOPES or "." in name):
-            raise ValueError(f"type={node['type']!r} is no registered name")
-    for child in node.values() if isinstance(node, dict) else node:
-        if isinstance(child, (dict, list, tuple)):
-            _refuse_paths(child)
+        kept = {k: v for k, v in node.items() if k not in ("init_cfg", "pretrained")}
+        return type(node)({key: _without_weights(value) for key, value in kept.items()})
+    if isinstance(node, (list, tuple)):
+        return type(node)(map(_without_weights, node))
+    return node
+
+
+def _refuse_programs(node) -> None:
+    """Refuse a model config that could do more than make layers.
+
+    A `type` that no registry knows is imported and called by mmengine, and some registered types
+    read other configs, evaluate their options or fetch models.
+    """
+    if isinstance(node, str) and _FILE.search(node):
+        raise ValueError(f"{node!r} may name a file")
+    if isinstance(node, dict):
+        if "type" in node:
+            _refuse_foreign(node["type"])
+        node = node.values()
+    elif not isinstance(node, (list, tuple)):
+        return
+    for child in node:
+        _refuse_programs(child)
+
+
+def _refuse_foreign(name: str) -> None:
+    """Refuse a type that is not registered, or not by the parts of the frameworks for layers."""
+    from mmengine import registry as mmengine_registry
+
+    scope, dot, bare = name.rpartition(".")
+    if dot and scope not in _SCOPES:
+        raise ValueError(f"type={name!r} is no registered name")
+    found = [
+        registry.module_dict[bare].__module__
+        for root in vars(mmengine_registry).values()
+        if isinstance(root, mmengine_registry.Registry)
+        for registry in (root, *root.children.values())
+        if bare in registry.module_dict
+    ]
+    if not found and importlib.util.find_spec(bare) is None and not dot:
+        return  # such as `nms=dict(type='nms')`, which is an operator's name
+    if not found or not all(_LAYERS.match(module) for module in found):
+        raise ValueError(f"type={name!r} may be more than a layer")

@@ -1,8 +1,8 @@
 """What can be known to be wrong before a run costs time: paths, classes, checkpoints, the stack.
 
 The commands call :func:`check` before a Runner exists. Each finding is a
-:class:`normfix_mm.errors.BadInput`, one sentence with cause and remedy. Remote paths are left to
-the Runner.
+:class:`normfix_mm.errors.BadInput`, one sentence with cause and remedy. Data in remote stores are
+left to the Runner.
 
     stack               the packages
     data                files, classes and masks of the datasets
@@ -33,7 +33,9 @@ def check(cfg, phases: Sequence[str], source: str | None = "`load_from`") -> Non
     from normfix_mm.checkpoints.forms import check_forms, check_initial_forms
     from normfix_mm.models.build import build_model
     from normfix_mm.preflight.checkpoints import (
+        check_class_order,
         check_keys,
+        check_resumable,
         checkpoint_of,
         pretrained,
         read_checkpoint,
@@ -44,7 +46,8 @@ def check(cfg, phases: Sequence[str], source: str | None = "`load_from`") -> Non
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmdet")):
         check_data(cfg, phases)
         initial = {
-            path: read_checkpoint(path, f"`{option}`") for path, option in pretrained(cfg.model)
+            path: read_checkpoint(path, f"`{option}`")
+            for path, option in (pretrained(cfg.model) if "train" in phases else ())
         }
         model = build_model(cfg)
         check_classes(cfg, phases, model)
@@ -57,6 +60,10 @@ def check(cfg, phases: Sequence[str], source: str | None = "`load_from`") -> Non
             checkpoint = read_checkpoint(path, source)
             check_keys(model, checkpoint, path, complete="test" in phases)
             check_forms(model, checkpoint, path)
+            if cfg.get("resume"):
+                check_resumable(checkpoint, path, cfg)
+            if "test" in phases:
+                check_class_order(checkpoint, path, cfg)
         elif "train" in phases and not cfg.get("load_from"):  # which would overwrite them
             check_initial_forms(model, initial)
         if "train" in phases:

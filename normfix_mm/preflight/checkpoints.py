@@ -1,27 +1,37 @@
-"""Is the checkpoint there, whole, and one of this model?"""
+"""Is the checkpoint there, whole, and one of this model?
+
+Addresses (``torchvision://resnet50``) are fetched into the cache here, before anything else takes
+time; what cannot be fetched is said now and not by the run.
+"""
 
 from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from torch import nn
 
-from normfix_mm.checkpoints import files
+from normfix_mm.checkpoints import addresses, files
+from normfix_mm.checkpoints.safe_load import load
+from normfix_mm.datasets.config import used_datasets
 from normfix_mm.errors import BadInput, one_line, quoted
-from normfix_mm.preflight.data import is_local
 
 
 def checkpoint_of(cfg) -> str | None:
-    """The local checkpoint that the Runner will load or resume from, if there is one."""
+    """The checkpoint that the Runner will load or resume from, if there is one."""
     path = cfg.get("load_from")
     if path is None and cfg.get("resume"):
         from mmengine.runner import find_latest_checkpoint
 
         marker = os.path.join(cfg.get("work_dir") or ".", "last_checkpoint")
         path = find_latest_checkpoint(os.path.dirname(marker)) if os.path.exists(marker) else None
-    return path if path is not None and is_local(path) else None
+    return path if path is not None and _is_readable(path) else None
+
+
+def _is_readable(path: str) -> bool:
+    """Whether it is a local file or an address that can be fetched, and no store of the user's."""
+    return "://" not in path or path.startswith(addresses.KNOWN)
 
 
 def read_checkpoint(path: str, source: str | None) -> dict:
@@ -31,8 +41,16 @@ def read_checkpoint(path: str, source: str | None) -> dict:
         source: The option that named it; None if an argument of its own did.
 
     Raises:
-        BadInput: If it is absent, truncated, no checkpoint, or cannot be read safely.
+        BadInput: If it is absent, truncated, no checkpoint, not finite, or cannot be read safely.
     """
+    if path.startswith(addresses.KNOWN):
+        return _finite(_fetched(path, source), path, source)
+    path = os.path.expanduser(path)  # as mmengine does
+    if os.path.isdir(path):
+        raise BadInput(
+            f"{path!r} is a folder; give the checkpoint file in it. (DeepSpeed's "
+            "folders would have to be unpickled; their zero_to_fp32.py makes a file of one.)"
+        )
     if not os.path.isfile(path):
         named = f"{path!r} of {source}" if source else repr(path)
         without = {
@@ -40,7 +58,91 @@ def read_checkpoint(path: str, source: str | None) -> dict:
             "`--resume`": ", or give --resume alone to go on from the latest of the work dir",
         }.get(source, f", or set {source} to None to start without it")
         raise BadInput(f"The checkpoint {named} does not exist; correct the path{without}.")
-    return files.load(path, source)
+    return _finite(load(path, source), path, source)
+
+
+def _fetched(address: str, source: str | None) -> dict:
+    from normfix_mm.checkpoints.mmengine_loading import load_from_address
+
+    addresses.fetched(address, source)
+    return load_from_address(address, "cpu")
+
+
+def _finite(content: dict, path: str, source: str | None) -> dict:
+    files.check_finite(content, f"{path!r} of {source}" if source else repr(path))
+    return content
+
+
+def check_resumable(checkpoint: dict, path: str, cfg) -> None:
+    """Is this what a run wrote, and one of the same classes?
+
+    Raises:
+        BadInput: It holds weights alone, or was trained on other classes or another order.
+    """
+    meta = checkpoint.get("meta")
+    if not isinstance(meta, Mapping) or not {"epoch", "iter"} <= meta.keys():
+        raise BadInput(
+            f"The checkpoint {path!r} cannot be resumed: it holds weights, but no state of a run; "
+            "start from its weights with load_from."
+        )
+    trained, wanted = classes_in(checkpoint), _classes_of(cfg, "train")
+    if trained is not None and wanted is not None and trained != wanted:
+        raise BadInput(
+            f"The run of {path!r} was trained on {_difference(trained, wanted)}, so its outputs "
+            "would stand for other classes from here on; go on with the classes that it had, or "
+            "start a new run from its weights with load_from."
+        )
+
+
+def check_class_order(checkpoint: dict, path: str, cfg) -> None:
+    """Refuse to evaluate a model under its own class names in another order.
+
+    Raises:
+        BadInput: With the first class that is elsewhere.
+    """
+    trained, wanted = classes_in(checkpoint), _classes_of(cfg, "test")
+    if trained and wanted and trained != wanted and sorted(trained) == sorted(wanted):
+        raise BadInput(
+            f"The model of {path!r} was trained on {_difference(trained, wanted)}: its outputs "
+            "would be taken for other classes; give the classes in the order of the training."
+        )
+
+
+def classes_in(checkpoint: dict) -> list[str] | None:
+    """The classes that a run notes in its checkpoints; None where there are none."""
+    meta = checkpoint.get("meta")
+    noted = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
+    classes = noted.get("classes") if isinstance(noted, Mapping) else None
+    return list(map(str, classes)) if isinstance(classes, (list, tuple)) else None
+
+
+def _classes_of(cfg, phase: str) -> list[str] | None:
+    """The classes of a phase's first dataset, which mmengine notes; None where nothing tells."""
+    from mmengine.registry import DATASETS
+
+    for _, dataset in used_datasets(cfg, (phase,)):
+        kind = dataset["type"]
+        if isinstance(kind, str):
+            with DATASETS.switch_scope_and_registry(None) as present:
+                kind = present.get(kind)
+        default = getattr(kind, "METAINFO", {}).get("classes")
+        classes = (dataset.get("metainfo") or {}).get("classes", default)
+        # A string names a file of classes, which the dataset will read.
+        return list(map(str, classes)) if isinstance(classes, (list, tuple)) else None
+    return None
+
+
+def _difference(trained: list[str], wanted: list[str]) -> str:
+    if sorted(trained) == sorted(wanted):
+        index = next(i for i, (a, b) in enumerate(zip(trained, wanted)) if a != b)
+        return (
+            "the same classes in another order than the config's (class number "
+            f"{index} was {trained[index]!r} and is {wanted[index]!r})"
+        )
+    gone, new = set(trained) - set(wanted), set(wanted) - set(trained)
+    changes = [f"the config has no {quoted(sorted(gone))}"] if gone else []
+    changes += [f"the config adds {quoted(sorted(new))}"] if new else []
+    return f"other classes than the config's ({'; '.join(changes) or 'some are named twice'})"
 
 
 def check_keys(model: nn.Module, checkpoint: dict, path: str, complete: bool) -> None:
@@ -53,6 +155,11 @@ def check_keys(model: nn.Module, checkpoint: dict, path: str, complete: bool) ->
         BadInput: With the first keys concerned.
     """
     given = checkpoint.get("state_dict", checkpoint)
+    if not isinstance(given, Mapping):
+        raise BadInput(
+            f"{path!r} holds a {type(given).__name__} under 'state_dict', not weights; give "
+            "another checkpoint."
+        )
     state = OrderedDict((name.removeprefix("module."), value) for name, value in given.items())
     state._metadata = getattr(given, "_metadata", OrderedDict())  # versions, for those rules
     if not state.keys() & model.state_dict().keys():
@@ -79,13 +186,13 @@ def check_keys(model: nn.Module, checkpoint: dict, path: str, complete: bool) ->
 
 
 def pretrained(node) -> Iterator[tuple[str, str]]:
-    """Local files that some ``init_cfg=dict(type='Pretrained')`` or ``pretrained`` names."""
+    """What some ``init_cfg=dict(type='Pretrained')`` or ``pretrained`` names, and which of them."""
     if isinstance(node, dict):
         named = {"pretrained": node.get("pretrained")}  # mmseg's configs still use it
         if node.get("type") == "Pretrained":
             named["init_cfg"] = node.get("checkpoint")
         for option, path in named.items():
-            if isinstance(path, str) and is_local(path):
+            if isinstance(path, str) and _is_readable(path):
                 yield path, option
         for child in node.values():
             yield from pretrained(child)

@@ -42,7 +42,8 @@ def main() -> None:
         cfg.load_from = found
     source = "`--resume`" if args.resume else "`load_from`"
     preflight.check(cfg, ("train", "val"), source)
-    build_runner(cfg).train()
+    with resuming.resumable(cfg.work_dir):
+        build_runner(cfg).train()
 
 
 if __name__ == "__main__":

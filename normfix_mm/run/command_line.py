@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Callable
 
-from normfix_mm import preflight
+from normfix_mm import ending
+from normfix_mm.checkpoints.safe_load import trust, weights_only
 from normfix_mm.errors import BadInput
+from normfix_mm.preflight.stack import check_stack
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -25,7 +26,23 @@ def parser(description: str) -> argparse.ArgumentParser:
     arguments.add_argument(
         "--local_rank", "--local-rank", type=int, default=0, help="set by launchers, not by hand"
     )
+    add_trust(arguments)
     return arguments
+
+
+def add_trust(arguments: argparse.ArgumentParser) -> None:
+    """``--trust-checkpoint``, which takes effect as it is read."""
+
+    class Trust(argparse.Action):
+        def __call__(self, parser, namespace, value, option=None):
+            trust([value])
+
+    arguments.add_argument(
+        "--trust-checkpoint",
+        action=Trust,
+        metavar="FILE",
+        help="let this file run code while it is loaded, as pickles of old can; may be repeated",
+    )
 
 
 def add_config(arguments: argparse.ArgumentParser) -> None:
@@ -89,10 +106,12 @@ def read_config(path: str, options: dict | None = None):
     return cfg
 
 
-def run(main: Callable[[], None]) -> None:
-    """Call ``main``; end with one sentence and status 1 on bad input, with no traceback."""
-    try:
-        preflight.check_stack()
-        main()
-    except BadInput as error:
-        sys.exit(f"error: {error}")
+def run(main: Callable[[], object]) -> None:
+    """Call ``main`` where checkpoints are never unpickled; end as ``normfix_mm.ending`` says."""
+
+    def checked() -> None:
+        with weights_only():
+            check_stack()
+            main()
+
+    ending.run(checked)

@@ -11,7 +11,7 @@ from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, Default
 
 import normfix_mm
 from normfix_mm import engine
-from normfix_mm.checkpoints.stacks import _statistic, allow_history_buffers
+from normfix_mm.checkpoints import safe_load
 from normfix_mm.engine import registry
 
 NAMES = ["WSConv2d", "WNConv2d", "CWNConv2d", "WNLinear", "FixNormConv2d", "FixNormLinear"]

@@ -20,7 +20,7 @@ help:
 	@echo "make demo-seg   train a small OCNet with FixNorm instead, on the same digits"
 	@echo "make test       set up, ruff, all tests (PYTEST_ARGS='tests/core -x' for a part, WORKERS= in one process)"
 	@echo "make setup      only the environment, $(VENV) (STACK=openmmlab for the upstream stack)"
-	@echo "make lint       ruff only"
+	@echo "make lint       ruff, the direction of the imports, types"
 	@echo "make clean      remove builds and caches; distclean removes the environments as well"
 	@echo "PYTHON=python3.12 chooses the interpreter that the environment is made from."
 
@@ -39,6 +39,8 @@ demo-seg: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) $(PYTEST_ARGS)

@@ -41,6 +41,9 @@ _MACHINE = {
 _MEMORY = "use a smaller batch_size or images, --amp, or with_cp=True in the backbone"
 
 
+_received: list[int] = []
+
+
 class Interrupted(KeyboardInterrupt):
     """Interrupted, with a message that says what was saved and how to go on."""
 
@@ -51,14 +54,11 @@ def run(main: Callable[[], object], name: str = "error") -> None:
     Args:
         name: what stands before the sentence.
     """
-    with _signals() as received:
+    with _signals():
         try:
             main()
         except BaseException as error:
-            # A worker process that the signal stopped as well may have been first to complain.
-            stopped = isinstance(error, KeyboardInterrupt) or (
-                bool(received) and isinstance(error, Exception)
-            )
+            stopped = interrupted_by(error)
             text = str(error) if isinstance(error, Interrupted) else ""
             said = f"interrupted; {text or 'the same command starts again'}" if stopped else None
             sentence = said or sentence_of(error)
@@ -67,6 +67,17 @@ def run(main: Callable[[], object], name: str = "error") -> None:
             status = INTERRUPTED if stopped else 1
             _say(sentence if stopped else f"{name}: {sentence}", status)
             sys.exit(status)
+
+
+def interrupted_by(error: BaseException) -> bool:
+    """Whether it ends a command that was told to stop.
+
+    Another process that was told so as well, a worker or another rank, may be first to go, and its
+    absence is what this one then meets.
+    """
+    return isinstance(error, KeyboardInterrupt) or (
+        bool(_received) and isinstance(error, Exception)
+    )
 
 
 def sentence_of(error: BaseException) -> str | None:
@@ -106,27 +117,25 @@ def _is_deliberate(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """The list fills with what stopped the block; a second Ctrl-C ends the process at once."""
-    received: list[int] = []
+def _signals() -> Iterator[None]:
+    """A signal to stop interrupts the block, noted in `_received`; a second one ends the process."""
+    _received.clear()
     if threading.current_thread() is not threading.main_thread():
-        yield received
+        yield
         return
 
     def stop(number: int, frame) -> None:
-        received.append(number)
-        signal.signal(number, signal.SIG_DFL)
+        _received.append(number)
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
         raise KeyboardInterrupt
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, stop) for number in numbers}
-    owner = os.getpid()
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield received
+        yield
     finally:
-        if os.getpid() == owner:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def rank() -> int:

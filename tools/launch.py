@@ -5,10 +5,15 @@
 COMMAND is what the user typed. torchrun itself buries what a rank says under its own traceback.
 """
 
+import logging
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
+
+if __name__ == "__main__":  # a Ctrl-C while the imports take their seconds needs no traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from torch.distributed import run
 from torch.distributed.elastic.multiprocessing import SignalException
@@ -20,7 +25,9 @@ from normfix_mm.ending import COMMAND, INTERRUPTED, INTERRUPTION
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "said"
+        logging.disable(logging.ERROR)  # what torchrun says of a failure is all in its table
         os.environ |= {COMMAND: sys.argv[1], INTERRUPTION: str(said)}
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             run.main(sys.argv[2:])
         except ChildFailedError as error:

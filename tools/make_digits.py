@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from normfix_mm import ending
 from normfix_mm.datasets.digits import make_digits
 
 
@@ -26,4 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    ending.run(main, "make_digits")

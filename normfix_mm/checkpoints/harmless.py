@@ -24,6 +24,9 @@ _DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "bo
 @contextlib.contextmanager
 def allowed() -> Iterator[None]:
     """Within the block ``torch.load(weights_only=True)`` takes these objects, too."""
+    if not hasattr(serialization, "get_safe_globals"):  # torch before 2.4 takes tensors alone
+        yield
+        return
     before = serialization.get_safe_globals()
     others = [each for each in before if each is not getattr]
     serialization.clear_safe_globals()

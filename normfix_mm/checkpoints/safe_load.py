@@ -13,6 +13,7 @@ import os
 import pickle
 import re
 import sys
+import tarfile
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -27,7 +28,7 @@ from normfix_mm.errors import BadInput, one_line
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch's own, over what its callers ask for
 # How torch's reader says that it has met something that only unpickling would give.
 _WANTS_CODE = re.compile(
-    r"GLOBAL|Unsupported class|call reduce|Can only (create|build)|TorchScript|\.tar format"
+    r"GLOBAL|Unsupported class|call reduce|Can only (create|build)"
 )
 _trusted: set[Path] = set()
 
@@ -56,12 +57,12 @@ def load(path: str | os.PathLike, source: str | None = None, map_location: Any =
     """
     named = f"{os.fspath(path)!r} of {source}" if source else repr(os.fspath(path))
     try:
-        if _is_script(path):
-            raise pickle.UnpicklingError("Unsupported class: TorchScript")
+        if program := _program(path):
+            raise pickle.UnpicklingError(f"Unsupported class: {program}")
         with allowed(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a protocol that is not torch's own
             content = torch.load(path, map_location=map_location, weights_only=True)
-    except torch.OutOfMemoryError:
+    except torch.cuda.OutOfMemoryError:
         raise
     except OSError as error:
         raise BadInput(
@@ -100,16 +101,19 @@ def weights_only() -> Iterator[None]:
             os.environ[_FORCE] = before
 
 
-def _is_script(path: str | os.PathLike) -> bool:
-    """Whether this is an archive of TorchScript; torch before 2.6 runs one even if told not to."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+def _program(path: str | os.PathLike) -> str:
+    """What torch before 2.6 runs though it is told not to; '' for everything else."""
+    if os.path.isfile(path) and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        return "TorchScript" if any(name.endswith("/constants.pkl") for name in names) else ""
+    return "tarfile" if os.path.isfile(path) and tarfile.is_tarfile(path) else ""
 
 
 def _refusal(named: str, text: str) -> str:
-    wanted = re.search(r"(?:GLOBAL|Unsupported class:|function|but got) (\S+?)(?:[;.,]? |[.,]?$)", text)
+    wanted = re.search(
+        r"(?:GLOBAL|Unsupported class:|function|but got) (\S+?)(?:[;.,]? |[.,]?$)", text
+    )
     what = f"the Python object `{wanted[1]}`" if wanted else "more than data"
     return (
         f"The checkpoint {named} asks for {what}, which could run code, so it was not loaded; "

@@ -81,6 +81,8 @@ def predict(run: Run, load: Callable, samples: list[dict]) -> list:
     from mmengine.dataset import pseudo_collate
     from mmengine.utils import import_modules_from_strings
 
+    import normfix_mm.engine  # noqa: F401  whose loading of checkpoints runs no code of theirs
+
     cfg = run.config
     import_modules_from_strings(**cfg.get("custom_imports", dict(imports=[])))
     model = load(cfg, str(run.checkpoint), device="cpu")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from normfix_mm import ending
 from normfix_mm.checkpoints.safe_load import trust, weights_only
-from normfix_mm.errors import BadInput
+from normfix_mm.errors import BadInput, one_line
 from normfix_mm.preflight.stack import check_stack
 
 
@@ -102,7 +102,13 @@ def read_config(path: str, options: dict | None = None):
             f"The config {path!r} cannot be read ({type(error).__name__}: {error}); correct "
             "it or install what its custom_imports name."
         ) from None
-    cfg.merge_from_dict(options or {})
+    try:
+        cfg.merge_from_dict(options or {})
+    except (TypeError, KeyError, IndexError, AttributeError, ValueError) as error:
+        raise BadInput(
+            f"--cfg-options does not fit the config: {one_line(error)}; correct the names, or "
+            "write a config with `_base_` of this one."
+        ) from None
     return cfg
 
 

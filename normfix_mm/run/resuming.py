@@ -17,7 +17,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 
-from normfix_mm.ending import COMMAND, Interrupted
+from normfix_mm.ending import COMMAND, Interrupted, interrupted_by
 
 
 def latest_complete(work_dir: str) -> str | None:
@@ -65,7 +65,9 @@ def resumable(work_dir: str) -> Iterator[None]:
     """
     try:
         yield
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not interrupted_by(error):
+            raise
         raise Interrupted(how_to_go_on(work_dir)) from None
 
 

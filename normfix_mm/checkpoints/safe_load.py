@@ -27,9 +27,7 @@ from normfix_mm.errors import BadInput, one_line
 
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch's own, over what its callers ask for
 # How torch's reader says that it has met something that only unpickling would give.
-_WANTS_CODE = re.compile(
-    r"GLOBAL|Unsupported class|call reduce|Can only (create|build)"
-)
+_WANTS_CODE = re.compile(r"GLOBAL|Unsupported class|call reduce|Can only (create|build)")
 _trusted: set[Path] = set()
 
 

@@ -97,10 +97,10 @@ def read_config(path: str, options: dict | None = None):
             f"The config {path!r} or a base of it does not exist ({error}); see configs/ "
             "for those there are."
         ) from None
-    except (ImportError, SyntaxError, OSError) as error:
+    except Exception as error:  # a config is a program, and may end in any of them
         raise BadInput(
-            f"The config {path!r} cannot be read ({type(error).__name__}: {error}); correct "
-            "it or install what its custom_imports name."
+            f"The config {path!r} cannot be read ({type(error).__name__}: {one_line(error)}); "
+            "correct it or install what its custom_imports name."
         ) from None
     try:
         cfg.merge_from_dict(options or {})

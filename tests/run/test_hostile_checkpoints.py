@@ -63,7 +63,8 @@ def started(small, trained, hostile, place):
     begin("load_from", "optimizer", *train, "--cfg-options", "load_from=EVIL")
     begin("resume", "ema_state_dict", *train, "--resume", "EVIL")
     initial = place / "init_cfg.py"
-    initial.write_text(INITIAL.format(base=str(small), weights=str(place / "init_cfg/init_cfg.pth")))
+    weights = place / "init_cfg/init_cfg.pth"
+    initial.write_text(INITIAL.format(base=str(small), weights=str(weights)))
     begin("init_cfg", "meta", TOOLS / "train.py", initial, "--work-dir", place / "work")
     begin("pretrained", "message_hub", *train, "--cfg-options", "model.backbone.pretrained=EVIL")
     begin("test", "optimizer", TOOLS / "test.py", small, "EVIL", "--work-dir", place / "work")

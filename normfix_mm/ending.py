@@ -34,10 +34,13 @@ _RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
 _MACHINE = {
     errno.ENOSPC: "the disk is full: free some space, or choose another --work-dir",
     errno.EDQUOT: "your quota is used up: free some space, or choose another --work-dir",
+    errno.EFBIG: "larger files are not allowed here: see `ulimit -f`",
     errno.EROFS: "the file system is read-only: choose another folder, for example by --work-dir",
     errno.EACCES: "it is not yours to write or read: change its rights, or choose another",
     errno.EPERM: "it is not yours to write or read: change its rights, or choose another",
 }
+_PLACES = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG)
+_MACHINE |= dict.fromkeys(_PLACES, "choose another folder or file")
 _MEMORY = "use a smaller batch_size or images, --amp, or with_cp=True in the backbone"
 
 
@@ -64,9 +67,30 @@ def run(main: Callable[[], object], name: str = "error") -> None:
             sentence = said or sentence_of(error)
             if sentence is None:
                 raise
-            status = INTERRUPTED if stopped else 1
-            _say(sentence if stopped else f"{name}: {sentence}", status)
-            sys.exit(status)
+            line = "".join(c if c.isprintable() else "?" for c in sentence)
+            if stopped:
+                _interrupt(line)
+            _refuse(f"{name}: {line}")
+
+
+def _interrupt(line: str) -> None:
+    """Of several processes, rank 0 or the one that has started them says it."""
+    if rank() == 0 and INTERRUPTION in os.environ:
+        Path(os.environ[INTERRUPTION]).write_text(line, encoding="utf-8")
+    elif rank() == 0:
+        print(line, file=sys.stderr, flush=True)
+    sys.exit(INTERRUPTED)
+
+
+def _refuse(line: str) -> None:
+    """Under torchrun noted for its table, and said by rank 0 or ``tools/launch.py``."""
+    note, number = os.environ.get(_NOTE), rank()
+    if note:
+        with contextlib.suppress(OSError), open(note, "w", encoding="utf-8") as file:
+            json.dump(dict(message=line, timestamp=int(time.time()), normfix_mm=True), file)
+    if note and (number or INTERRUPTION in os.environ):
+        sys.exit(1)
+    sys.exit(f"rank {number}: {line}" if number else line)
 
 
 def interrupted_by(error: BaseException) -> bool:
@@ -118,7 +142,7 @@ def _is_deliberate(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
-    """A signal to stop interrupts the block, noted in `_received`; a second one ends the process."""
+    """A signal to stop interrupts the block, noted in `_received`; the next ends the process."""
     _received.clear()
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -141,19 +165,3 @@ def _signals() -> Iterator[None]:
 def rank() -> int:
     """This process's number among those of a distributed run."""
     return next((int(os.environ[name]) for name in _RANKS if name in os.environ), 0)
-
-
-def _say(sentence: str, status: int) -> None:
-    line = "".join(c if c.isprintable() else "?" for c in sentence)
-    note = os.environ.get(_NOTE)
-    if note and status == 1:
-        with contextlib.suppress(OSError), open(note, "w", encoding="utf-8") as file:
-            json.dump(dict(message=line, timestamp=int(time.time()), normfix_mm=True), file)
-    number = rank()
-    if INTERRUPTION in os.environ:
-        if status == INTERRUPTED and number == 0:
-            Path(os.environ[INTERRUPTION]).write_text(line, encoding="utf-8")
-        return
-    if number and (note or status == INTERRUPTED):
-        return
-    print(f"rank {number}: {line}" if number else line, file=sys.stderr, flush=True)

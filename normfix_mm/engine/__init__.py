@@ -5,7 +5,7 @@ where mmdet, mmseg and mmpretrain all find it. It also makes mmengine's loading 
 safe, see ``normfix_mm.checkpoints.mmengine_loading``.
 """
 
-import normfix_mm.checkpoints.mmengine_loading
+import normfix_mm.checkpoints.mmengine_loading  # noqa: F401  registers, like those below
 from normfix_mm.engine.hooks.norm_fix import NormFixHook
 from normfix_mm.engine.hooks.norm_monitor import NormMonitorHook
 from normfix_mm.engine.hooks.reproducible import ReproducibleHook

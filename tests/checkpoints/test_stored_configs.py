@@ -15,8 +15,8 @@ WS = """
 default_scope = 'mmseg'
 custom_imports = dict(imports=['normfix_mm.segmentation'])
 model = dict(
-    type='NormalizedResNetV1c', depth=18, base_channels=8, stem_channels=8, normalize=dict(form='WS'),
-    norm_cfg=dict(type='SyncBN'), pretrained='open-mmlab://resnet18_v1c')
+    type='NormalizedResNetV1c', depth=18, base_channels=8, stem_channels=8,
+    normalize=dict(form='WS'), norm_cfg=dict(type='SyncBN'), pretrained='open-mmlab://resnet18_v1c')
 """
 
 

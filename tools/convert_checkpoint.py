@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("src", help=".pth, .pt, .tar or .safetensors")
     parser.add_argument("dst", help="written whole or not at all")
     parser.add_argument("--config", help="whose model shall be initialized; compared key by key")
+    parser.add_argument("--row", help="which row, if that config is a table")
     parser.add_argument("--part", help="take this part of an OpenMMLab model, e.g. backbone, neck")
     parser.add_argument("--source", choices=SOURCES, help="recognized by the keys by default")
     parser.add_argument("--form", choices=DECLARABLE, help="how the convolutions were trained")
@@ -50,7 +51,7 @@ def main() -> None:
     part = args.part or SOURCES[source].part
     model = target = None
     if args.config:
-        model = build_model(cli.read_config(args.config))
+        model = build_model(cli.read_config(args.config, row=args.row))
         target = part_of(model, part)
     elif args.image:
         raise BadInput("--image needs --config, whose model is run on it.")

@@ -25,7 +25,7 @@ def main() -> None:
     args = parser.parse_args()
     from normfix_mm.export.fold_out import fold_out
 
-    cfg = cli.read_config(args.config, args.cfg_options)
+    cfg = cli.read_config(args.config, args.cfg_options, args.row)
     print("\n".join(fold_out(cfg, args.checkpoint, args.out, args.image)))
 
 

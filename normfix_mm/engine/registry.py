@@ -9,13 +9,19 @@ from mmengine.registry import MODELS
 
 from normfix_mm.layers.fixnorm import FixNormConv2d, FixNormLinear
 from normfix_mm.layers.standardized import CWNConv2d, WSConv2d
-from normfix_mm.layers.weight_norm import WNConv2d, WNConvTranspose2d, WNLinear
+from normfix_mm.layers.weight_norm import (
+    WNConv2d,
+    WNConvTranspose2d,
+    WNLinear,
+    WNPointwiseConv2d,
+)
 
 LAYERS = (
     WSConv2d,
     WNConv2d,
     CWNConv2d,
     WNLinear,
+    WNPointwiseConv2d,
     WNConvTranspose2d,
     FixNormConv2d,
     FixNormLinear,

@@ -6,28 +6,44 @@ and every reference to it stay, so stock checkpoints load and initializers find 
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
 from normfix_mm.errors import listing
+from normfix_mm.layers.base import NormalizedLayer
 from normfix_mm.layers.fixnorm import FixNormConv2d, FixNormLinear
 from normfix_mm.layers.gain import GainedLayer
+from normfix_mm.layers.plain import is_normalized, obstacle
 from normfix_mm.layers.standardized import CWNConv2d, WSConv2d
-from normfix_mm.layers.weight_norm import WNConv2d, WNConvTranspose2d, WNLinear
+from normfix_mm.layers.weight_norm import (
+    WNConv2d,
+    WNConvTranspose2d,
+    WNLinear,
+    WNPointwiseConv2d,
+)
 
-_TWINS = {
+_TWINS: dict[tuple[str, str], type[NormalizedLayer]] = {
     ("WS", "conv"): WSConv2d,
     ("WN", "conv"): WNConv2d,
     ("CWN", "conv"): CWNConv2d,
     ("FixNorm", "conv"): FixNormConv2d,
     ("WN", "linear"): WNLinear,
     ("WN", "deconv"): WNConvTranspose2d,
+    ("WN", "se"): WNPointwiseConv2d,
     ("FixNorm", "linear"): FixNormLinear,
 }
-_STOCK = {"conv": nn.Conv2d, "linear": nn.Linear, "deconv": nn.ConvTranspose2d}
+_STOCK: dict[str, type[nn.Module]] = {
+    "conv": nn.Conv2d,
+    "linear": nn.Linear,
+    "deconv": nn.ConvTranspose2d,
+    "se": nn.Conv2d,
+}
 _RULE_OPTIONS = {"form", "layers", "exclude", "kind", "depthwise"}
 # A grouped filter with fewer weights has too few to take statistics of; ResNeXt-32x4d has 36.
 _THIN_FAN_IN = 32
+# Squeeze-and-excitation blocks as OpenMMLab, timm and torchvision call them.
+_SQUEEZES = {"SELayer", "SEModule", "SqueezeExcite", "SqueezeExcitation"}
 
 
 def normalize_layers(module: nn.Module, rules: Mapping | Sequence[Mapping]) -> nn.Module:
@@ -37,42 +53,50 @@ def normalize_layers(module: nn.Module, rules: Mapping | Sequence[Mapping]) -> n
         module: any built module.
         rules: one rule or several, each a dict with
             form: 'WS', 'WN', 'CWN' or 'FixNorm'.
-            kind: 'conv' (default), 'linear' or 'deconv' (transposed convolution).
+            kind: 'conv' (default), 'linear', 'deconv' (transposed convolution), or 'se': the fully
+                connected layers of squeeze-and-excitation blocks, where those are convolutions.
             layers: regular expression searched in the layers' names; all layers by default.
             exclude: regular expression of layers to leave plain.
-            depthwise: also take depthwise convolutions, and grouped ones whose fan-in is below 32.
-                They stay plain by default: standardizing them costs accuracy (MobileNetV2 73.17 to
-                69.74, section IV of the ε-shift paper).
+            depthwise: also take depthwise convolutions, grouped 1×1 convolutions (ShuffleNetV1's),
+                and other grouped ones whose fan-in is below 32. They stay plain by default:
+                standardizing them costs accuracy (MobileNetV2 73.17 to 69.74, section 6.7 and
+                Table IX of the ε-shift paper). ResNeXt's grouped 3×3 convolutions are taken.
             and the options of the layer: eps, gain, alpha.
+            No norm stands behind a squeeze-and-excitation layer, and it is fully connected: WN with
+            a gain takes it with one gain for the whole layer (FixNorm, appendix A.3), whatever form
+            has no gain leaves it plain.
             A convolution inside another weighted layer, which predicts a deformable convolution's
-            offsets, stays plain without a gain: it starts at zero, and its size is what it says.
+            offsets, and one that starts at zero, as the last of a context block, stay plain without
+            a gain: their size is what they say.
 
     Returns:
         The same module.
 
     Raises:
         ValueError: unknown form, kind or option; a rule that matches nothing; two rules on one
-            layer. Nothing is changed then.
+            layer; a layer that is not plain (a subclass with a forward of its own, a weight that is
+            pruned or parametrized) or that shares its weight. Nothing is changed then.
     """
     plan: dict[str, tuple] = {}
     for rule in [rules] if isinstance(rules, Mapping) else rules:
         twin, options = _read(rule)
-        for name in _select(
-            module, rule, gained=issubclass(twin, GainedLayer) and options.get("gain", True)
-        ):
+        gained = issubclass(twin, GainedLayer) and options.get("gain", True)
+        for name in _select(module, rule, gained):
             if name in plan:
                 raise ValueError(
                     f"Two rules match layer {name!r}, the second is {dict(rule)}; narrow one of "
                     "them with `layers` or `exclude`."
                 )
-            plan[name] = twin, options
+            connected = twin is WNConv2d and _is_squeeze(module, name)
+            plan[name] = (WNPointwiseConv2d, {}) if connected else (twin, options)
+    _refuse_ties(module, plan)
     layers = dict(module.named_modules())
     for name, (twin, options) in plan.items():
         twin.adopt(layers[name], **options)
     return module
 
 
-def _read(rule: Mapping) -> tuple[type, dict]:
+def _read(rule: Mapping) -> tuple[type[NormalizedLayer], dict]:
     key = rule.get("form"), rule.get("kind", "conv")
     if key not in _TWINS:
         forms = ", ".join(f"{form} ({kind})" for form, kind in _TWINS)
@@ -89,19 +113,35 @@ def _read(rule: Mapping) -> tuple[type, dict]:
 
 
 def _select(module: nn.Module, rule: Mapping, gained: bool) -> list[str]:
-    candidates = {
+    kind, exclude = rule.get("kind", "conv"), rule.get("exclude")
+    stock = _STOCK[kind]
+    candidates: dict[str, nn.Module] = {
         name: layer
         for name, layer in module.named_modules()
-        if is_plain(layer, _STOCK[rule.get("kind", "conv")])
+        if isinstance(layer, stock) and not is_normalized(layer)
     }
-    exclude = rule.get("exclude")
+    if kind == "se":
+        candidates = {n: layer for n, layer in candidates.items() if _is_squeeze(module, n)}
     chosen = [
         name
         for name, layer in candidates.items()
         if re.search(rule.get("layers", ""), name)
         and not (exclude and re.search(exclude, name))
-        and (rule.get("depthwise", False) or not _is_thin(layer))
-        and (gained or not _is_inner(module, name))
+        and (gained or not (_is_inner(module, name) or _is_squeeze(module, name)))
+    ]
+    for name in chosen:
+        reason = obstacle(candidates[name], stock)
+        if reason:
+            raise ValueError(
+                f"The rule {dict(rule)} matches layer {name!r}, which {reason}; leave it out with "
+                "`exclude`."
+            )
+    depthwise = rule.get("depthwise", False)
+    chosen = [
+        name
+        for name in chosen
+        if (depthwise or not _is_thin(candidates[name]))
+        and (gained or _starts_anywhere(candidates[name]))
     ]
     if not chosen:
         raise ValueError(
@@ -110,18 +150,48 @@ def _select(module: nn.Module, rule: Mapping, gained: bool) -> list[str]:
     return chosen
 
 
-def is_plain(layer: nn.Module, stock: type) -> bool:
-    """Exactly torch's layer, or mmcv's wrapper of the same name, not another subclass."""
-    wrapper = type(layer).__name__ == stock.__name__ and type(layer).__bases__ == (stock,)
-    return type(layer) is stock or wrapper
+def _refuse_ties(module: nn.Module, plan: Mapping[str, tuple]) -> None:
+    """Raise for a weight that another layer would go on using in another form."""
+    layers = dict(module.named_modules())
+    uses: dict[nn.Parameter, list[str]] = {}
+    for name, layer in layers.items():
+        weight = layer._parameters.get("weight")
+        if weight is not None:
+            uses.setdefault(weight, []).append(name)
+    for name, (twin, _) in plan.items():
+        for other in uses[layers[name].weight]:
+            if plan.get(other, (None,))[0] is not twin:
+                raise ValueError(
+                    f"Layer {name!r} shares its weight with {other!r}, which would not be "
+                    "normalized alike; select both with one rule, or leave both out with `exclude`."
+                )
 
 
-def _is_thin(layer: nn.Module) -> bool:
-    groups = getattr(layer, "groups", 1)
-    depthwise = groups > 1 and groups == layer.in_channels
-    return depthwise or (groups > 1 and layer.weight[0].numel() < _THIN_FAN_IN)
+def _starts_anywhere(layer: Any) -> bool:
+    """Whether the weight has a direction; one that starts at zero is what it says, as it stands."""
+    return layer.weight.is_meta or bool(layer.weight.detach().any())
+
+
+def _is_thin(layer: Any) -> bool:
+    """Whether the layer is grouped and its filters see too little, one by one, to be normalized.
+
+    Of the networks of the ε-shift paper ResNeXt's grouped convolutions are standardized (from 36
+    weights a filter), ShuffleNetV1's are not (from 12 to 192). What tells them apart is not a
+    number: the latter are 1×1 and see each channel of their group through one weight.
+    """
+    if getattr(layer, "groups", 1) == 1:
+        return False
+    pointwise = layer.weight[0, 0].numel() == 1
+    return pointwise or layer.groups == layer.in_channels or layer.weight[0].numel() < _THIN_FAN_IN
 
 
 def _is_inner(module: nn.Module, name: str) -> bool:
     parent = module.get_submodule(name.rpartition(".")[0])
     return name != "" and isinstance(getattr(parent, "weight", None), nn.Parameter)
+
+
+def _is_squeeze(module: nn.Module, name: str) -> bool:
+    """Whether the layer is inside a squeeze-and-excitation block (in OpenMMLab two levels deep)."""
+    parts = name.split(".")
+    outer = (module.get_submodule(".".join(parts[:depth])) for depth in range(len(parts)))
+    return any(type(each).__name__ in _SQUEEZES for each in outer)

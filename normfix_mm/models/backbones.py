@@ -33,6 +33,7 @@ from normfix_mm.checkpoints.forms import (
 from normfix_mm.errors import BadInput
 from normfix_mm.layers.normalize_layers import normalize_layers
 from normfix_mm.models.mixins import Normalized
+from normfix_mm.models.same_padding import plain_same_padding
 
 WEIGHT_NORMALIZATION = dict(form="WN", gain=True)
 
@@ -42,8 +43,9 @@ class NormalizedBackbone(Normalized):
 
     Args:
         normalize: One rule or a list of rules of :func:`normfix_mm.normalize_layers`. Default:
-            weight normalization with a gain per filter on every convolution. Grouped convolutions
-            with a thin fan-in stay plain unless a rule says ``depthwise=True``.
+            weight normalization with a gain per filter on every convolution. Depthwise and other
+            grouped convolutions whose filters see little stay plain unless a rule says
+            ``depthwise=True``; layers of squeeze-and-excitation blocks have one gain each.
         *args, **kwargs: The stock backbone's.
     """
 
@@ -51,6 +53,7 @@ class NormalizedBackbone(Normalized):
 
     def __init__(self, *args, normalize: dict | list[dict] | None = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        plain_same_padding(self)
         normalize_layers(self, WEIGHT_NORMALIZATION if normalize is None else normalize)
 
     def init_weights(self) -> None:
@@ -89,8 +92,8 @@ class NormalizedBackbone(Normalized):
 def normalized(backbone: type, registry: Registry = MODELS) -> type:
     """``Normalized<X>`` of a backbone class X of your own, registered under that name.
 
-    Those of MMDetection and MMSegmentation are written out in ``detection.backbones`` and
-    ``segmentation.backbones``.
+    Those of MMDetection, MMSegmentation and MMPretrain are written out in ``detection.backbones``,
+    ``segmentation.backbones`` and ``classification.backbones``.
 
     Args:
         backbone: X.

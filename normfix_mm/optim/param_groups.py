@@ -25,7 +25,7 @@ def param_groups(
     norm_fix: bool | Options = False,
     decay_biases: bool = False,
     decay_norms: bool = True,
-    options: Callable[[str, nn.Parameter], Options] | None = None,
+    options: Callable[[str, nn.Parameter], Options | None] | None = None,
 ) -> list[dict[str, Any]]:
     """Groups of all parameters of a model, for any torch optimizer.
 
@@ -38,7 +38,8 @@ def param_groups(
         decay_biases: of all layers, norms too.
         decay_norms: the weights of norms, and gains.
         options: further options of a parameter's group, by name and parameter, for example
-            dict(lr=0.01). A weight_decay among them wins, but for weights that a treatment gets.
+            dict(lr=0.01), or None to leave it out. A weight_decay among them wins, but for weights
+            that a treatment gets.
 
     Raises:
         ValueError: a pattern that matches nothing.
@@ -56,12 +57,15 @@ def param_groups(
             treated |= {info.param for info in select(model, frozen=True, **rules)}
     groups: dict[str, dict[str, Any]] = {}
     for info in weights_of(model):
+        further = options(info.name, info.param) if options else {}
+        if further is None:
+            continue
         is_bias = info.name.rpartition(".")[2] == "bias"
         decayed = decay_biases if is_bias else decay_norms or info.kind not in ("norm", "gain")
-        chosen = {} if weight_decay is None else {"weight_decay": weight_decay}
+        chosen: dict[str, Any] = {} if weight_decay is None else {"weight_decay": weight_decay}
         if not decayed:
             chosen = {"weight_decay": 0.0}
-        chosen |= options(info.name, info.param) if options else {}
+        chosen |= further
         if info.param in treated:
             chosen["weight_decay"] = 0.0
         key = repr(sorted(chosen.items()))

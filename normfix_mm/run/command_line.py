@@ -10,6 +10,7 @@ from normfix_mm import ending
 from normfix_mm.checkpoints.safe_load import trust, weights_only
 from normfix_mm.errors import BadInput, one_line
 from normfix_mm.preflight.stack import check_stack
+from normfix_mm.run.rows import choose_row
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -50,6 +51,7 @@ def add_config(arguments: argparse.ArgumentParser) -> None:
     from mmengine.config import DictAction
 
     arguments.add_argument("config", help="config file")
+    arguments.add_argument("--row", metavar="NAME", help="which row, of a config that is a table")
     arguments.add_argument(
         "--cfg-options",
         nargs="+",
@@ -75,18 +77,19 @@ def load_config(args: argparse.Namespace):
         BadInput: If the file is absent or is not a config.
     """
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    cfg = read_config(args.config, args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options, args.row)
     cfg.launcher = args.launcher
     name = os.path.splitext(os.path.basename(args.config))[0]
+    name = os.path.join(name, args.row) if args.row else name
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or os.path.join("work_dirs", name)
     return cfg
 
 
-def read_config(path: str, options: dict | None = None):
-    """The config file with the changes of ``--cfg-options``.
+def read_config(path: str, options: dict | None = None, row: str | None = None):
+    """The config file, or that of a row of it, with the changes of ``--cfg-options``.
 
     Raises:
-        BadInput: If the file is absent or is not a config.
+        BadInput: If the file is absent, is not a config, or has no such row.
     """
     from mmengine.config import Config
 
@@ -102,6 +105,7 @@ def read_config(path: str, options: dict | None = None):
             f"The config {path!r} cannot be read ({type(error).__name__}: {one_line(error)}); "
             "correct it or install what its custom_imports name."
         ) from None
+    choose_row(cfg, row)
     try:
         cfg.merge_from_dict(options or {})
     except (TypeError, KeyError, IndexError, AttributeError, ValueError) as error:

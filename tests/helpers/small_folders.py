@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,4 +45,18 @@ def some_streets(source: Path, folder: Path) -> Path:
             (folder / kind / split).mkdir(parents=True)
             for path in sorted((source / kind / split).iterdir())[:count]:
                 shutil.copy(path, folder / kind / split)
+    return folder
+
+
+def some_classes(
+    source: Path, folder: Path, train: int = 4, val: int = 2, classes: int = 3
+) -> Path:
+    """So many training and validation images of each of the first classes of CIFAR-10."""
+    for split, archive, count in (("train", "train.zip", train), ("val", "test.zip", val)):
+        with zipfile.ZipFile(source / archive) as images:
+            names = sorted(name for name in images.namelist() if name.endswith(".jpg"))
+            kinds = sorted({name.split("/")[0] for name in names})[:classes]
+            for kind in kinds:
+                for name in [n for n in names if n.startswith(f"{kind}/")][:count]:
+                    images.extract(name, folder / split)
     return folder

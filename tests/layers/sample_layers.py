@@ -3,12 +3,20 @@
 import torch
 from torch import nn
 
-from normfix_mm import FixNormConv2d, FixNormLinear, WNConv2d, WNConvTranspose2d, WNLinear
+from normfix_mm import (
+    FixNormConv2d,
+    FixNormLinear,
+    WNConv2d,
+    WNConvTranspose2d,
+    WNLinear,
+    WNPointwiseConv2d,
+)
 
 GAINED = [
     (WNConv2d, (4, 6, 3)),
     (FixNormConv2d, (4, 6, 3)),
     (WNConvTranspose2d, (4, 6, 3)),
+    (WNPointwiseConv2d, (4, 6, 1)),
     (WNLinear, (4, 6)),
     (FixNormLinear, (4, 6)),
 ]

@@ -43,6 +43,11 @@ def trust(paths: Iterable[str | os.PathLike]) -> None:
         _trusted.add(Path(path).resolve())
 
 
+def is_trusted(path: str | os.PathLike) -> bool:
+    """Whether :func:`trust` was told this file."""
+    return Path(path).resolve() in _trusted
+
+
 def load(path: str | os.PathLike, source: str | None = None, map_location: Any = "cpu") -> dict:
     """All that a .pth file holds.
 
@@ -74,7 +79,7 @@ def load(path: str | os.PathLike, source: str | None = None, map_location: Any =
                 "checkpoint of PyTorch, or was cut off while being written or copied: fetch it "
                 "again or use an earlier one."
             ) from None
-        if Path(path).resolve() not in _trusted:
+        if not is_trusted(path):
             raise BadInput(_refusal(named, str(error))) from None
         content = _unpickled(path, map_location)
     if not isinstance(content, dict):

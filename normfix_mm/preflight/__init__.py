@@ -7,6 +7,7 @@ left to the Runner.
     stack               the packages
     data                files, classes and masks of the datasets
     checkpoints         what `load_from`, `--resume` and `init_cfg` name
+    trained_classes     the classes that a checkpoint was trained on
     training            optimizer wrapper and hooks, tried out
     segmentation_data   a segmenter's images and labels
     segmentation_heads  its heads, losses and crops
@@ -33,17 +34,18 @@ def check(cfg, phases: Sequence[str], source: str | None = "`load_from`") -> Non
     from normfix_mm.checkpoints.forms import check_forms, check_initial_forms
     from normfix_mm.models.build import build_model
     from normfix_mm.preflight.checkpoints import (
-        check_class_order,
         check_keys,
-        check_resumable,
+        check_pickles,
         checkpoint_of,
         pretrained,
         read_checkpoint,
     )
     from normfix_mm.preflight.data import check_classes, check_data
+    from normfix_mm.preflight.trained_classes import check_class_order, check_resumable
     from normfix_mm.preflight.training import check_training
 
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmdet")):
+        check_pickles(cfg)
         check_data(cfg, phases)
         initial = {
             path: read_checkpoint(path, f"`{option}`")

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 from torch import nn
 
 from normfix_mm.checkpoints import addresses, files
-from normfix_mm.checkpoints.safe_load import load
-from normfix_mm.datasets.config import used_datasets
+from normfix_mm.checkpoints.safe_load import is_trusted, load
 from normfix_mm.errors import BadInput, one_line, quoted
+
+_PICKLES = (".pkl", ".pickle")
 
 
 def checkpoint_of(cfg) -> str | None:
@@ -73,76 +74,41 @@ def _finite(content: dict, path: str, source: str | None) -> dict:
     return content
 
 
-def check_resumable(checkpoint: dict, path: str, cfg) -> None:
-    """Is this what a run wrote, and one of the same classes?
+def check_pickles(cfg) -> None:
+    """Refuse annotations and the like that are pickles, which run code while they are read.
 
     Raises:
-        BadInput: It holds weights alone, or was trained on other classes or another order.
+        BadInput: At the first that is there and that nobody has vouched for.
     """
-    meta = checkpoint.get("meta")
-    if not isinstance(meta, Mapping) or not {"epoch", "iter"} <= meta.keys():
-        raise BadInput(
-            f"The checkpoint {path!r} cannot be resumed: it holds weights, but no state of a run; "
-            "start from its weights with load_from."
-        )
-    trained, wanted = classes_in(checkpoint), _classes_of(cfg, "train")
-    if trained is not None and wanted is not None and trained != wanted:
-        raise BadInput(
-            f"The run of {path!r} was trained on {_difference(trained, wanted)}, so its outputs "
-            "would stand for other classes from here on; go on with the classes that it had, or "
-            "start a new run from its weights with load_from."
-        )
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader", "model"):
+        for path in _pickles(cfg.get(loader), ""):
+            if os.path.isfile(path) and not is_trusted(path):
+                raise BadInput(
+                    f"{path!r} of {loader} is a pickle, which can run code while it is read: write "
+                    "its content as JSON, or, if you trust whoever made it, name it with "
+                    "--trust-checkpoint."
+                )
 
 
-def check_class_order(checkpoint: dict, path: str, cfg) -> None:
-    """Refuse to evaluate a model under its own class names in another order.
-
-    Raises:
-        BadInput: With the first class that is elsewhere.
-    """
-    trained, wanted = classes_in(checkpoint), _classes_of(cfg, "test")
-    if trained and wanted and trained != wanted and sorted(trained) == sorted(wanted):
-        raise BadInput(
-            f"The model of {path!r} was trained on {_difference(trained, wanted)}: its outputs "
-            "would be taken for other classes; give the classes in the order of the training."
-        )
-
-
-def classes_in(checkpoint: dict) -> list[str] | None:
-    """The classes that a run notes in its checkpoints; None where there are none."""
-    meta = checkpoint.get("meta")
-    noted = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
-    classes = noted.get("classes") if isinstance(noted, Mapping) else None
-    return list(map(str, classes)) if isinstance(classes, (list, tuple)) else None
-
-
-def _classes_of(cfg, phase: str) -> list[str] | None:
-    """The classes of a phase's first dataset, which mmengine notes; None where nothing tells."""
-    from mmengine.registry import DATASETS
-
-    for _, dataset in used_datasets(cfg, (phase,)):
-        kind = dataset["type"]
-        if isinstance(kind, str):
-            with DATASETS.switch_scope_and_registry(None) as present:
-                kind = present.get(kind)
-        default = getattr(kind, "METAINFO", {}).get("classes")
-        classes = (dataset.get("metainfo") or {}).get("classes", default)
-        # A string names a file of classes, which the dataset will read.
-        return list(map(str, classes)) if isinstance(classes, (list, tuple)) else None
-    return None
-
-
-def _difference(trained: list[str], wanted: list[str]) -> str:
-    if sorted(trained) == sorted(wanted):
-        index = next(i for i, (a, b) in enumerate(zip(trained, wanted)) if a != b)
-        return (
-            "the same classes in another order than the config's (class number "
-            f"{index} was {trained[index]!r} and is {wanted[index]!r})"
-        )
-    gone, new = set(trained) - set(wanted), set(wanted) - set(trained)
-    changes = [f"the config has no {quoted(sorted(gone))}"] if gone else []
-    changes += [f"the config adds {quoted(sorted(new))}"] if new else []
-    return f"other classes than the config's ({'; '.join(changes) or 'some are named twice'})"
+def _pickles(node, root: str) -> Iterator[str]:
+    """The files of a config that a framework will unpickle."""
+    if isinstance(node, Mapping):
+        root = node.get("data_root") or root
+        for key, value in node.items():
+            # OpenImages' classes are a hierarchy in an array of objects.
+            ends = (
+                (".pkl", ".pickle", ".np", ".npy")
+                if key == "hierarchy_file"
+                else (".pkl", ".pickle")
+            )
+            if key.endswith(("_file", "class_weight")) and isinstance(value, str):
+                if value.endswith(ends):
+                    yield os.path.join(root, value)
+            else:
+                yield from _pickles(value, root)
+    elif isinstance(node, (list, tuple)):
+        for child in node:
+            yield from _pickles(child, root)
 
 
 def check_keys(model: nn.Module, checkpoint: dict, path: str, complete: bool) -> None:

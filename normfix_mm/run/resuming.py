@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Iterator
 
 from normfix_mm.ending import COMMAND, Interrupted, interrupted_by
+from normfix_mm.errors import BadInput, one_line
 
 
 def latest_complete(work_dir: str) -> str | None:
@@ -62,13 +63,19 @@ def resumable(work_dir: str) -> Iterator[None]:
 
     Raises:
         Interrupted: In the place of KeyboardInterrupt.
+        BadInput: The state of another optimizer cannot be resumed.
     """
     try:
         yield
     except BaseException as error:
-        if not interrupted_by(error):
-            raise
-        raise Interrupted(how_to_go_on(work_dir)) from None
+        if interrupted_by(error):
+            raise Interrupted(how_to_go_on(work_dir)) from None
+        if isinstance(error, ValueError) and str(error).startswith("loaded state dict"):
+            raise BadInput(
+                f"The optimizer of the resumed checkpoint is not the config's ({one_line(error)}): "
+                "go on with the config of that run, or start from its weights with load_from."
+            ) from None
+        raise
 
 
 def how_to_go_on(work_dir: str) -> str:

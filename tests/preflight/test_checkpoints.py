@@ -10,9 +10,10 @@ from mmengine.runner.checkpoint import get_torchvision_models
 from preflight.toy_preflight import CLASSES, sentence
 
 from normfix_mm.checkpoints import files
+from normfix_mm.checkpoints.safe_load import trust
 from normfix_mm.convert.convert import convert
 from normfix_mm.preflight import check
-from normfix_mm.preflight.checkpoints import check_resumable
+from normfix_mm.preflight.trained_classes import check_resumable
 
 WS = dict(type="NormalizedResNet", normalize=dict(form="WS"))
 
@@ -151,6 +152,16 @@ def test_downloaded_weights_are_looked_at_as_others_are(cfg, cache, content):
     names["conv1.weight"][0] = float("nan")
     torch.save(names, cache / name)
     assert "'conv1.weight'" in sentence(cfg, ("train",))
+
+
+def test_pickles_among_the_data_are_refused_before_they_are_read(cfg, tmp_path):
+    (tmp_path / "a.pkl").write_bytes(b"")
+    cfg.train_dataloader.dataset.update(data_root=str(tmp_path), ann_file="a.pkl")
+    text = sentence(cfg, ("train",))
+    assert f"{str(tmp_path / 'a.pkl')!r} of train_dataloader is a pickle" in text
+    assert "--trust-checkpoint" in text
+    trust([tmp_path / "a.pkl"])
+    assert "is a pickle" not in sentence(cfg, ("train",))  # but no JSON
 
 
 def test_a_folder_is_no_checkpoint(cfg, tmp_path):

@@ -86,6 +86,14 @@ def test_a_resumed_checkpoint_without_a_target(trained, small, tmp_path):
     assert "carries no target norm" in said
 
 
+def test_the_state_of_another_optimizer(trained, small, tmp_path):
+    content = torch.load(trained / "iter_1.pth", weights_only=False)
+    content["optimizer"]["param_groups"][0]["params"].pop()
+    torch.save(content, tmp_path / "other.pth")
+    said = refusal(small, "--work-dir", tmp_path / "run", "--resume", tmp_path / "other.pth")
+    assert "optimizer of the resumed checkpoint is not the config's" in said and "load_from" in said
+
+
 def test_a_work_dir_that_cannot_be_made(small, tmp_path):
     (tmp_path / "file").touch()
     said = refusal(small, "--work-dir", tmp_path / "file/run")

@@ -12,7 +12,6 @@ from mmengine.config import Config
 from safetensors.torch import save_file
 
 from normfix_mm.checkpoints import files
-from normfix_mm.errors import BadInput
 from normfix_mm.preflight import check
 
 ROOT = Path(__file__).parents[2]

@@ -11,25 +11,15 @@ all that can be done is to say so, loudly.
 
 from __future__ import annotations
 
-import ast
-import importlib.util
-import re
 import warnings
 
 from torch import nn
 
+from normfix_mm.checkpoints.stored_config import model_of
 from normfix_mm.errors import BadInput
 
 PLAIN = "plain"
 NOT_PLAIN = "normalized"  # in a form that is not known
-_SCOPES = ("mmdet", "mmseg", "mmpretrain", "mmengine")
-# Modules whose classes make layers of their options, and nothing else of them.
-_LAYERS = re.compile(
-    r"(?!.*(language_model|multimodal|multi_modal|tracking|mot|reid|timm|hugging|text_encoder|kd_))"
-    r"(torch\.nn|mmengine\.(model|utils\.dl_utils)|mmcv\.(cnn|ops)|normfix_mm|"
-    r"mm(det|seg|pretrain)\.(models|structures|evaluation))\b"
-)
-_FILE = re.compile(r"[/\\]|::|\.(py|json|ya?ml|pkl|pickle|pth|pt|npy|npz)$", re.IGNORECASE)
 # In a checkpoint's `meta`: weight name to form; and that another form was meant to be loaded.
 FORM_KEY = "normfix_form"
 MEANT_KEY = "normfix_mismatch_allowed"
@@ -57,8 +47,9 @@ def checkpoint_forms(checkpoint: dict) -> dict[str, str]:
         return {name: form for name, form in meta[FORM_KEY].items() if name in names}
     stored = meta.get("cfg")
     if isinstance(stored, str):
-        forms = _forms_of_config(stored)
-        if forms is not None:
+        model = model_of(stored)
+        if model is not None:
+            forms = model_forms(model)
             # A form with a gain whose gain is not in the file has been folded since.
             return {
                 name: form if not takes_gain(form) or f"{name[:-7]}.g" in names else PLAIN
@@ -170,94 +161,3 @@ def keeps_function(have: str, want: str) -> bool:
 def takes_gain(form: str) -> bool:
     """Whether layers of this form start with g = |W|, and so keep a plain weight's function."""
     return form == "FixNorm" or form.endswith("with gain")
-
-
-def _forms_of_config(text: str) -> dict[str, str] | None:
-    """Forms of the model that a stored config describes, None if it cannot be built here.
-
-    The text comes with the checkpoint, whoever made that: it is read as literals, not run as the
-    Python that it is, and names only models that are built without touching a file.
-    """
-    from mmengine.config import Config
-    from mmengine.registry import MODELS, DefaultScope
-
-    try:
-        cfg = Config(_literals(text, ("model", "default_scope", "custom_imports")))
-        for module in (cfg.get("custom_imports") or {}).get("imports", ()):
-            if module.startswith("normfix_mm."):
-                importlib.import_module(module)
-        scope = cfg.get("default_scope", "mmdet")
-        if scope not in _SCOPES:
-            return None
-        model = _without_weights(cfg.model)
-        with DefaultScope.overwrite_default_scope(scope):
-            _refuse_programs(model)
-            return model_forms(MODELS.build(model))
-    except Exception:  # another version's config, a package that is not installed: no evidence
-        return None
-
-
-def _literals(text: str, names: tuple[str, ...]) -> dict:
-    """What a config text assigns to these names, made of literals and `dict(key=literal)`."""
-
-    class DictCalls(ast.NodeTransformer):
-        def visit_Call(self, node):
-            self.generic_visit(node)
-            if getattr(node.func, "id", None) != "dict" or node.args:
-                return node  # which literal_eval refuses
-            keys = [kw.arg and ast.Constant(kw.arg) for kw in node.keywords]
-            return ast.Dict(keys, [kw.value for kw in node.keywords])
-
-    return {
-        node.targets[0].id: ast.literal_eval(DictCalls().visit(node.value))
-        for node in ast.parse(text).body
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) in names
-    }
-
-
-def _without_weights(node):
-    """The config without what names files of weights, which say nothing of its forms."""
-    if isinstance(node, dict):
-        kept = {k: v for k, v in node.items() if k not in ("init_cfg", "pretrained")}
-        return type(node)({key: _without_weights(value) for key, value in kept.items()})
-    if isinstance(node, (list, tuple)):
-        return type(node)(map(_without_weights, node))
-    return node
-
-
-def _refuse_programs(node) -> None:
-    """Refuse a model config that could do more than make layers.
-
-    A `type` that no registry knows is imported and called by mmengine, and some registered types
-    read other configs, evaluate their options or fetch models.
-    """
-    if isinstance(node, str) and _FILE.search(node):
-        raise ValueError(f"{node!r} may name a file")
-    if isinstance(node, dict):
-        if "type" in node:
-            _refuse_foreign(node["type"])
-        node = node.values()
-    elif not isinstance(node, (list, tuple)):
-        return
-    for child in node:
-        _refuse_programs(child)
-
-
-def _refuse_foreign(name: str) -> None:
-    """Refuse a type that is not registered, or not by the parts of the frameworks for layers."""
-    from mmengine import registry as mmengine_registry
-
-    scope, dot, bare = name.rpartition(".")
-    if dot and scope not in _SCOPES:
-        raise ValueError(f"type={name!r} is no registered name")
-    found = [
-        registry.module_dict[bare].__module__
-        for root in vars(mmengine_registry).values()
-        if isinstance(root, mmengine_registry.Registry)
-        for registry in (root, *root.children.values())
-        if bare in registry.module_dict
-    ]
-    if not found and importlib.util.find_spec(bare) is None and not dot:
-        return  # such as `nms=dict(type='nms')`, which is an operator's name
-    if not found or not all(_LAYERS.match(module) for module in found):
-        raise ValueError(f"type={name!r} may be more than a layer")

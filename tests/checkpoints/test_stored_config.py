@@ -9,7 +9,8 @@ from mmengine.config import Config
 
 import normfix_mm.detection
 import normfix_mm.segmentation  # noqa: F401
-from normfix_mm.checkpoints.forms import _forms_of_config
+from normfix_mm.checkpoints.forms import model_forms
+from normfix_mm.checkpoints.stored_config import model_of
 
 WS = """
 default_scope = 'mmseg'
@@ -21,7 +22,7 @@ model = dict(
 
 
 def test_a_config_of_ours_is_understood():
-    forms = _forms_of_config(Config.fromstring(WS, ".py").pretty_text)
+    forms = model_forms(model_of(Config.fromstring(WS, ".py").pretty_text))
     assert forms["stem.0.weight"] == "WS" and set(forms.values()) == {"WS"}
 
 
@@ -53,16 +54,17 @@ def mark(tmp_path, monkeypatch):
         "dict(type='KnowledgeDistillationSingleStageDetector', teacher_config='evil_module.py')",
         "dict(type='CameraMotionCompensation', warp_mode='open(\"mark\", \"w\")')",
         "dict(type='mmdet.ResNet', depth=18, norm_cfg=dict(type='mmengine.load', file='evil.pkl'))",
+        "dict(type='ResNet', depth=18, norm_cfg=dict(_scope_='evil_module', type='BN'))",
         "[open('mark', 'w')]",
         "dict(type=open('mark', 'w'))",
     ],
 )
 def test_a_config_that_would_do_more_is_no_evidence(model, mark):
-    assert _forms_of_config(f"default_scope = 'mmdet'\nmodel = {model}") is None
+    assert model_of(f"default_scope = 'mmdet'\nmodel = {model}") is None
     assert not mark.exists() and "evil_module" not in sys.modules
 
 
 def test_nor_are_foreign_imports_or_scopes(mark):
-    assert _forms_of_config(WS.replace("normfix_mm.segmentation", "evil_module")) is not None
-    assert _forms_of_config(WS.replace("'mmseg'", "'evil_module'")) is None
+    assert model_of(WS.replace("normfix_mm.segmentation", "evil_module")) is not None
+    assert model_of(WS.replace("'mmseg'", "'evil_module'")) is None
     assert not mark.exists()

@@ -8,10 +8,17 @@ is written) has nothing to go on from, although older checkpoints lie beside.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
+import shlex
+import sys
 import zipfile
+from collections.abc import Iterator
+
+from normfix_mm.errors import BadInput, one_line
+from normfix_mm.run.ending import COMMAND, Interrupted, interrupted_by
 
 
 def latest_complete(work_dir: str) -> str | None:
@@ -48,6 +55,47 @@ def latest_complete(work_dir: str) -> str | None:
         level=logging.WARNING,
     )
     return latest
+
+
+@contextlib.contextmanager
+def resumable(work_dir: str) -> Iterator[None]:
+    """Around training: an interruption says what was saved and the command that goes on.
+
+    Raises:
+        Interrupted: In the place of KeyboardInterrupt.
+        BadInput: The state of another optimizer cannot be resumed.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if interrupted_by(error):
+            raise Interrupted(how_to_go_on(work_dir)) from None
+        if isinstance(error, ValueError) and str(error).startswith("loaded state dict"):
+            raise BadInput(
+                f"The optimizer of the resumed checkpoint is not the config's ({one_line(error)}): "
+                "go on with the config of that run, or start from its weights with load_from."
+            ) from None
+        raise
+
+
+def how_to_go_on(work_dir: str) -> str:
+    """What a run that was interrupted has left in its work dir, and the command for it."""
+    saved = latest_complete(work_dir)
+    if saved is None:
+        return f"no checkpoint was written yet in {work_dir!r}: the same command starts anew."
+    return f"saved is {saved!r}; go on with: {_command()}"
+
+
+def _command() -> str:
+    """The command that the user typed, with --resume for a checkpoint of the work dir."""
+    typed = os.environ.get(COMMAND)
+    words = shlex.split(typed) if typed else ["python", *sys.argv]
+    kept = []
+    for index, word in enumerate(words):
+        named = index and words[index - 1] == "--resume" and not word.startswith("-")
+        if word != "--resume" and not word.startswith("--resume=") and not named:
+            kept.append(word)
+    return shlex.join([*kept, "--resume"])
 
 
 def _is_complete(path: str) -> bool:

@@ -37,19 +37,10 @@ TASKS = {
         model="ocnet_r18-d8", length=800, steps=800, scale=(120, 90), lr_range=(0.025, 0.5)
     ),
 }
-CAMVID = [
-    "Sky",
-    "Building",
-    "Pole",
-    "Road",
-    "Pavement",
-    "Tree",
-    "SignSymbol",
-    "Fence",
-    "Car",
-    "Pedestrian",
-    "Bicyclist",
-]
+CAMVID = (
+    "Sky", "Building", "Pole", "Road", "Pavement", "Tree",
+    "SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist",
+)  # fmt: skip
 
 
 def config_of(task: dict, method: str) -> Config:

@@ -56,7 +56,8 @@ def load(path: str | os.PathLike, source: str | None = None, map_location: Any =
         map_location: as of ``torch.load``.
 
     Raises:
-        BadInput: Cut off, with objects that would have to be unpickled, or no dictionary.
+        BadInput: Cut off, with objects that would have to be unpickled, no dictionary, or one with
+            something else where mmengine puts weights and metadata.
     """
     named = f"{os.fspath(path)!r} of {source}" if source else repr(os.fspath(path))
     try:
@@ -87,6 +88,13 @@ def load(path: str | os.PathLike, source: str | None = None, map_location: Any =
             f"{named} holds a {type(content).__name__}, not a checkpoint; save the state dict "
             "instead of the module."
         )
+    for key in ("state_dict", "meta"):
+        held = content.get(key, {})
+        if not isinstance(held, dict) or not all(isinstance(name, str) for name in held):
+            raise BadInput(
+                f"The checkpoint {named} is damaged: its {key!r} is no dictionary of names but a "
+                f"{type(held).__name__}; use an earlier one."
+            )
     return content
 
 

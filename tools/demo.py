@@ -87,7 +87,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     task = SEGMENT if args.segment else DETECT
-    from normfix_mm import ending
+    from normfix_mm.run import ending
 
     def told() -> None:
         try:

@@ -19,7 +19,7 @@ from torch.distributed import run
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from normfix_mm.ending import COMMAND, INTERRUPTED, INTERRUPTION
+from normfix_mm.run.ending import COMMAND, INTERRUPTED, INTERRUPTION
 
 
 def main() -> int:

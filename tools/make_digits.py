@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from normfix_mm import ending
 from normfix_mm.datasets.digits import make_digits
+from normfix_mm.run import ending
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ def main() -> None:
     folder = args.format_only or (args.out if segmenter else None)
     folder = os.path.normpath(folder) if folder else None  # without a slash at its end
     part = predictions.write_predictions(cfg, folder, bool(args.format_only)) if folder else None
-    preflight.check(cfg, ("test",), source=None)
+    preflight.check(cfg, ("test",), source=None, contents=not args.skip_data_check)
     if args.show or args.show_dir:
         predictions.paint(cfg, args.show_dir, args.show, args.wait_time)
     if args.tta:

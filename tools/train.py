@@ -46,7 +46,7 @@ def main() -> None:
         found = resuming.latest_complete(cfg.work_dir) if args.resume == "auto" else args.resume
         cfg.load_from = found
     source = "`--resume`" if args.resume else "`load_from`"
-    preflight.check(cfg, ("train", "val"), source)
+    preflight.check(cfg, ("train", "val"), source, contents=not args.skip_data_check)
     with resuming.resumable(cfg.work_dir):
         build_runner(cfg).train()
 

@@ -6,10 +6,11 @@ import argparse
 import os
 from collections.abc import Callable
 
-from normfix_mm import ending
 from normfix_mm.checkpoints.safe_load import trust, weights_only
+from normfix_mm.datasets.config import drop_workers_options
 from normfix_mm.errors import BadInput, one_line
 from normfix_mm.preflight.stack import check_stack
+from normfix_mm.run import ending
 from normfix_mm.run.rows import choose_row
 
 
@@ -18,6 +19,11 @@ def parser(description: str) -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=description)
     add_config(arguments)
     arguments.add_argument("--work-dir", help="folder for logs, checkpoints and results")
+    arguments.add_argument(
+        "--skip-data-check",
+        action="store_true",
+        help="do not look into annotation files, pictures and label files before starting",
+    )
     arguments.add_argument(
         "--launcher",
         choices=("none", "pytorch", "slurm", "mpi"),
@@ -82,6 +88,7 @@ def load_config(args: argparse.Namespace):
     name = os.path.splitext(os.path.basename(args.config))[0]
     name = os.path.join(name, args.row) if args.row else name
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or os.path.join("work_dirs", name)
+    drop_workers_options(cfg)
     return cfg
 
 
@@ -117,7 +124,7 @@ def read_config(path: str, options: dict | None = None, row: str | None = None):
 
 
 def run(main: Callable[[], object]) -> None:
-    """Call ``main`` where checkpoints are never unpickled; end as ``normfix_mm.ending`` says."""
+    """Call ``main`` where checkpoints are never unpickled; end as ``ending`` says."""
 
     def checked() -> None:
         with weights_only():

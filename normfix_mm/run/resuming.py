@@ -18,8 +18,8 @@ import traceback
 import zipfile
 from collections.abc import Iterator
 
-from normfix_mm.ending import COMMAND, Interrupted, interrupted_by
 from normfix_mm.errors import BadInput, one_line
+from normfix_mm.run.ending import COMMAND, Interrupted, interrupted_by
 
 
 def latest_complete(work_dir: str) -> str | None:

@@ -15,10 +15,9 @@ from helpers.small_command import ROOT
 from helpers.tool import call
 from torch.nn import functional
 
-from normfix_mm import ending
 from normfix_mm.errors import BadInput
 from normfix_mm.optim.weights import norm_fix_weights
-from normfix_mm.run import resuming
+from normfix_mm.run import ending, resuming
 
 TRAIN = ROOT / "tools/train.py"
 LONG = ("train_cfg.max_iters=2000", "train_cfg.val_interval=2000", "find_unused_parameters=True")

@@ -64,7 +64,8 @@ def check_finite(content: Mapping, named: str) -> None:
         BadInput: With the name of the first.
     """
     for name, tensor in _tensors(content, ""):
-        if not (tensor.is_floating_point() or tensor.is_complex()) or tensor.is_meta:
+        numbers = tensor.is_floating_point() or tensor.is_complex()
+        if not numbers or tensor.is_meta or tensor.layout is not torch.strided:
             continue
         values = tensor.float() if tensor.element_size() == 1 else tensor  # float8 has no isfinite
         bad = int((~torch.isfinite(values)).sum())

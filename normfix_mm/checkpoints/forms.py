@@ -43,8 +43,8 @@ def checkpoint_forms(checkpoint: dict) -> dict[str, str]:
     state = checkpoint.get("state_dict", checkpoint)
     names = {name.removeprefix("module.") for name in state}
     meta = checkpoint.get("meta") or {}
-    if meta.get(FORM_KEY):
-        return {name: form for name, form in meta[FORM_KEY].items() if name in names}
+    if isinstance(meta.get(FORM_KEY), dict) and meta[FORM_KEY]:
+        return {name: str(form) for name, form in meta[FORM_KEY].items() if name in names}
     stored = meta.get("cfg")
     if isinstance(stored, str):
         model = model_of(stored)

@@ -25,7 +25,8 @@ import torch
 from normfix_mm.checkpoints.harmless import allowed
 from normfix_mm.errors import BadInput, one_line
 
-_FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch's own, over what its callers ask for
+# torch's own, over what its callers ask for; and its opposite, with which it takes none of the two.
+_FORCE, _NEVER = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 # How torch's reader says that it has met something that only unpickling would give.
 _WANTS_CODE = re.compile(r"GLOBAL|Unsupported class|call reduce|Can only (create|build)")
 _trusted: set[Path] = set()
@@ -56,7 +57,8 @@ def load(path: str | os.PathLike, source: str | None = None, map_location: Any =
         map_location: as of ``torch.load``.
 
     Raises:
-        BadInput: Cut off, with objects that would have to be unpickled, or no dictionary.
+        BadInput: Cut off, with objects that would have to be unpickled, no dictionary, or one with
+            something else where mmengine puts weights and metadata.
     """
     named = f"{os.fspath(path)!r} of {source}" if source else repr(os.fspath(path))
     try:
@@ -87,21 +89,26 @@ def load(path: str | os.PathLike, source: str | None = None, map_location: Any =
             f"{named} holds a {type(content).__name__}, not a checkpoint; save the state dict "
             "instead of the module."
         )
+    for key in ("state_dict", "meta"):
+        held = content.get(key, {})
+        if not isinstance(held, dict) or not all(isinstance(name, str) for name in held):
+            raise BadInput(
+                f"The checkpoint {named} is damaged: its {key!r} is no dictionary of names but a "
+                f"{type(held).__name__}; use an earlier one."
+            )
     return content
 
 
 @contextlib.contextmanager
 def weights_only() -> Iterator[None]:
     """Within the block no ``torch.load`` of any library unpickles, whatever it asks for."""
-    before = os.environ.get(_FORCE)
+    before = {name: os.environ.pop(name, None) for name in (_FORCE, _NEVER)}
     os.environ[_FORCE] = "1"
     try:
         yield
     finally:
-        if before is None:
-            os.environ.pop(_FORCE, None)
-        else:
-            os.environ[_FORCE] = before
+        os.environ.pop(_FORCE, None)
+        os.environ |= {name: value for name, value in before.items() if value is not None}
 
 
 def _program(path: str | os.PathLike) -> str:

@@ -122,11 +122,6 @@ def check_keys(model: nn.Module, checkpoint: dict, path: str, complete: bool) ->
         BadInput: With the first keys concerned.
     """
     given = checkpoint.get("state_dict", checkpoint)
-    if not isinstance(given, Mapping):
-        raise BadInput(
-            f"{path!r} holds a {type(given).__name__} under 'state_dict', not weights; give "
-            "another checkpoint."
-        )
     state = OrderedDict((name.removeprefix("module."), value) for name, value in given.items())
     state._metadata = getattr(given, "_metadata", OrderedDict())  # versions, for those rules
     if not state.keys() & model.state_dict().keys():

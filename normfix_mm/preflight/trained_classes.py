@@ -19,7 +19,9 @@ def check_resumable(checkpoint: dict, path: str, cfg) -> None:
         BadInput: It holds weights alone, or was trained on other classes or another order.
     """
     meta = checkpoint.get("meta")
-    if not isinstance(meta, Mapping) or not {"epoch", "iter"} <= meta.keys():
+    if not isinstance(meta, Mapping) or not all(
+        isinstance(meta.get(key), int) for key in ("epoch", "iter")
+    ):
         raise BadInput(
             f"The checkpoint {path!r} cannot be resumed: it holds weights, but no state of a run; "
             "start from its weights with load_from."

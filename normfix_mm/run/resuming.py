@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 import sys
+import traceback
 import zipfile
 from collections.abc import Iterator
 
@@ -63,19 +64,30 @@ def resumable(work_dir: str) -> Iterator[None]:
 
     Raises:
         Interrupted: In the place of KeyboardInterrupt.
-        BadInput: The state of another optimizer cannot be resumed.
+        BadInput: The checkpoint holds another run's state, of another optimizer for example.
     """
     try:
         yield
     except BaseException as error:
         if interrupted_by(error):
             raise Interrupted(how_to_go_on(work_dir)) from None
-        if isinstance(error, ValueError) and str(error).startswith("loaded state dict"):
+        if isinstance(error, Exception) and not isinstance(error, BadInput) and _resuming(error):
             raise BadInput(
-                f"The optimizer of the resumed checkpoint is not the config's ({one_line(error)}): "
-                "go on with the config of that run, or start from its weights with load_from."
+                "The state in the resumed checkpoint is not one of this config's runs "
+                f"({type(error).__name__}: {one_line(error)}): go on with the config that wrote "
+                "it, or start from its weights with load_from."
             ) from None
         raise
+
+
+def _resuming(error: BaseException) -> bool:
+    """Whether the error came while mmengine took a checkpoint's state for its own."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(
+        frame.f_code.co_name == "resume"
+        and frame.f_globals.get("__name__", "").startswith("mmengine.")
+        for frame in frames
+    )
 
 
 def how_to_go_on(work_dir: str) -> str:

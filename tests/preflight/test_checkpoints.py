@@ -169,6 +169,15 @@ def test_a_folder_is_no_checkpoint(cfg, tmp_path):
     assert "is a folder; give the checkpoint file in it" in sentence(cfg, ("train",))
 
 
-def test_a_state_dict_that_is_none(cfg, content, resumed):
-    resumed(content | dict(state_dict="weights"))
-    assert "holds a str under 'state_dict'" in sentence(cfg, ("train",))
+@pytest.mark.parametrize(
+    "damage",
+    [
+        dict(state_dict="weights"),
+        dict(state_dict={5: torch.ones(1)}),
+        dict(meta=None),
+        dict(meta=torch.ones(2)),
+    ],
+)
+def test_other_things_in_the_place_of_weights_and_metadata(cfg, content, resumed, damage):
+    resumed(content | damage)
+    assert "is damaged: its '" in sentence(cfg, ("train",))

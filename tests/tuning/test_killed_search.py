@@ -9,11 +9,13 @@ import random
 import signal
 import time
 
+import optuna
 import pytest
 from tuning.processes import Forked, alive, until
 from tuning.toy_search import search, toy_config
 
 from normfix_mm.errors import BadInput
+from normfix_mm.tuning.storage import Address, open_storage
 
 NAMES = (
     [f"lr{lr}_alpha0.5_t0.2" for lr in ("0.024", "0.043", "0.062", "0.081", "0.1")]
@@ -100,12 +102,17 @@ def test_a_killed_workers_training_dies_with_it(tmp_path):
 
 def test_ctrl_c_hands_trials_back_at_once(tmp_path):
     job = Search(None, "study", tmp_path, seconds=3, power=0)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
         process = job.process(jobs=2)
         until(lambda: len(job.lines("start")) >= 3)
         process.send(number)
         assert process.wait(15) == 130, process.log.read_text()
         until(lambda: not any(map(alive, job.pids())), 5)
+        storage = open_storage(Address(str(job.options["out"] / "journal.log")))
+        trials = optuna.load_study(study_name="study", storage=storage).trials
+        told = [trial.user_attrs.get("outcome") for trial in trials]
+        assert told.count("stopped") == 2 * signals.index(number) + 2  # said, not found out
         job.starts.write_text("start probe 0\n")
     again = job.process(jobs=2)
     until(lambda: f"{NAMES[0]}.try3" in job.lines("start"), 15)  # no lease to be waited for

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from normfix_mm.datasets import folder_kind
+from normfix_mm.datasets import folder_of
 from normfix_mm.errors import BadInput
 from normfix_mm.tuning.knobs import set_values
 
@@ -80,7 +80,7 @@ def with_folder(cfg: Config, folder, classes=None, split=None) -> Config:
         return cfg
     lists = (split[0], split[1], "train") if split else ()
     try:
-        folder_kind(cfg).use_folder(cfg, folder, classes, *lists)
+        folder_of(cfg, folder).use(cfg, classes, *lists)
     except (FileNotFoundError, ValueError) as error:
         raise BadInput(str(error)) from None
     return cfg
@@ -95,7 +95,7 @@ def held_out(cfg: Config, folder: Path, out: Path, count: int) -> tuple[Path, Pa
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as temporary:
         try:
-            made = folder_kind(cfg).hold_out(folder, Path(temporary), count)
+            made = folder_of(cfg, folder).hold_out(Path(temporary), count)
         except (FileNotFoundError, ValueError) as error:
             raise BadInput(str(error)) from None
         # Another worker's trainings may be reading what is there, which is the same.

@@ -20,7 +20,8 @@ from helpers.small_folders import (
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
-from normfix_mm.datasets import coco_folder, seg_folder
+from normfix_mm.datasets.coco_folder import CocoFolder
+from normfix_mm.datasets.seg_folder import SegFolder
 from normfix_mm.errors import BadInput
 from normfix_mm.tuning import compare as comparing
 from normfix_mm.tuning.compare import begin, compare, configs_of
@@ -78,7 +79,7 @@ def test_runs_of_another_comparison_are_not_taken_for_this_one_s(tmp_path):
 
 
 def test_held_out_images_are_not_trained_on(real_data, tmp_path):
-    rest, held = coco_folder.hold_out(real_data / "bccd", tmp_path, 40)
+    rest, held = CocoFolder(real_data / "bccd").hold_out(tmp_path, 40)
     names = [
         {image["file_name"] for image in json.loads(path.read_text())["images"]}
         for path in (rest, held)
@@ -86,18 +87,18 @@ def test_held_out_images_are_not_trained_on(real_data, tmp_path):
     assert len(names[1]) == 40 and len(names[0]) == 165 and not names[0] & names[1]
     again = tmp_path / "again"
     again.mkdir()
-    assert [path.read_text() for path in coco_folder.hold_out(real_data / "bccd", again, 40)] == [
+    assert [path.read_text() for path in CocoFolder(real_data / "bccd").hold_out(again, 40)] == [
         rest.read_text(),
         held.read_text(),
     ]
 
 
 def test_held_out_streets_are_not_trained_on(real_data, tmp_path):
-    rest, held = seg_folder.hold_out(real_data / "camvid", tmp_path, 40)
+    rest, held = SegFolder(real_data / "camvid").hold_out(tmp_path, 40)
     names = [set(path.read_text().split()) for path in (rest, held)]
     assert len(names[1]) == 40 and len(names[0]) == 113 and not names[0] & names[1]
     cfg = Config.fromfile(CONFIGS[-1])
-    seg_folder.use_folder(cfg, real_data / "camvid", CAMVID, rest, held, "train")
+    SegFolder(real_data / "camvid").use(cfg, CAMVID, rest, held, "train")
     with DefaultScope.overwrite_default_scope("mmseg"):
         for loader, part in ((cfg.train_dataloader, names[0]), (cfg.val_dataloader, names[1])):
             data = DATASETS.build(loader.dataset)
@@ -111,12 +112,12 @@ def test_held_out_streets_are_not_trained_on(real_data, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "config", "images"),
     [
-        (coco_folder, config_of(DETECTORS[0], "fixnorm"), "bccd"),
-        (seg_folder, CONFIGS[-1], "camvid"),
+        (CocoFolder, config_of(DETECTORS[0], "fixnorm"), "bccd"),
+        (SegFolder, CONFIGS[-1], "camvid"),
     ],
 )
 def test_validation_images_are_those_of_the_final_test(kind, config, images, real_data):
-    cfg = kind.use_folder(Config.fromfile(config), real_data / images)
+    cfg = kind(real_data / images).use(Config.fromfile(config))
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         train, val, test = (
             {
@@ -141,8 +142,8 @@ def test_folders_of_the_folder_count_as_well(real_data, tmp_path):
             (folder / drive).mkdir()
             for i, path in enumerate(files):
                 path.rename(folder / drive / f"{i}{path.suffix}")
-    rest, held = seg_folder.hold_out(root, tmp_path, 3)
-    cfg = seg_folder.use_folder(Config.fromfile(CONFIGS[-1]), root, None, rest, held, "train")
+    rest, held = SegFolder(root).hold_out(tmp_path, 3)
+    cfg = SegFolder(root).use(Config.fromfile(CONFIGS[-1]), None, rest, held, "train")
     with DefaultScope.overwrite_default_scope("mmseg"):
         sets = [DATASETS.build(each.dataset) for each in (cfg.train_dataloader, cfg.val_dataloader)]
     infos = [[data.get_data_info(i) for i in range(len(data))] for data in sets]
@@ -152,7 +153,7 @@ def test_folders_of_the_folder_count_as_well(real_data, tmp_path):
 
 
 def test_the_classes_of_unnamed_labels_are_counted(real_data):
-    cfg = seg_folder.use_folder(Config.fromfile(CONFIGS[-1]), real_data / "camvid")
+    cfg = SegFolder(real_data / "camvid").use(Config.fromfile(CONFIGS[-1]))
     classes = tuple(map(str, range(11)))
     assert cfg.train_dataloader.dataset.metainfo.classes == classes
     heads = cfg.model.decode_head, cfg.model.auxiliary_head

@@ -9,11 +9,13 @@ import random
 import signal
 import time
 
+import optuna
 import pytest
 from tuning.processes import Forked, alive, until
 from tuning.toy_search import search, toy_config
 
 from normfix_mm.errors import BadInput
+from normfix_mm.tuning.storage import Address, open_storage
 
 NAMES = (
     [f"lr{lr}_alpha0.5_t0.2" for lr in ("0.024", "0.043", "0.062", "0.081", "0.1")]
@@ -28,7 +30,7 @@ class Search:
     def __init__(self, storage, name, folder, **landscape) -> None:
         self.starts = folder / "starts.log"
         self.config = toy_config(log=str(self.starts), **landscape)
-        self.options = dict(storage=storage, study=name, lease=3.0, out=folder / "out")
+        self.options = dict(storage=storage, study=name, lease=30.0, out=folder / "out")
         self.folder, self.count = folder, 0
 
     def process(self, **options) -> Forked:
@@ -100,12 +102,17 @@ def test_a_killed_workers_training_dies_with_it(tmp_path):
 
 def test_ctrl_c_hands_trials_back_at_once(tmp_path):
     job = Search(None, "study", tmp_path, seconds=3, power=0)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
         process = job.process(jobs=2)
         until(lambda: len(job.lines("start")) >= 3)
         process.send(number)
         assert process.wait(15) == 130, process.log.read_text()
         until(lambda: not any(map(alive, job.pids())), 5)
+        storage = open_storage(Address(str(job.options["out"] / "journal.log")))
+        trials = optuna.load_study(study_name="study", storage=storage).trials
+        told = [trial.user_attrs.get("outcome") for trial in trials]
+        assert told.count("stopped") == 2 * signals.index(number) + 2  # said, not found out
         job.starts.write_text("start probe 0\n")
     again = job.process(jobs=2)
     until(lambda: f"{NAMES[0]}.try3" in job.lines("start"), 15)  # no lease to be waited for
@@ -116,17 +123,19 @@ def test_ctrl_c_hands_trials_back_at_once(tmp_path):
 def test_a_worker_that_was_wrongly_given_up_stops_its_training_and_goes_on(tmp_path):
     """Suspended for longer than the lease; its trial is run elsewhere, and only that one counts."""
     job = Search(None, "study", tmp_path, seconds=2.5, power=0)
+    job.options |= dict(lease=3.0, alphas=[0.5], splits=2)
     first = job.process()
-    until(lambda: NAMES[0] in job.lines("start"))
+    name = "lr0.0525_alpha0.5_t0.2"
+    until(lambda: name in job.lines("start"))
     first.send(signal.SIGSTOP)
     second = job.process()
-    until(lambda: f"{NAMES[0]}.try2" in job.lines("start"), 30)
+    until(lambda: f"{name}.try2" in job.lines("start"), 30)
     first.send(signal.SIGCONT)
     until(lambda: "has taken it over" in first.log.read_text(), 15)
     assert second.wait() == 0 and first.wait() == 0, first.log.read_text()
     rows = {row["trial"]: row for row in job.table()}
-    assert rows[NAMES[0]]["attempts"] == "2" and rows[NAMES[0]]["state"] == "finished"
-    assert len(rows) == len(set(rows)) == 15
+    assert int(rows[name]["attempts"]) >= 2
+    assert len(rows) == 4 and {row["state"] for row in rows.values()} == {"finished"}
 
 
 def test_the_storage_may_go_away_for_a_while(postgres, tmp_path):
@@ -147,10 +156,13 @@ def test_two_workers_take_clearly_less_time_than_one_and_run_the_same_trials(tmp
         folder = tmp_path / str(count)
         folder.mkdir()
         job = Search(None, "study", folder, seconds=1.0)
+        job.options |= dict(splits=4, alphas=[0.5, 1, 2, 4, 8])  # rounds of four
         began = time.monotonic()
         workers = [job.process() for _ in range(count)]
         assert [worker.wait() for worker in workers] == [0] * count
-        return time.monotonic() - began, job.table()
+        took = time.monotonic() - began
+        print(f"{count} workers: {took:.1f} s")
+        return took, job.table()
 
     one, alone = timed(1)
     two, together = timed(2)

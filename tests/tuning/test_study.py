@@ -15,7 +15,7 @@ from normfix_mm.tuning.lease import Watch
 from normfix_mm.tuning.storage import Address
 from normfix_mm.tuning.study import Study, Taken, create, find
 
-SETTINGS = dict(method="grid", grid={"lr": [0.1, 0.2]}, seed=0, lease=1.0)
+SETTINGS = dict(method="grid", grid={"lr": [0.1, 0.2]}, seed=0, lease=60.0)
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_a_dead_workers_trial_is_put_up_at_once_on_the_same_machine(storage, nam
 
 def test_a_silent_worker_elsewhere_is_taken_for_dead_after_the_lease(storage, name, monkeypatch):
     """By the reader's own clock; and the one that was wrongly given up is told."""
-    study, grid = made(storage, name), Grid({"lr": (0.1,)})
+    study, grid = made(storage, name, lease=1.0), Grid({"lr": (0.1,)})
     monkeypatch.setattr(
         "normfix_mm.tuning.study.myself", lambda: dict(host="far", place="x", pid=1)
     )

@@ -9,12 +9,13 @@ remembered until the file changes.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from normfix_mm.errors import BadInput, one_line, quoted
 
 USED, CROWD = "used", "crowd"
 IGNORED, SMALL, OUTSIDE, AREA = "ignore", "narrower than a pixel", "outside the picture", "area 0"
+_NUMBERS = {int, float}
 _LARGE = 50 << 20  # bytes; reading as much takes a second
 
 _seen: dict[tuple, Annotations] = {}  # of this process: two phases often read one file
@@ -78,7 +80,8 @@ def read_annotations(
     else:
         if stamp[0] > _LARGE:
             say(f"Reading {path} ({stamp[0] >> 20} MB) …")
-        found = _counted(path, masks)
+        with _uncollected():
+            found = _counted(path, masks)
         if settled(stamp):
             remember(dict(stamp=stamp, found=vars(found)), "annotations", path, masks)
     _seen[key] = found
@@ -109,26 +112,22 @@ def read_json(path: str | Path) -> tuple[dict, bool]:
         BadInput: It is no JSON, or no object with lists "images" and "categories".
     """
     with open(path, "rb") as file:
-        text = file.read()
-    mark = text.startswith(b"\xef\xbb\xbf")
-    collecting = gc.isenabled()
-    gc.disable()  # which would go through millions of small objects again and again
+        mark = file.read(3) == b"\xef\xbb\xbf"
     try:
-        data = json.loads(text[3 * mark :].decode())
+        with _uncollected():
+            data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         raise BadInput(
             f"The annotation file {str(path)!r} is no UTF-8, which JSON has to be; write it again "
             "with this encoding."
         ) from None
     except ValueError as error:
-        where = "is empty" if not text.strip() else f"is no complete JSON ({one_line(error, 120)})"
+        empty = not os.path.getsize(path)
+        where = "is empty" if empty else f"is no complete JSON ({one_line(error, 120)})"
         raise BadInput(
             f"The annotation file {str(path)!r} {where}; it was probably cut off, or is no JSON in "
             'COCO format with "images", "annotations" and "categories": fetch or write it again.'
         ) from None
-    finally:
-        if collecting:
-            gc.enable()
     if not isinstance(data, dict):
         raise BadInput(
             f"The annotation file {str(path)!r} holds a {type(data).__name__}, not annotations in "
@@ -150,6 +149,18 @@ def read_json(path: str | Path) -> tuple[dict, bool]:
     return data, mark
 
 
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, which would go through millions of entries again and again."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 # -- entry by entry -----------------------------------------------------------------------------
 
 
@@ -166,7 +177,9 @@ def _counted(path: str, masks: bool) -> Annotations:
     seen = set()
     corners, fractions, of_area = True, True, True
     for place, entry in enumerate(data.get("annotations", ())):
-        _check_annotation(entry, place, path, images, index, seen)
+        if not _is_right(entry, images, index, seen):
+            _explain(entry, place, path, images, index, seen)
+        seen.add(entry["id"])
         image, category = entry["image_id"], index[entry["category_id"]]
         _, _, width, height = images[image]
         x, y, w, h = entry["bbox"]
@@ -255,7 +268,28 @@ def _images(data: dict, path: str) -> dict:
     return found
 
 
-def _check_annotation(entry, place: int, path: str, images: dict, index: dict, seen: set) -> None:
+def _is_right(entry, images: dict, index: dict, seen: set) -> bool:
+    """Whether an annotation is as most are, quickly; if not, `_explain` has a closer look."""
+    try:
+        box, crowd = entry["bbox"], entry.get("iscrowd", 0)
+        return (
+            type(entry["id"]) is int
+            and entry["id"] not in seen
+            and entry["image_id"] in images
+            and entry["category_id"] in index
+            and type(crowd) is int
+            and 0 <= crowd <= 1
+            and "ignore" not in entry
+            and type(box) is list
+            and len(box) == 4
+            and {*map(type, box), type(entry["area"])} <= _NUMBERS
+            and math.isfinite(sum(box) + entry["area"])
+        )
+    except (AttributeError, KeyError, TypeError):
+        return False
+
+
+def _explain(entry, place: int, path: str, images: dict, index: dict, seen: set) -> None:
     where = f"annotation {place + 1} of {path!r}"
     _need(entry, "id", _is_whole, "a whole number", where)
     number = entry["id"]
@@ -265,7 +299,6 @@ def _check_annotation(entry, place: int, path: str, images: dict, index: dict, s
             f"The annotation file {path!r} has several annotations of id {number}; number them "
             "anew."
         )
-    seen.add(number)
     _need(entry, "image_id", _is_key, "the id of an image", where)
     _need(entry, "category_id", _is_key, "the id of a category", where)
     _need(entry, "bbox", _is_box, "a list of four finite numbers, x, y, width, height", where)

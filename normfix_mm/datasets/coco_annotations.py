@@ -50,7 +50,7 @@ class Annotations:
     beyond: int = 0  # boxes that reach more than a pixel out of their picture
     corners: bool = False  # whether the boxes are x1, y1, x2, y2
     fractions: bool = False  # whether they are in parts of the picture's size
-    masks: dict[str, list] | None = None  # what is wrong with some: [how many, the first]
+    masks: dict[str, list] = field(default_factory=dict)  # what is wrong with some
 
     @property
     def names(self) -> list[str]:
@@ -58,12 +58,11 @@ class Annotations:
 
 
 def read_annotations(
-    path: str | Path, masks: bool = False, say: Callable[[str], None] = lambda text: None
+    path: str | Path, say: Callable[[str], None] = lambda text: None
 ) -> Annotations:
     """Read and check a file, or take what was found when it was read before.
 
     Args:
-        masks: Whether its masks are needed.
         say: Called before a large file is read.
 
     Raises:
@@ -71,19 +70,19 @@ def read_annotations(
     """
     path = os.path.abspath(path)
     stamp = stamp_of(path)
-    key = ("annotations", path, masks, *stamp)
+    key = (path, *stamp)
     if key in _seen:
         return _seen[key]
-    kept = recall("annotations", path, masks)
+    kept = recall("annotations", path)
     if kept.get("stamp") == stamp:
         found = Annotations(**kept["found"])
     else:
         if stamp[0] > _LARGE:
             say(f"Reading {path} ({stamp[0] >> 20} MB) …")
         with _uncollected():
-            found = _counted(path, masks)
+            found = _counted(path)
         if settled(stamp):
-            remember(dict(stamp=stamp, found=vars(found)), "annotations", path, masks)
+            remember(dict(stamp=stamp, found=vars(found)), "annotations", path)
     _seen[key] = found
     return found
 
@@ -164,7 +163,7 @@ def _uncollected() -> Iterator[None]:
 # -- entry by entry -----------------------------------------------------------------------------
 
 
-def _counted(path: str, masks: bool) -> Annotations:
+def _counted(path: str) -> Annotations:
     data, mark = read_json(path)
     categories = _categories(data, path)
     images = _images(data, path)
@@ -173,7 +172,7 @@ def _counted(path: str, masks: bool) -> Annotations:
     index = {number: k for k, (number, _) in enumerate(categories)}
     any_of: dict = {}
     used_of: dict = {}
-    checked = MaskCheck() if masks else None
+    masks = MaskCheck()
     seen = set()
     corners, fractions, of_area = True, True, True
     for place, entry in enumerate(data.get("annotations", ())):
@@ -188,8 +187,8 @@ def _counted(path: str, masks: bool) -> Annotations:
         any_of.setdefault(image, set()).add(category)
         if state == USED:
             used_of.setdefault(image, set()).add(category)
-        if checked and state in (USED, CROWD):
-            checked.look_at(entry, width, height)
+        if state in (USED, CROWD):
+            masks.look_at(entry, width, height)
         found.crowd_unknown += "iscrowd" not in entry
         found.zero_id |= entry["id"] == 0
         found.beyond += x < -1 or y < -1 or x + w > width + 1 or y + h > height + 1
@@ -201,7 +200,7 @@ def _counted(path: str, masks: bool) -> Annotations:
         total and corners and found.beyond and (of_area or found.beyond * 10 > total)
     )
     found.fractions = bool(total and fractions)
-    found.masks = checked and checked.found()
+    found.masks = masks.found()
     found.boxes = [dict(each) for each in found.boxes]
     found.images = [
         [*image, sorted(any_of.get(number, ())), sorted(used_of.get(number, ()))]

@@ -8,6 +8,11 @@ not evaluate and needs no labels. For Cityscapes' server:
 """
 
 import os
+import shutil
+import signal
+
+if __name__ == "__main__":  # a Ctrl-C while the imports take their seconds needs no traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from normfix_mm import preflight
 from normfix_mm.errors import BadInput
@@ -51,7 +56,12 @@ def main() -> None:
         from mmdet.evaluation import DumpDetResults
 
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
-    runner.test()
+    try:
+        runner.test()
+    except BaseException:
+        if part:  # incomplete, and in the way of the next try
+            shutil.rmtree(part, ignore_errors=True)
+        raise
     if folder:
         count = predictions.finish_predictions(part, folder)
         if count is not None:

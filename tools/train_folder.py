@@ -32,7 +32,8 @@ def main() -> None:
         cfg.resume, cfg.load_from = True, resuming.latest_complete(cfg.work_dir)
     source = "`--resume`" if args.resume else "`load_from`"
     preflight.check(cfg, ("train", "val"), source, contents=not args.skip_data_check)
-    build_runner(cfg).train()
+    with resuming.resumable(cfg.work_dir):
+        build_runner(cfg).train()
 
 
 if __name__ == "__main__":

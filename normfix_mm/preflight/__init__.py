@@ -1,14 +1,15 @@
 """What can be known to be wrong before a run costs time: paths, classes, checkpoints, the stack.
 
 The commands call :func:`check` before a Runner exists. Each finding is a
-:class:`normfix_mm.errors.BadInput`, one sentence with cause and remedy. Remote paths are left to
-the Runner.
+:class:`normfix_mm.errors.BadInput`, one sentence with cause and remedy. Data in remote stores are
+left to the Runner.
 
     stack               the packages
     data                folders and files of the datasets, and in COCO format what is in them:
     coco                annotations    pictures    evaluators
     classes             of the datasets and of the heads
     checkpoints         what `load_from`, `--resume` and `init_cfg` name
+    trained_classes     the classes that a checkpoint was trained on
     training            optimizer wrapper and hooks, tried out
     schedules           as long as the training?
     segmentation_data   a segmenter's images and labels
@@ -48,6 +49,7 @@ def check(
     from normfix_mm.models.build import build_model
     from normfix_mm.preflight.checkpoints import (
         check_keys,
+        check_pickles,
         checkpoint_of,
         pretrained,
         read_checkpoint,
@@ -55,17 +57,20 @@ def check(
     from normfix_mm.preflight.classes import check_heads, check_same_classes
     from normfix_mm.preflight.data import check_contents, check_files, length_of
     from normfix_mm.preflight.schedules import check_schedules
+    from normfix_mm.preflight.trained_classes import check_class_order, check_resumable
     from normfix_mm.preflight.training import check_training
 
     contents = contents and os.environ.get("LOCAL_RANK", "0") == "0"
 
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmdet")):
+        check_pickles(cfg)
         check_files(cfg, phases)
         if contents:
             check_contents(cfg, phases)
         check_same_classes(cfg, phases)
         initial = {
-            path: read_checkpoint(path, f"`{option}`") for path, option in pretrained(cfg.model)
+            path: read_checkpoint(path, f"`{option}`")
+            for path, option in (pretrained(cfg.model) if "train" in phases else ())
         }
         model = build_model(cfg)
         check_heads(cfg, phases, model)
@@ -83,6 +88,10 @@ def check(
             checkpoint = read_checkpoint(path, source)
             check_keys(model, checkpoint, path, complete="test" in phases)
             check_forms(model, checkpoint, path)
+            if cfg.get("resume"):
+                check_resumable(checkpoint, path, cfg)
+            if "test" in phases:
+                check_class_order(checkpoint, path, cfg)
         elif "train" in phases and not cfg.get("load_from"):  # which would overwrite them
             check_initial_forms(model, initial)
         if "train" in phases:

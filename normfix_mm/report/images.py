@@ -50,6 +50,7 @@ def draw(runs: list[Run], count: int = 4) -> Drawn:
         FileNotFoundError: if the data or a checkpoint is missing.
         NoRun: if detectors and segmenters are mixed, or of another framework.
     """
+    from matplotlib import rc_context
     from mmengine.registry import DATASETS, DefaultScope
 
     scopes = {run.scope for run in runs}
@@ -68,7 +69,8 @@ def draw(runs: list[Run], count: int = 4) -> Drawn:
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools talks
             dataset = DATASETS.build(runs[0].config.val_dataloader.dataset)
         chosen = range(0, len(dataset), max(1, len(dataset) // count))[:count]
-        return painter.draw(runs, dataset, chosen)
+        with rc_context({"text.parse_math": False}):  # a `$` in a class's name is no formula
+            return painter.draw(runs, dataset, chosen)
 
 
 def predict(run: Run, load: Callable, samples: list[dict]) -> list:
@@ -81,6 +83,8 @@ def predict(run: Run, load: Callable, samples: list[dict]) -> list:
     from mmengine.dataset import pseudo_collate
     from mmengine.utils import import_modules_from_strings
 
+    import normfix_mm.engine  # noqa: F401  whose loading of checkpoints runs no code of theirs
+
     cfg = run.config
     import_modules_from_strings(**cfg.get("custom_imports", dict(imports=[])))
     model = load(cfg, str(run.checkpoint), device="cpu")
@@ -92,7 +96,7 @@ def enlarged(image: np.ndarray, exact: bool = False) -> np.ndarray:
     """An image of shape (H, W[, 3]) whose longer side is SIDE pixels.
 
     Args:
-        exact: make no new values, as for labels.
+        exact: repeat or drop pixels instead of interpolating, as labels need it.
     """
     import cv2
 

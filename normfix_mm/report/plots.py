@@ -130,22 +130,26 @@ PLOTS: tuple[tuple[Callable, str], ...] = (
 )
 
 
-def picture(draw: Callable, runs: list[Run], theme: str) -> bytes | None:
+def picture(draw: Callable, runs, theme: str) -> bytes | None:
     """PNG of one plot on a transparent ground, or None if no run has logged what it shows.
 
     Args:
+        draw: draws what it is given on matplotlib's axes; returns whether there was anything.
+        runs: what it is given.
         theme: 'light' or 'dark', the page it will be seen on.
     """
+    from matplotlib import rc_context
     from matplotlib.figure import Figure  # not pyplot: no state, no display
 
-    figure = Figure(figsize=(5.6, 3.4), dpi=130, layout="constrained")
-    axes = figure.add_subplot()
-    if not draw(axes, runs):
-        return None
-    figure.patch.set_alpha(0)
-    dress(axes, theme)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    with rc_context({"text.parse_math": False}):  # a `$` in a name is no formula
+        figure = Figure(figsize=(5.6, 3.4), dpi=130, layout="constrained")
+        axes = figure.add_subplot()
+        if not draw(axes, runs):
+            return None
+        figure.patch.set_alpha(0)
+        dress(axes, theme)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -153,14 +157,15 @@ def dress(axes, theme: str) -> None:
     """Axes without a frame, in the theme's ink."""
     ink = INK[theme]
     axes.patch.set_alpha(0)
-    axes.set_xlabel("iteration", color=ink)
+    axes.set_xlabel(axes.get_xlabel() or "iteration", color=ink)
     axes.set_title(axes.get_title(), color=ink, fontsize=11)
     axes.tick_params(colors=ink, which="both", labelsize=9)
     axes.grid(color=GRID[theme], lw=0.8)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(ink)
-    axes.legend(frameon=False, fontsize=8, labelcolor=ink)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=8, labelcolor=ink)
 
 
 def _colours() -> list[str]:

@@ -69,31 +69,15 @@ class Run:
         if not configs:
             raise NoRun(f"{folder} holds no config, so no run was started there; train first")
         run = cls(name or configs[-1].stem, folder, config_path=configs[-1])
-        for log in sorted(folder.glob("*/vis_data/scalars.json")):
-            run._add(log.read_text().splitlines())
+        run.train, evaluations = scalars(folder)
+        run.val = {
+            step: dict(_result(key, value) for key, value in entry.items())
+            for step, entry in evaluations.items()
+            if any(key.split("/")[-1] in ("bbox_mAP", "mIoU") for key in entry)
+        }
         if not run.train:
             raise NoRun(f"{folder} holds no logged training step yet; let the run go on longer")
         return run
-
-    def _add(self, lines: list[str]) -> None:
-        at = max(self.train, default=0)  # a log that starts with an evaluation is of the last step
-        first = True
-        for line in lines:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue  # the last line of an interrupted run may be cut
-            if "loss" in entry:
-                # mmengine's 'step' of a training entry is the iteration, in both kinds of loop.
-                at = entry["step"]
-                if first:  # resumed: forget what the interrupted start had logged beyond this
-                    for curve in (self.train, self.val):
-                        for step in [step for step in curve if step >= at]:
-                            del curve[step]
-                    first = False
-                self.train[at] = entry
-            elif any(key.split("/")[-1] in ("bbox_mAP", "mIoU") for key in entry):
-                self.val[at] = dict(_result(key, value) for key, value in entry.items())
 
     @property
     def class_iou(self) -> dict[str, float]:
@@ -145,6 +129,35 @@ class Run:
     def seconds_per_iteration(self) -> float | None:
         times = self.curve("time")[1]
         return statistics.median(times) if times else None
+
+
+def scalars(folder: str | Path) -> tuple[dict[int, dict], dict[int, dict]]:
+    """What a run has logged so far, as mmengine wrote it: training steps, evaluations.
+
+    Both by iteration, ascending. A work dir without a log gives two empty dictionaries.
+    """
+    train: dict[int, dict] = {}
+    val: dict[int, dict] = {}
+    for log in sorted(Path(folder).glob("*/vis_data/scalars.json")):
+        at = max(train, default=0)  # a log that starts with an evaluation is of the last step
+        first = True
+        for line in log.read_text().splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue  # the last line of an interrupted run may be cut
+            if "loss" in entry:
+                # mmengine's 'step' of a training entry is the iteration, in both kinds of loop.
+                at = entry["step"]
+                if first:  # resumed: forget what the interrupted start had logged beyond this
+                    for curve in (train, val):
+                        for step in [step for step in curve if step >= at]:
+                            del curve[step]
+                    first = False
+                train[at] = entry
+            else:
+                val[at] = entry
+    return train, val
 
 
 def _result(key: str, value: float) -> tuple[str, float]:

@@ -36,6 +36,8 @@ def paint(cfg, folder: str | None, show: bool, wait_time: float) -> None:
     Raises:
         BadInput: The config has no hook or visualizer for it.
     """
+    from matplotlib import rcParams
+
     hook = cfg.get("default_hooks", {}).get("visualization")
     if hook is None or cfg.get("visualizer") is None:
         kind = "Seg" if segments(cfg) else "Det"
@@ -44,6 +46,7 @@ def paint(cfg, folder: str | None, show: bool, wait_time: float) -> None:
             f"'{kind}VisualizationHook') and visualizer=dict(type='{kind}LocalVisualizer', "
             "vis_backends=[dict(type='LocalVisBackend')]) in the config."
         )
+    rcParams["text.parse_math"] = False  # a `$` in a class's name is no formula
     hook.draw = True
     if show:
         hook.show, hook.wait_time = True, wait_time
@@ -51,6 +54,8 @@ def paint(cfg, folder: str | None, show: bool, wait_time: float) -> None:
         cfg.visualizer.save_dir = folder  # a folder vis_data/ in it
     elif folder:
         hook.test_out_dir = folder
+        # At each batch the hook puts the work dir in front of it anew, unless that is absolute.
+        cfg.work_dir = os.path.abspath(cfg.work_dir)
 
 
 def use_tta(cfg) -> None:

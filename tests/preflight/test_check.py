@@ -10,6 +10,7 @@ import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner, save_checkpoint
+from mmengine.runner.checkpoint import get_torchvision_models
 from preflight.toy_preflight import CLASSES, sentence
 
 from normfix_mm import fold
@@ -189,16 +190,19 @@ def test_init_cfg_files_are_compared_too(cfg, tmp_path):
 
 @pytest.mark.parametrize("where", ["local", "torchvision://resnet18"])
 @pytest.mark.parametrize(("want", "warned"), [(WS, True), (WN, False), (None, False)])
-def test_weights_of_unknown_form_are_warned_of(cfg, tmp_path, where, want, warned):
+def test_weights_of_unknown_form_are_warned_of(cfg, tmp_path, monkeypatch, where, want, warned):
+    """Files as torchvision's are: bare names, no config."""
     set_backbone(cfg, want)
-    if where == "local":  # as torchvision's: bare names, no config
-        where = tmp_path / "resnet.pth"
-        plain = copy.deepcopy(cfg.model)
-        plain.backbone.pop("normalize", None)
-        plain.backbone.type = "ResNet"
-        with DefaultScope.overwrite_default_scope("mmdet"):
-            torch.save(MODELS.build(plain).backbone.state_dict(), where)
-    pretrain(cfg, where)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    name = Path(get_torchvision_models()["resnet18"]).name
+    file = tmp_path / "hub/checkpoints" / name
+    file.parent.mkdir(parents=True)
+    plain = copy.deepcopy(cfg.model)
+    plain.backbone.pop("normalize", None)
+    plain.backbone.type = "ResNet"
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        torch.save(MODELS.build(plain).backbone.state_dict(), file)
+    pretrain(cfg, file if where == "local" else where)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         check(cfg, ("train",))

@@ -9,12 +9,13 @@ remembered until the file changes.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from normfix_mm.errors import BadInput, one_line, quoted
 
 USED, CROWD = "used", "crowd"
 IGNORED, SMALL, OUTSIDE, AREA = "ignore", "narrower than a pixel", "outside the picture", "area 0"
+_NUMBERS = {int, float}
 _LARGE = 50 << 20  # bytes; reading as much takes a second
 
 _seen: dict[tuple, Annotations] = {}  # of this process: two phases often read one file
@@ -48,7 +50,7 @@ class Annotations:
     beyond: int = 0  # boxes that reach more than a pixel out of their picture
     corners: bool = False  # whether the boxes are x1, y1, x2, y2
     fractions: bool = False  # whether they are in parts of the picture's size
-    masks: dict[str, list] | None = None  # what is wrong with some: [how many, the first]
+    masks: dict[str, list] = field(default_factory=dict)  # what is wrong with some
 
     @property
     def names(self) -> list[str]:
@@ -56,12 +58,11 @@ class Annotations:
 
 
 def read_annotations(
-    path: str | Path, masks: bool = False, say: Callable[[str], None] = lambda text: None
+    path: str | Path, say: Callable[[str], None] = lambda text: None
 ) -> Annotations:
     """Read and check a file, or take what was found when it was read before.
 
     Args:
-        masks: Whether its masks are needed.
         say: Called before a large file is read.
 
     Raises:
@@ -69,18 +70,19 @@ def read_annotations(
     """
     path = os.path.abspath(path)
     stamp = stamp_of(path)
-    key = ("annotations", path, masks, *stamp)
+    key = (path, *stamp)
     if key in _seen:
         return _seen[key]
-    kept = recall("annotations", path, masks)
+    kept = recall("annotations", path)
     if kept.get("stamp") == stamp:
         found = Annotations(**kept["found"])
     else:
         if stamp[0] > _LARGE:
             say(f"Reading {path} ({stamp[0] >> 20} MB) …")
-        found = _counted(path, masks)
+        with _uncollected():
+            found = _counted(path)
         if settled(stamp):
-            remember(dict(stamp=stamp, found=vars(found)), "annotations", path, masks)
+            remember(dict(stamp=stamp, found=vars(found)), "annotations", path)
     _seen[key] = found
     return found
 
@@ -109,26 +111,22 @@ def read_json(path: str | Path) -> tuple[dict, bool]:
         BadInput: It is no JSON, or no object with lists "images" and "categories".
     """
     with open(path, "rb") as file:
-        text = file.read()
-    mark = text.startswith(b"\xef\xbb\xbf")
-    collecting = gc.isenabled()
-    gc.disable()  # which would go through millions of small objects again and again
+        mark = file.read(3) == b"\xef\xbb\xbf"
     try:
-        data = json.loads(text[3 * mark :].decode())
+        with _uncollected():
+            data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         raise BadInput(
             f"The annotation file {str(path)!r} is no UTF-8, which JSON has to be; write it again "
             "with this encoding."
         ) from None
     except ValueError as error:
-        where = "is empty" if not text.strip() else f"is no complete JSON ({one_line(error, 120)})"
+        empty = not os.path.getsize(path)
+        where = "is empty" if empty else f"is no complete JSON ({one_line(error, 120)})"
         raise BadInput(
             f"The annotation file {str(path)!r} {where}; it was probably cut off, or is no JSON in "
             'COCO format with "images", "annotations" and "categories": fetch or write it again.'
         ) from None
-    finally:
-        if collecting:
-            gc.enable()
     if not isinstance(data, dict):
         raise BadInput(
             f"The annotation file {str(path)!r} holds a {type(data).__name__}, not annotations in "
@@ -150,10 +148,22 @@ def read_json(path: str | Path) -> tuple[dict, bool]:
     return data, mark
 
 
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, which would go through millions of entries again and again."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 # -- entry by entry -----------------------------------------------------------------------------
 
 
-def _counted(path: str, masks: bool) -> Annotations:
+def _counted(path: str) -> Annotations:
     data, mark = read_json(path)
     categories = _categories(data, path)
     images = _images(data, path)
@@ -162,11 +172,13 @@ def _counted(path: str, masks: bool) -> Annotations:
     index = {number: k for k, (number, _) in enumerate(categories)}
     any_of: dict = {}
     used_of: dict = {}
-    checked = MaskCheck() if masks else None
+    masks = MaskCheck()
     seen = set()
     corners, fractions, of_area = True, True, True
     for place, entry in enumerate(data.get("annotations", ())):
-        _check_annotation(entry, place, path, images, index, seen)
+        if not _is_right(entry, images, index, seen):
+            _explain(entry, place, path, images, index, seen)
+        seen.add(entry["id"])
         image, category = entry["image_id"], index[entry["category_id"]]
         _, _, width, height = images[image]
         x, y, w, h = entry["bbox"]
@@ -175,8 +187,8 @@ def _counted(path: str, masks: bool) -> Annotations:
         any_of.setdefault(image, set()).add(category)
         if state == USED:
             used_of.setdefault(image, set()).add(category)
-        if checked and state in (USED, CROWD):
-            checked.look_at(entry, width, height)
+        if state in (USED, CROWD):
+            masks.look_at(entry, width, height)
         found.crowd_unknown += "iscrowd" not in entry
         found.zero_id |= entry["id"] == 0
         found.beyond += x < -1 or y < -1 or x + w > width + 1 or y + h > height + 1
@@ -188,7 +200,7 @@ def _counted(path: str, masks: bool) -> Annotations:
         total and corners and found.beyond and (of_area or found.beyond * 10 > total)
     )
     found.fractions = bool(total and fractions)
-    found.masks = checked and checked.found()
+    found.masks = masks.found()
     found.boxes = [dict(each) for each in found.boxes]
     found.images = [
         [*image, sorted(any_of.get(number, ())), sorted(used_of.get(number, ()))]
@@ -255,7 +267,28 @@ def _images(data: dict, path: str) -> dict:
     return found
 
 
-def _check_annotation(entry, place: int, path: str, images: dict, index: dict, seen: set) -> None:
+def _is_right(entry, images: dict, index: dict, seen: set) -> bool:
+    """Whether an annotation is as most are, quickly; if not, `_explain` has a closer look."""
+    try:
+        box, crowd = entry["bbox"], entry.get("iscrowd", 0)
+        return (
+            type(entry["id"]) is int
+            and entry["id"] not in seen
+            and entry["image_id"] in images
+            and entry["category_id"] in index
+            and type(crowd) is int
+            and 0 <= crowd <= 1
+            and "ignore" not in entry
+            and type(box) is list
+            and len(box) == 4
+            and {*map(type, box), type(entry["area"])} <= _NUMBERS
+            and math.isfinite(sum(box) + entry["area"])
+        )
+    except (AttributeError, KeyError, TypeError):
+        return False
+
+
+def _explain(entry, place: int, path: str, images: dict, index: dict, seen: set) -> None:
     where = f"annotation {place + 1} of {path!r}"
     _need(entry, "id", _is_whole, "a whole number", where)
     number = entry["id"]
@@ -265,7 +298,6 @@ def _check_annotation(entry, place: int, path: str, images: dict, index: dict, s
             f"The annotation file {path!r} has several annotations of id {number}; number them "
             "anew."
         )
-    seen.add(number)
     _need(entry, "image_id", _is_key, "the id of an image", where)
     _need(entry, "category_id", _is_key, "the id of a category", where)
     _need(entry, "bbox", _is_box, "a list of four finite numbers, x, y, width, height", where)

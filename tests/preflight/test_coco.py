@@ -324,6 +324,19 @@ def test_a_dataset_type_that_nobody_knows(own_cfg):
     assert "no dataset type 'CocoDatset'" in sentence(own_cfg)
 
 
+def test_pictures_without_labels_of_semi_supervised_training(own, own_cfg):
+    dataset = own_cfg.train_dataloader.dataset
+    steps = [step for step in dataset.pipeline if step.type != "LoadAnnotations"]
+    unlabelled = dataset | dict(ann_file=str(own / "unlabelled.json"), pipeline=steps)
+    data = json.loads(train_file(own).read_text())
+    data.pop("annotations")
+    (own / "unlabelled.json").write_text(json.dumps(data))
+    own_cfg.train_dataloader.dataset = dict(
+        type="ConcatDataset", datasets=[dataset, dict(unlabelled, filter_cfg=None)]
+    )
+    check(own_cfg, ("train",))
+
+
 def test_a_filter_that_leaves_nothing(own_cfg):
     own_cfg.train_dataloader.dataset.filter_cfg = dict(min_size=100)
     assert "Of the 4 pictures" in sentence(own_cfg)

@@ -30,22 +30,32 @@ def is_dead(worker: dict) -> bool:
 class Watch:
     """What this process has seen of the beats of others.
 
+    Time in which it did not look does not count: it was suspended, or the storage was out of reach,
+    for the others as well.
+
     Args:
-        lease: seconds that a beat may stand still.
+        lease: seconds that a beat may stand still; to be looked at four times as often at least.
     """
 
     def __init__(self, lease: float) -> None:
         self.lease = lease
         self._seen: dict[int, tuple[object, float]] = {}
+        self._looked = time.monotonic()
+
+    def look(self) -> None:
+        """Begin another look at all beats."""
+        now = time.monotonic()
+        if now - self._looked > self.lease / 2:
+            self._seen.clear()
+        self._looked = now
 
     def is_silent(self, trial_id: int, beat: object) -> bool:
         """Whether the beat of a running trial has stood still for longer than the lease."""
-        now = time.monotonic()
-        last, since = self._seen.get(trial_id, (None, now))
+        last, since = self._seen.get(trial_id, (None, 0.0))
         if trial_id not in self._seen or last != beat:
-            self._seen[trial_id] = (beat, now)
+            self._seen[trial_id] = (beat, self._looked)
             return False
-        return now - since > self.lease
+        return self._looked - since > self.lease
 
 
 def _place() -> str:

@@ -21,6 +21,7 @@ from normfix_mm.errors import BadInput
 FOREVER = 10**9  # mmengine's end of a schedule that has none
 LOGGED = 20  # log lines that even a short run should leave
 COUNTS = ("begin", "end", "T_max", "total_steps", "step_size")  # of schedulers
+SHORTEST = 2  # iterations of a scheduler
 LISTS = ("milestones", "periods")
 
 
@@ -120,7 +121,8 @@ def _scale_scheduler(scheduler: dict, share: float) -> None:
         if value is not None and value < FOREVER:
             scheduler[key] = _up(value * share) if value else value
     if scheduler.get("end") is not None:
-        scheduler["end"] = max(scheduler["end"], scheduler.get("begin", 0) + 1)
+        # mmengine's warm-up of one iteration never ends: it scales the rate and does not undo it.
+        scheduler["end"] = max(scheduler["end"], scheduler.get("begin", 0) + SHORTEST)
     for key in LISTS:
         if key in scheduler:
             scheduler[key] = [_up(value * share) for value in scheduler[key]]

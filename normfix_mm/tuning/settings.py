@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from mmengine.config import Config
 
-from normfix_mm.errors import BadInput
+from normfix_mm.errors import BadInput, listing
 from normfix_mm.tuning import algorithm4, bayes, knobs
 from normfix_mm.tuning.grid import Grid
 from normfix_mm.tuning.lease import LEASE
@@ -66,6 +66,12 @@ def complete(method: str, cfg: Config, given: Mapping) -> dict:
         seed=cfg.get("randomness", {}).get("seed") or 0,
         lease=LEASE,
     )
+    unknown = set(told) - {*usual, "rounds"}
+    if unknown:
+        raise BadInput(
+            f"tune_cfg has {listing(sorted(unknown))}, which no search has; it takes "
+            f"{listing(['rounds', *usual], 20)}."
+        )
     usual |= {key: told[key] for key in usual if key in told}
     usual |= given
     if usual["direction"] not in ("maximize", "minimize"):

@@ -172,6 +172,7 @@ class Study:
     def _groups(self) -> dict[str, list]:
         """The attempts at each trial, by name; closes what is dead or doubled on the way."""
         groups: dict[str, list] = {}
+        self._watch.look()
         for frozen in self._ask(lambda: self._study.get_trials(deepcopy=False)):
             name = frozen.user_attrs.get("name")
             if name is not None:
@@ -219,8 +220,9 @@ class Study:
 
     def _described(self, trial: Trial, frozen, attempts: int) -> Entry:
         told = frozen.user_attrs
-        states = dict(COMPLETE=told.get("outcome", "finished"), RUNNING="running")
-        state = states.get(frozen.state.name, "waiting")
+        state = dict(RUNNING="running", WAITING="waiting").get(frozen.state.name)
+        # Not the noted outcome: somebody may have noted another, just before it ended.
+        state = state or ("diverged" if math.isinf(frozen.value or 0.0) else "finished")
         beat = told.get("beat") or [0, 0]
         if not trial.values and frozen.params:
             trial = replace(trial, values=dict(frozen.params))

@@ -81,8 +81,8 @@ class Trainer:
         build: makes the config of a trial.
         metric: what judges a run.
         maximize: whether more of it is better.
-        command: trains a config: it is given the file and --work-dir DIR --resume. By default
-            tools/train.py.
+        command: trains a config: it is given the file, --work-dir DIR and, where that has a
+            checkpoint, --resume. By default tools/train.py.
         gpus: processes of a trial under torchrun, each on a GPU if there are any; None for one
             process.
         threads: of each process.
@@ -120,7 +120,9 @@ class Trainer:
             with replacing(config) as part:
                 part.write_text(f"# {stamp}\n{text}")
             command = [*(self.command or default_command(self.gpus)), str(config)]
-            command += ["--work-dir", str(folder), "--resume"]
+            command += ["--work-dir", str(folder)]
+            if (folder / "last_checkpoint").exists():
+                command.append("--resume")  # which would also forget the config's load_from
             with open(folder / "log.txt", "ab") as log:
                 process = subprocess.Popen(
                     command,

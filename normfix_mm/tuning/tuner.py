@@ -79,8 +79,8 @@ def tune(
             command tries once more what has failed for good.
         worker: only run trials, and leave the results to others.
         dry_run: only print what would be run, and what it costs.
-        command: trains a config in place of `tools/train.py`: given the file and --work-dir DIR
-            --resume, it leaves what mmengine leaves.
+        command: trains a config in place of `tools/train.py`: given the file, --work-dir DIR and,
+            where that has a checkpoint, --resume, it leaves what mmengine leaves.
         beside: other studies of the storage whose progress the page draws as well.
         pace: seconds between looks at the study.
         made_by: the command that the page names, word by word.
@@ -126,7 +126,8 @@ def tune(
             cost = measure(job.cfg, Path(temporary), **options)
         print(outlook(search, job.cfg, cost, jobs))
         return None
-    whole, leaves = whole | job.data(), flattened(job.given)
+    whole |= job.data() | dict(gpus_per_trial=gpus_per_trial or 1)
+    leaves = flattened(job.given)
     if known is None:
         known = _begin(address, name, search, job, whole, leaves, options)
     known.refuse_other(whole, leaves)
@@ -142,6 +143,7 @@ def tune(
     tmax = known.facts["tmax"]
     show = Progress(search, tmax, expected.seconds(tmax) - expected.start, expected.start)
     say = partial(print, flush=True)
+    pace = min(pace, known.lease / 4)
     board = Worker(known, search, trainer, jobs, pace, show=show, say=say).run()
     if worker:
         return None

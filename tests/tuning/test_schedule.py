@@ -98,7 +98,7 @@ def same_shape(short: list[float], whole: list[float], share: float, tolerance: 
         assert min(near) - tolerance <= rate <= max(near) + tolerance, step
 
 
-@pytest.mark.parametrize("share", [0.2, 0.13, 0.5])
+@pytest.mark.parametrize("share", [0.2, 0.13, 0.5, 0.01])
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_shorter_schedule_of_iterations_has_the_same_shape(name, share):
     cfg = config(SCHEDULES[name], iters=2000)

@@ -11,6 +11,7 @@ from normfix_mm.errors import BadInput
 from normfix_mm.tuning.algorithm4 import Algorithm4
 from normfix_mm.tuning.bayes import BayesianDecay
 from normfix_mm.tuning.grid import Grid
+from normfix_mm.tuning.lease import Watch
 from normfix_mm.tuning.storage import Address
 from normfix_mm.tuning.study import Study, Taken, create, find
 
@@ -105,14 +106,29 @@ def test_a_silent_worker_elsewhere_is_taken_for_dead_after_the_lease(storage, na
         entry = reader.look(grid).entries[0]
         assert (entry.state, entry.iterations) == ("running", 7)
         time.sleep(0.3)
-    time.sleep(1.2)
-    reader.look(grid)
-    assert reader.look(grid).entries[0].state == "waiting"
+    began = time.monotonic()
+    until(lambda: reader.look(grid).entries[0].state == "waiting")
+    assert time.monotonic() - began > 0.7
     with pytest.raises(Taken):
         study.beat(claim, 8)
     with pytest.raises(Taken):
         study.finish(claim, "finished", 1.0)
     assert reader.look(grid).entries[0].state == "waiting"
+
+
+def test_who_did_not_look_takes_nobody_for_dead():
+    """Suspended, or cut off from the storage: so may the others have been."""
+    watch = Watch(lease=0.4)
+    for seconds in (0.1, 0.1, 0.1, 0.3):  # the last is longer than half a lease
+        watch.look()
+        assert not watch.is_silent(1, "beat")
+        time.sleep(seconds)
+    watch.look()
+    assert not watch.is_silent(1, "beat")
+    for _ in range(4):
+        time.sleep(0.12)
+        watch.look()
+    assert watch.is_silent(1, "beat") and not watch.is_silent(1, "another")
 
 
 def test_a_trial_that_crashes_is_tried_as_often_as_asked(storage, name):

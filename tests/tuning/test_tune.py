@@ -116,6 +116,13 @@ def test_what_decides_the_search_is_read_from_the_config(tmp_path):
     assert len(given.board.entries) == 3
 
 
+def test_a_misspelt_setting_of_the_config_is_said(tmp_path):
+    config = toy_config()
+    config.tune_cfg = dict(lr_rnage=(0.01, 0.02))
+    with pytest.raises(BadInput, match=r"tune_cfg has lr_rnage, .* it takes rounds, lr_range"):
+        search(config, tmp_path)
+
+
 def test_a_loss_is_minimized(tmp_path):
     config = toy_config(metric="own/loss")
     config.val_evaluator = dict(type="Own")

@@ -28,7 +28,8 @@ def treatment(path: Path) -> tuple[dict[str, dict], set[str]]:
         if param.requires_grad
     }
     regularizer = getattr(optimizer, "eps_shift", None)
-    return options, {info.name for info in regularizer.infos} if regularizer else set()
+    infos = regularizer.infos if regularizer else []
+    return options, {info.name for info in infos if info.param.requires_grad}
 
 
 @pytest.mark.parametrize("path", SHIFTED, ids=lambda path: path.stem)

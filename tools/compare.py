@@ -16,10 +16,10 @@ with a `--storage` that both reach (see docs/tuning.md). Ends with a Markdown ta
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 from normfix_mm.run import command_line as cli
+from normfix_mm.run.ending import Interrupted
 from normfix_mm.tuning.compare import compare
 from normfix_mm.tuning.comparison import METHODS, Comparison
 
@@ -49,8 +49,7 @@ def main() -> None:
     try:
         table = compare(search=search, **args)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on where it was", file=sys.stderr)
-        sys.exit(130)
+        raise Interrupted("the same command goes on where it was") from None
     if table:
         print(table)
 

@@ -18,6 +18,7 @@ import shlex
 import sys
 
 from normfix_mm.run import command_line as cli
+from normfix_mm.run.ending import Interrupted
 from normfix_mm.tuning import tune
 from normfix_mm.tuning.settings import METHODS
 
@@ -73,8 +74,7 @@ def main() -> None:
     try:
         result = tune(cfg, made_by=["python", *sys.argv], **args)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on where it was", file=sys.stderr)
-        sys.exit(130)
+        raise Interrupted("the same command goes on where it was") from None
     if result is not None:
         print(f"{result.page}\n{result.table}\n{result.config or 'no config'}")
         if result.failures:

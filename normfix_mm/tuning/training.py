@@ -35,7 +35,9 @@ EXPLODED = 10  # times the first logged loss, three log lines in a row
 GIVEN = "given/config.py"  # not where mmengine writes the config that it has read
 GRACE = 10  # seconds that a training has to end by itself when it is stopped
 NOT_METRICS = ("step", "time", "data_time", "epoch", "iter", "memory")
-DIVERGED = re.compile(r"\b(nan|infinite|not finite|non-?finite|diverged)\b", re.IGNORECASE)
+# The last words of a training that stopped itself; NormFix's are among them.
+DIVERGED = re.compile(r"\bnan\b|(not|non-?) ?finite in training|diverged|exploded", re.IGNORECASE)
+FULL = re.compile(rf"{os.strerror(errno.ENOSPC)}|the disk is full", re.IGNORECASE)
 
 
 @dataclass
@@ -251,7 +253,7 @@ class Training:
             value = _value(metrics, self.trainer.metric, self.trainer.maximize)
             return self._outcome("finished", value=value, metrics=metrics)
         said = last_words(self.folder / "log.txt")
-        if os.strerror(errno.ENOSPC) in said:
+        if FULL.search(said):
             raise BadInput(f"{self.folder.name} found the disk full; free some space: {said}")
         if _diverges(train) or DIVERGED.search(said):
             return self._outcome("diverged")

@@ -17,6 +17,8 @@ from tuning.toy_search import search, toy_config
 from normfix_mm.errors import BadInput
 from normfix_mm.tuning.storage import Address, open_storage
 
+pytestmark = pytest.mark.slow
+
 NAMES = (
     [f"lr{lr}_alpha0.5_t0.2" for lr in ("0.024", "0.043", "0.062", "0.081", "0.1")]
     + [f"lr{lr}_alpha0.5" for lr in ("0.005", "0.0145", "0.024", "0.0335", "0.043")]
@@ -155,7 +157,7 @@ def test_two_workers_take_clearly_less_time_than_one_and_run_the_same_trials(tmp
     def timed(count: int) -> tuple[float, list[dict]]:
         folder = tmp_path / str(count)
         folder.mkdir()
-        job = Search(None, "study", folder, seconds=1.0)
+        job = Search(None, "study", folder, seconds=1.5)
         job.options |= dict(splits=4, alphas=[0.5, 1, 2, 4, 8])  # rounds of four
         began = time.monotonic()
         workers = [job.process() for _ in range(count)]

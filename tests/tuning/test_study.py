@@ -17,6 +17,8 @@ from normfix_mm.tuning.study import Study, Taken, create, find
 
 SETTINGS = dict(method="grid", grid={"lr": [0.1, 0.2]}, seed=0, lease=60.0)
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def name(request) -> str:

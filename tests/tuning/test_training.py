@@ -15,6 +15,8 @@ from normfix_mm.tuning.training import Trainer
 
 TRIAL = Trial("lr0.02", {"lr": 0.02})
 
+pytestmark = pytest.mark.slow
+
 
 def trainer(folder, config=None, command=COMMAND, metric="coco/bbox_mAP", **options) -> Trainer:
     config = config or toy_config(power=0)
@@ -74,7 +76,8 @@ def test_one_high_loss_is_no_explosion(tmp_path):
 
 
 def test_a_run_that_dies_of_a_norm_that_is_no_number_has_diverged(tmp_path):
-    text = "log(loss=1.0, step=1)\nsys.exit('error: NormFix: the norm to hold is not finite')\n"
+    said = "error: NormFix: the joint norm became zero or not finite in training: go on …"
+    text = f"log(loss=1.0, step=1)\nsys.exit({said!r})\n"
     command = script(tmp_path, text)
     assert ended(trainer(tmp_path / "t", command=command).start(TRIAL)).state == "diverged"
 
@@ -96,9 +99,15 @@ def test_a_run_that_crashes_leaves_its_last_words_and_no_result(tmp_path, text, 
 
 
 def test_a_full_disk_ends_the_search_with_one_sentence(tmp_path):
-    command = script(tmp_path, "raise OSError(28, 'No space left on device')")
-    with pytest.raises(BadInput, match="found the disk full; free some space"):
-        ended(trainer(tmp_path / "t", command=command).start(TRIAL))
+    for i, text in enumerate(
+        (
+            "raise OSError(28, 'No space left on device')",
+            "sys.exit('error: A checkpoint could not be written whole; the disk is full: …')",
+        )
+    ):
+        training = trainer(tmp_path / f"{i}", command=script(tmp_path, text)).start(TRIAL)
+        with pytest.raises(BadInput, match="found the disk full; free some space"):
+            ended(training)
 
 
 def test_nothing_detected_is_the_worst_score_and_no_crash(tmp_path):

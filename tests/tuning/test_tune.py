@@ -10,6 +10,8 @@ from tuning.toy_search import TMAX, search, toy_config
 from normfix_mm.errors import BadInput
 from normfix_mm.tuning.job import flattened
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):

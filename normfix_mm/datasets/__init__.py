@@ -6,7 +6,7 @@ Nothing is downloaded.
     folder              a folder of the user's own, named once: what both kinds share
     coco_folder         … with boxes and masks in COCO format
     seg_folder          … with label images
-    coco_annotations    what an annotation file holds
+    coco_annotations    what an annotation file holds; coco_entries, coco_masks: its parts
     remembered          what has been found in files, kept until they change
     cityscapes          the benchmark's folder
     digits              generated pictures

@@ -43,7 +43,7 @@ class MaskCheck:
             return "no polygon of it has three or more points x, y"
         try:
             finite = all(math.isfinite(sum(part)) for part in parts)
-        except TypeError:
+        except (OverflowError, TypeError):
             finite = False
         if not finite:
             return "its polygons hold what is no finite number"

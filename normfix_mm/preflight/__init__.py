@@ -6,7 +6,9 @@ left to the Runner.
 
     stack               the packages
     data                folders and files of the datasets, and in COCO format what is in them:
-    coco                annotations    pictures    evaluators
+    coco                annotations
+    pictures, headers   pictures
+    evaluators          what is compared with
     classes             of the datasets and of the heads
     checkpoints         what `load_from`, `--resume` and `init_cfg` name
     trained_classes     the classes that a checkpoint was trained on

@@ -21,13 +21,12 @@ from torch import nn
 from normfix_mm.datasets.config import classes_of, transforms_named, used_datasets
 from normfix_mm.datasets.remembered import recall, remember, settled, stamp_of
 from normfix_mm.errors import BadInput, one_line, quoted
+from normfix_mm.preflight.headers import Header, read_headers
 from normfix_mm.preflight.notes import Progress, note, warn
 from normfix_mm.preflight.pictures import (
-    Header,
     Pictures,
     check_pictures,
     loader_of,
-    read_headers,
     unnamed,
     warn_of_leak,
 )

@@ -16,7 +16,7 @@ from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
 from normfix_mm.errors import BadInput
-from normfix_mm.preflight import check, pictures, segmentation_data
+from normfix_mm.preflight import check, headers, segmentation_data
 
 TRAIN = "train_dataloader.dataset"
 
@@ -350,7 +350,7 @@ def test_a_second_start_reads_nothing_again(cfg, label, tmp_path, monkeypatch):
     for file in (tmp_path / "camvid").rglob("*.*"):
         os.utime(file, (1e9, 1e9))
     check(cfg, ("train", "val"))
-    for module, name in ((segmentation_data, "_values"), (pictures, "_read")):
+    for module, name in ((segmentation_data, "_values"), (headers, "_read")):
         monkeypatch.setattr(module, name, None)
     check(cfg, ("train", "val"))
     cfg.model.decode_head.num_classes = 3  # what was read is compared anew

@@ -14,6 +14,7 @@ if _importlib_util.find_spec("torch"):
     from normfix_mm.analysis.metrics import effective_learning_rate, mean_cross_boundary_risk
     from normfix_mm.layers.fixnorm import FixNormConv2d, FixNormLinear
     from normfix_mm.layers.fold import fold
+    from normfix_mm.layers.gain import reset_gains
     from normfix_mm.layers.normalize_layers import normalize_layers
     from normfix_mm.layers.standardized import CWNConv2d, WSConv2d
     from normfix_mm.layers.weight_norm import (
@@ -24,6 +25,7 @@ if _importlib_util.find_spec("torch"):
     )
     from normfix_mm.optim.eps_shift import EpsShift
     from normfix_mm.optim.norm_fix import NormFix
+    from normfix_mm.optim.param_groups import param_groups
 
     __all__ = [
         "CWNConv2d",
@@ -41,6 +43,8 @@ if _importlib_util.find_spec("torch"):
         "fold",
         "mean_cross_boundary_risk",
         "normalize_layers",
+        "param_groups",
+        "reset_gains",
     ]
 
     if _importlib_util.find_spec("mmengine"):

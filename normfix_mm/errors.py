@@ -9,6 +9,10 @@ class BadInput(ValueError):
     """A mistake in what the user gave; the message is complete and needs no traceback."""
 
 
+class Stopped(RuntimeError):
+    """A run that cannot go on as it is; the message is complete and needs no traceback."""
+
+
 def one_line(error: BaseException, limit: int = 400) -> str:
     """The message of an error as one line of at most `limit` characters."""
     text = " ".join(str(error).split()) or type(error).__name__

@@ -6,10 +6,11 @@ only where the factor cancels: behind a norm in training mode, or inside a weigh
 
 How: a weight w is scale-invariant where <w, dL/dw> = 0, so the backward pass of one forward
 screens all weights at once. By chance the slope of one that is not may be near 0 as well, so
-they are screened twice, the second time in another network: that with other norm weights, gains and
-biases, which no invariance depends on. A third forward, with all innocent weights scaled, each by
-its own factor, confirms it; where that fails, bisection names the offenders. Suspects are scaled
-one by one, in either network. A model that passes costs three forwards.
+they are screened again after perturbing norm weights, gains and biases ("elsewhere" below): true
+invariance survives that, an accidental zero slope does not. A third forward, with all innocent
+weights scaled, each by its own factor, confirms it; where that fails, bisection names the
+offenders. Suspects are scaled one by one, in either network. A model that passes costs three
+forwards.
 
 The yardstick. A loss may hardly feel a layer (RetinaNet's focal loss at its prior moves by 5e-6
 when P7's convolution doubles), and the eps of a norm makes true invariance approximate, so no
@@ -20,6 +21,10 @@ of its eps, and still feels every turn of w). In these units a fresh RetinaNet R
 convolutions measure 0.9 to 5 and its convolutions before a BN at most 2e-4; with their weights at
 1/10, which makes the BN's eps weigh 100 times more, at most 1e-2. `tol` = 0.1 stands between.
 
+A weight may also fail because it is so small that the eps of the norm behind it counts, as in
+networks with BN eps 1e-3 trained by the authors of FixNorm. What turns invariant once that eps is
+next to nothing is reported apart, and is no reason to refuse.
+
 A weak spot: a weight whose slope happens to be near 0 in both networks is overlooked if it is also
 much weaker than the others. In 48 fresh narrow OCNets on random images 2 of 336 names were missing,
 each of a pair (f_value, W) whose other half was named; with one network some 10 % were.
@@ -27,8 +32,8 @@ each of a pair (f_value, W) whose other half was named; with one network some 10
 
 import math
 import warnings
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -43,17 +48,27 @@ from normfix_mm.analysis.outputs import (
 )
 from normfix_mm.analysis.snapshot import Snapshot
 from normfix_mm.errors import listing
-from normfix_mm.optim.weights import WeightInfo, norm_fix_weights, unwrapped, weights_of
+from normfix_mm.optim.weights import NORMS, WeightInfo, norm_fix_weights, unwrapped, weights_of
 
 MOST_SCALED_ALONE = 16
+TINY_EPS = 1e-12
+EPS_SHARE = 0.05  # of the change may be left without eps, if it was eps that caused it
 ROUNDING = 2.5e-7  # relative; twice the eps of float32
 
 
 @dataclass
 class ScaleReport:
-    """What was measured: `variant` name -> relative change, `unreached` names, forwards spent."""
+    """What was measured.
+
+    Attributes:
+        variant: name to relative change.
+        by_eps: the same for weights that are variant only by the eps of a norm behind them.
+        unreached: names that no output depends on.
+        forwards: how many were spent.
+    """
 
     variant: dict[str, float] = field(default_factory=dict)
+    by_eps: dict[str, float] = field(default_factory=dict)
     unreached: list[str] = field(default_factory=list)
     forwards: int = 0
 
@@ -94,6 +109,8 @@ def find_scale_variant(
     Source: FixNorm, Algorithm 1 (its precondition); the test is ours.
     """
     report = measure_scale_variance(model, run, weights, scale, tol)
+    if report.by_eps:
+        warnings.warn(eps_note(model, report.by_eps), stacklevel=2)
     if report.unreached:
         warnings.warn(
             f"Scale-invariance could not be judged for {listing(report.unreached)}: no output "
@@ -120,6 +137,17 @@ def measure_scale_variance(model, run, weights=None, scale=2.0, tol=0.1) -> Scal
         _revive(model)
         snapshot.remember_weights()
         return _Probe(model, run, params, scale, tol, snapshot).judge()
+
+
+def eps_note(model: nn.Module, by_eps: dict[str, float]) -> str:
+    """What is to be said of weights that are variant only by the eps of a norm."""
+    eps = sorted({m.eps for m in unwrapped(model).modules() if isinstance(m, NORMS)}, reverse=True)
+    names = [f"{name} ({change:.1e})" for name, change in by_eps.items()]
+    return (
+        f"{len(by_eps)} weights are so small that the eps of the norm behind them "
+        f"({listing(f'{e:g}' for e in eps)}) keeps them from being quite scale-invariant (change "
+        f"of the outputs when the weight doubles): {listing(names)}."
+    )
 
 
 class _Probe:
@@ -160,8 +188,11 @@ class _Probe:
             variant |= self._confirmed(name)
         for name in suspects[MOST_SCALED_ALONE:]:
             variant.setdefault(name, slope[name] * abs(math.log(self.scale)))
+        variant = dict(sorted(variant.items(), key=lambda item: -item[1]))
+        by_eps = self._by_eps(variant)
         return ScaleReport(
-            variant=dict(sorted(variant.items(), key=lambda item: -item[1])),
+            variant={n: change for n, change in variant.items() if n not in by_eps},
+            by_eps=by_eps,
             unreached=[n for n in self.params if self.random_slope[n] == 0],
             forwards=self.forwards,
         )
@@ -169,8 +200,9 @@ class _Probe:
     def _confirmed(self, name: str) -> dict[str, float]:
         """The name and its change, unless that is little beside a random step's.
 
-        Little is `tol`, on the average of the two networks. A network in which neither is more than
-        rounding says nothing; if both say nothing, the slope stands, which rounding blurs less.
+        Little is `tol`, on the average of the network and the perturbed one. Where both the
+        rescaling and the random step stay below rounding the network is not used; if both networks
+        are unusable the gradient decides, which rounding blurs less.
         """
         changes, ratios = [], []
         for elsewhere, before in ((False, self.base), (True, self.base_elsewhere)):
@@ -182,6 +214,20 @@ class _Probe:
                 break
         innocent = ratios and sum(ratios) / len(ratios) <= self.tol
         return {} if innocent else {name: max(changes)}
+
+    def _by_eps(self, variant: dict[str, float]) -> dict[str, float]:
+        """Those that are invariant once no norm adds anything to a variance."""
+        if not variant:
+            return {}
+        found = dict(list(variant.items())[:MOST_SCALED_ALONE])
+        with _tiny_eps(self.model):
+            for elsewhere in (False, True):
+                base = self._outputs([], elsewhere)
+                for name, before in list(found.items()):
+                    change = self._change(self._outputs([name], elsewhere), base)
+                    if change > EPS_SHARE * before:
+                        del found[name]
+        return found
 
     def _parted(self, slope: dict[str, float], random_slope: dict[str, float]) -> tuple[list, list]:
         """Names whose slope is none in terms of a random one, and the others, clearest first."""
@@ -199,8 +245,12 @@ class _Probe:
             param.requires_grad_(True)
         with torch.enable_grad():
             outputs = self._forward(lambda: None, elsewhere)
-            total = projection(outputs)
-            grads = torch.autograd.grad(total, params, allow_unused=True)
+            grads = _gradients(projection(outputs), params)
+            if grads is None:  # a reentrant checkpoint, and its graph is spent
+                outputs = self._forward(lambda: None, elsewhere)
+                projection(outputs).backward()
+                grads = [param.grad for param in params]
+                self.model.zero_grad(set_to_none=True)
         slopes, lengths = [], []
         for param, grad in zip(params, grads, strict=True):
             w = param.detach().double()
@@ -283,6 +333,16 @@ class _Probe:
             )
 
 
+def _gradients(total: Tensor, params: list[Tensor]) -> Sequence[Tensor | None] | None:
+    """Gradients of one number, None if a part of the graph works in `backward()` alone."""
+    try:
+        return torch.autograd.grad(total, params, allow_unused=True)
+    except RuntimeError as error:
+        if "checkpoint" not in str(error):
+            raise
+        return None
+
+
 def _selected(model: nn.Module, weights: Iterable[WeightInfo | str] | None) -> dict[str, Tensor]:
     if weights is None:
         return {w.name: w.param for w in norm_fix_weights(model)}
@@ -294,6 +354,19 @@ def _selected(model: nn.Module, weights: Iterable[WeightInfo | str] | None) -> d
             f"The model has no parameter {listing(unknown)}; there are: {listing(known)}."
         )
     return {n: known[n] for n in names}
+
+
+@contextmanager
+def _tiny_eps(model: nn.Module) -> Iterator[None]:
+    """Norms whose eps is next to nothing, for the time of the block."""
+    norms = [(m, m.eps) for m in model.modules() if isinstance(m, NORMS)]
+    for norm, _ in norms:
+        norm.eps = TINY_EPS
+    try:
+        yield
+    finally:
+        for norm, eps in norms:
+            norm.eps = eps
 
 
 def _revive(model: nn.Module) -> None:

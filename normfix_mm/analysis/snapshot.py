@@ -1,9 +1,8 @@
 """A model's whole state, put aside while somebody experiments on it, and put back bit for bit.
 
 Weights are copied back rather than divided by the factor they were scaled with: division rounds.
-They are written through `.data`, which leaves the version counters alone, and gains that still
-follow ||W|| hold still meanwhile, so that no normalized layer takes the experiment for an
-initialization.
+Gains that still follow ||W|| are settled and hold still meanwhile, so that no normalized layer
+takes the experiment for an initialization or for training.
 
 Activation checkpointing (`with_cp=True` of OpenMMLab's modules) is off meanwhile: it recomputes a
 forward inside `backward()` and refuses `torch.autograd.grad`, and it changes no value.
@@ -16,7 +15,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import nn
 
-from normfix_mm.layers.gain import settle_gains
+from normfix_mm.layers.gain import end_start, gained_layers, settle_gains
 
 
 class Snapshot(AbstractContextManager):
@@ -32,10 +31,6 @@ class Snapshot(AbstractContextManager):
         self.model = model
 
     def __enter__(self) -> "Snapshot":
-        settle_gains(self.model)
-        self.following = [m for m in self.model.modules() if getattr(m, "_follows", False)]
-        for module in self.following:
-            module._follows = False
         self.checkpointing = [m for m in self.model.modules() if getattr(m, "with_cp", False)]
         for module in self.checkpointing:
             module.with_cp = False
@@ -50,6 +45,9 @@ class Snapshot(AbstractContextManager):
             if buffer is not None
         ]
         self.random_states = _random_states()
+        self.starts = [(m, m._start) for m in gained_layers(self.model).values()]
+        settle_gains(self.model)
+        end_start(self.model)
         self.remember_weights()
         for param, *_ in self.params:
             param.grad = None
@@ -78,8 +76,8 @@ class Snapshot(AbstractContextManager):
             module.training = mode
         for module in self.checkpointing:
             module.with_cp = True
-        for module in self.following:
-            module._follows = True
+        for module, start in self.starts:
+            module._start = start
 
 
 def _random_states() -> dict:

@@ -17,7 +17,7 @@ from normfix_mm.convert.key_table import Report, Row
 from normfix_mm.convert.origin import check_target, fold_weights, origin_forms
 from normfix_mm.convert.sources import SOURCES, detect, rename
 from normfix_mm.errors import BadInput
-from normfix_mm.layers.fixnorm import _FixNorm
+from normfix_mm.layers.fixnorm import FixNormLayer
 from normfix_mm.layers.gain import GainedLayer
 from normfix_mm.optim.weights import weights_of
 
@@ -182,7 +182,7 @@ def _bitten_caps(target: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
     """FixNorm layers whose cap is below the norm of the weight that they are given."""
     notes = []
     for info in weights_of(target):
-        if isinstance(info.module, _FixNorm) and info.name in weights:
+        if isinstance(info.module, FixNormLayer) and info.name in weights:
             norm, cap = float(weights[info.name].double().norm()), info.module.cap
             if norm > cap and f"{info.module_name}.g" not in weights:
                 notes.append(

@@ -19,9 +19,12 @@ from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
+from normfix_mm.errors import BadInput
 from normfix_mm.optim.eps_shift import EpsShift
-from normfix_mm.optim.weights import eps_shift_weights, unwrapped
+from normfix_mm.optim.param_groups import param_groups
+from normfix_mm.optim.weights import unwrapped
 
+_SPENT = ("params", "lr_mult", "decay_mult")  # mmengine leaves the latter two behind in a group
 _OPTIONS = ("lam", "eps", "include", "exclude", "decoupled")
 
 
@@ -38,13 +41,17 @@ class EpsShiftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             for ordinary decay. Without the key the defaults of `EpsShift` hold.
 
     Raises:
-        ValueError: for an unknown option in `eps_shift`.
+        ValueError: for an unknown option in `eps_shift`, or `bypass_duplicate=False`.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         paramwise_cfg = dict(paramwise_cfg or {})
         self.eps_shift = _checked_options(paramwise_cfg.pop("eps_shift", {}))
-        paramwise_cfg.setdefault("bypass_duplicate", True)
+        if not paramwise_cfg.setdefault("bypass_duplicate", True):
+            raise ValueError(
+                "paramwise_cfg: bypass_duplicate=False would step a parameter that two layers "
+                "share twice; leave it out."
+            )
         super().__init__(optim_wrapper_cfg, paramwise_cfg)
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
@@ -61,42 +68,40 @@ class EpsShiftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         """Collect one group per parameter, as the parent does; at the root, set decay and merge."""
         super().add_params(params, module, prefix, **kwargs)
         if prefix == "":
-            self._set_decay(params, module)
-            params[:] = self._merged(params)
+            given = {group["params"][0]: self._options_of(group) for group in params}
+            params[:] = param_groups(
+                module,
+                self.base_wd,
+                eps_shift=self._selection(),
+                options=lambda name, param: self._without_default_decay(name, given.get(param)),
+            )
 
-    def _set_decay(self, groups: list[dict], model: nn.Module) -> None:
-        shifted = set()
-        if self.eps_shift is not None:
-            rules = {key: self.eps_shift.get(key) for key in ("include", "exclude")}
-            shifted = {info.param for info in eps_shift_weights(model, **rules)}
-        names = {param: name for name, param in model.named_parameters()}
-        for group in groups:
-            (param,) = group["params"]
-            name = names[param]
-            is_bias = name.rpartition(".")[2] == "bias"
-            if param in shifted or (is_bias and not self._decay_is_given(name, group)):
-                group["weight_decay"] = 0.0
+    def _selection(self) -> bool | dict:
+        """Which weights the regularizer gets, as `param_groups` wants it."""
+        if self.eps_shift is None:
+            return False
+        return {k: v for k, v in self.eps_shift.items() if k in ("include", "exclude")}
 
-    def _decay_is_given(self, name: str, group: dict) -> bool:
+    def _options_of(self, group: dict) -> dict:
+        """The options of a parameter's group; its multipliers have done their work."""
+        rate = {} if self.base_lr is None else {"lr": self.base_lr}
+        return rate | {k: v for k, v in group.items() if k not in _SPENT}
+
+    def _without_default_decay(self, name: str, options: dict | None) -> dict | None:
+        """The options of a bias without a decay that no option of the user gives it."""
+        is_bias = name.rpartition(".")[2] == "bias"
+        if options and is_bias and not self._decay_is_given(name, options):
+            return {key: value for key, value in options.items() if key != "weight_decay"}
+        return options
+
+    def _decay_is_given(self, name: str, options: dict) -> bool:
         """Whether an option of the user sets this parameter's decay."""
         custom = self.paramwise_cfg.get("custom_keys", {})
         # The default constructor takes the longest key that matches, the first of equally long.
         matching = sorted((key for key in custom if key in f".{name}"), key=lambda k: (-len(k), k))
         if matching:
             return not {"decay_mult", "weight_decay"}.isdisjoint(custom[matching[0]])
-        return "weight_decay" in group
-
-    def _merged(self, groups: list[dict]) -> list[dict]:
-        defaults = {"lr": self.base_lr, "weight_decay": self.base_wd}
-        defaults = {key: value for key, value in defaults.items() if value is not None}
-        merged: dict[str, dict] = {}
-        for group in groups:
-            # The multipliers have done their work; mmengine leaves them behind in the group.
-            spent = ("params", "lr_mult", "decay_mult")
-            options = defaults | {k: v for k, v in group.items() if k not in spent}
-            key = repr(sorted(options.items()))
-            merged.setdefault(key, options | {"params": []})["params"] += group["params"]
-        return list(merged.values())
+        return "weight_decay" in options
 
 
 def _checked_options(options: Mapping | None) -> dict | None:
@@ -114,3 +119,18 @@ def _checked_options(options: Mapping | None) -> dict | None:
             f"{', '.join(_OPTIONS)}."
         )
     return dict(options)
+
+
+def refuse_ignored_eps_shift(optim_wrapper: Mapping | None) -> None:
+    """Raise BadInput for `eps_shift` under a constructor that takes no notice of it."""
+    if not isinstance(optim_wrapper, Mapping):
+        return
+    given = optim_wrapper.get("paramwise_cfg") or {}
+    name = optim_wrapper.get("constructor") or "DefaultOptimWrapperConstructor"
+    kind = OPTIM_WRAPPER_CONSTRUCTORS.get(name) if isinstance(name, str) else name
+    ours = isinstance(kind, type) and issubclass(kind, EpsShiftOptimWrapperConstructor)
+    if "eps_shift" in given and not ours:
+        raise BadInput(
+            f"optim_wrapper.paramwise_cfg has eps_shift, which {getattr(kind, '__name__', name)} "
+            "ignores; set optim_wrapper.constructor='EpsShiftOptimWrapperConstructor'."
+        )

@@ -15,16 +15,20 @@ from normfix_mm.layers import functional
 from normfix_mm.layers.gain import GainedLayer
 
 
-class _FixNorm(GainedLayer):
+class FixNormLayer(GainedLayer):
     """Whole-layer normalization with the gain bounded by alpha sqrt(outputs)."""
 
     form = "FixNorm"
-    option_names = ("alpha",)
+    option_names = ("alpha", "gain_start")
+    alpha: float
 
-    def _set_options(self, alpha: float = 1.0) -> None:
+    def _set_options(  # type: ignore[override]
+        self, alpha: float = 1.0, gain_start: str | float = "weight"
+    ) -> None:
         if not alpha > 0:
             raise ValueError(f"Invalid alpha: {alpha}; FixNorm needs alpha > 0, for example 1.0.")
-        super()._set_options(alpha=float(alpha))
+        self.alpha = float(alpha)
+        super()._set_options(gain_start=gain_start)
 
     @property
     def cap(self) -> float:
@@ -32,27 +36,31 @@ class _FixNorm(GainedLayer):
         return self.alpha * math.sqrt(self.weight.shape[0])
 
     def _normalize(self) -> Tensor:
-        gain = self._gain().clamp(max=self.cap)
+        gain = self.g.clamp(max=self.cap)
         return self._watched(functional.normalize_layer(self.weight, gain))
 
 
-class FixNormConv2d(_FixNorm, nn.Conv2d):
+class FixNormConv2d(FixNormLayer, nn.Conv2d):
     """Convolutional classifier whose weight has length min(g, alpha sqrt(out_channels))."""
 
-    def __init__(self, *args, alpha: float = 1.0, **kwargs) -> None:
+    def __init__(
+        self, *args, alpha: float = 1.0, gain_start: str | float = "weight", **kwargs
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self._set_options(alpha=alpha)
+        self._set_options(alpha=alpha, gain_start=gain_start)
 
     def forward(self, x: Tensor) -> Tensor:
         return self._conv_forward(x, self.normalized_weight(), self.bias)
 
 
-class FixNormLinear(_FixNorm, nn.Linear):
+class FixNormLinear(FixNormLayer, nn.Linear):
     """Linear classifier whose weight has length min(g, alpha sqrt(out_features))."""
 
-    def __init__(self, *args, alpha: float = 1.0, **kwargs) -> None:
+    def __init__(
+        self, *args, alpha: float = 1.0, gain_start: str | float = "weight", **kwargs
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self._set_options(alpha=alpha)
+        self._set_options(alpha=alpha, gain_start=gain_start)
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x, self.normalized_weight(), self.bias)

@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from normfix_mm.layers import functional
 
 PLAIN = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-# What a layer with a gain notes down about it; a plain layer has no use for it.
-_GAIN_NOTES = ("_follows", "_seen", "_gain_set", "_norm_set", "_kept")
 
 
 @torch.no_grad()
@@ -80,7 +78,7 @@ def _become_plain(layer: nn.Module, weight: nn.Parameter) -> None:
             f"{type(layer).__name__}; give the layer one of them as a base class, or fold the "
             "other parts of the model."
         )
-    for name in (*getattr(layer, "option_names", ()), "eps", *_GAIN_NOTES):
+    for name in (*getattr(layer, "option_names", ()), "eps", "_start"):
         layer.__dict__.pop(name, None)
     layer._parameters.pop("g", None)
     for name in ("weight_gamma", "weight_beta"):

@@ -1,152 +1,233 @@
-"""The gain g of a normalized layer: where it starts, and how long it follows the weight.
+"""The gain g of a normalized layer: a parameter like any other, and where it starts.
 
 The papers do not say how g starts. Here it starts at ||W||, which leaves the layer's function as it
-was, and follows ||W|| until it is trained or loaded, so that an initialization or a stock
-checkpoint that comes later still gets the right gain.
+was. `forward` writes nothing; g is set at named points only:
+
+* when the layer is made or adopted, and by `reset_parameters`, `reset_gain` and `reset_gains`;
+* by `load_state_dict`, which takes g together with its weight: a weight without a g (a stock
+  checkpoint) gets g = ||W||, and a g whose weight is absent or does not fit is left out;
+* by `settle_gains`, where training starts (our hooks, attaching EpsShift or NormFix and the first
+  forward after that), and by `init_weights` of our backbones and heads; there only for a gain that
+  nobody has loaded, trained or written, since a weight may be initialized after its layer was made.
+
+After that, who writes the weight alone keeps g.
 """
+
+from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 
+from normfix_mm.errors import Stopped
 from normfix_mm.layers.base import NormalizedLayer
 
 
 class GainedLayer(NormalizedLayer):
-    """A layer with a gain `g` that follows ||W|| until it is trained.
+    """A layer with a gain `g`.
 
-    It follows, whatever initializes or broadcasts the weight, until a backward pass goes through
-    the layer, a checkpoint brings a g, or somebody sets g by itself. From then on a weight that
-    changes without its g is refused; that is read off the parameters' version counters, which cost
-    no synchronization, and do not see what is written through `.data`.
+    Attributes:
+        g: shape (1,), or (filters,) with `gain_per_filter`.
+        gain_start: where a g starts that is not loaded: 'weight' for ||W||, 'cap' for FixNorm's
+            alpha sqrt(outputs), or a number.
     """
 
     gain_per_filter = False
+    gain_start: str | float = "weight"
+    g: nn.Parameter
+    # What a named point has set g to for following ||W||; None once g is loaded or trained.
+    _start: Tensor | None = None
 
-    def _set_options(self, **options) -> None:
+    def _set_options(self, **options: Any) -> None:
+        start = options.get("gain_start", "weight")
+        words = ["weight", "cap"] if hasattr(type(self), "cap") else ["weight"]
+        is_number = isinstance(start, int | float) and not isinstance(start, bool)
+        if start not in words and not (is_number and 0 < start < float("inf")):
+            raise ValueError(f"Invalid gain_start: {start!r}; take one of {words} or a number > 0.")
         super()._set_options(**options)
         count = self.weight.shape[0] if self.gain_per_filter else 1
         self.g = nn.Parameter(self.weight.new_empty(count), self.weight.requires_grad)
-        self._follows = True
         self.reset_gain()
+
+    def reset_gain(self) -> None:
+        """Set g as `gain_start` says; the norm of a zero weight is 0, but it can learn."""
+        self._follow_weight()
+        if self.gain_start != "weight":
+            start = self.cap if self.gain_start == "cap" else self.gain_start  # type: ignore
+            with torch.no_grad():
+                self.g.fill_(start)
+            self._start = None  # it does not depend on the weight
+
+    @torch.no_grad()
+    def _follow_weight(self) -> None:
+        """g = ||W||. A zero weight gets a random direction and g = 0, so that it can learn."""
+        norm = self._weight_norm()
+        if not norm.is_meta and not norm.all():
+            shape = -1, *[1] * (self.weight.dim() - 1)
+            zero = (norm == 0).view(shape)
+            self.weight.copy_(torch.where(zero, self._direction(), self.weight))
+        self.g.copy_(norm)
+        self._start = self.g.detach().clone()
 
     def _weight_norm(self) -> Tensor:
         rows = self.weight.detach().reshape(len(self.g), -1)
         wide = torch.float64 if rows.dtype == torch.float64 else torch.float32
         return torch.linalg.vector_norm(rows, dim=1, dtype=wide).to(self.g.dtype)
 
-    def reset_gain(self) -> None:
-        """Set g = ||W||. A zero weight gets a random direction and g = 0, so that it can learn."""
-        self._set_gain(self._weight_norm())
-
-    @torch.no_grad()
-    def _set_gain(self, gain: Tensor) -> None:
-        self.g.copy_(gain)
-        norm = self._weight_norm()
-        if not norm.is_meta and not norm.all():
-            # One fixed seed: every rank draws the same direction.
-            generator = torch.Generator().manual_seed(self.weight.numel())
-            direction = torch.randn(self.weight.shape, generator=generator)
-            direction *= (len(norm) / direction.numel()) ** 0.5
-            zero = (norm == 0).view(-1, *[1] * (self.weight.dim() - 1))
-            self.weight.copy_(torch.where(zero, direction.to(self.weight), self.weight))
-        self._seen = self._versions()
-        self._gain_set = self.g.detach().clone()
-        self._norm_set = self._weight_norm()  # not 0 where a zero weight got a direction
+    def _direction(self) -> Tensor:
+        """A random weight with rows of length 1, the same on every rank and at every call."""
+        generator = torch.Generator().manual_seed(self.weight.numel())
+        direction = torch.randn(self.weight.shape, generator=generator)
+        direction *= (len(self.g) / direction.numel()) ** 0.5
+        return direction.to(self.weight)
 
     def reset_parameters(self) -> None:
-        super().reset_parameters()
+        super().reset_parameters()  # type: ignore[operator]
         if "g" in self._parameters:  # absent while the parent's __init__ runs
-            self._follows = True
             self.reset_gain()
 
-    def _versions(self) -> tuple[int, ...]:
-        return id(self.weight), self.weight._version, id(self.g), self.g._version
+    def is_fresh(self) -> bool:
+        """Whether g is still what a named point has set it to, for the weight of that time."""
+        # A functional call puts tensors of the caller in the parameter's place.
+        if self._start is None or self.g.is_meta or type(self.g) is not nn.Parameter:
+            return False
+        return self._start.is_meta or torch.equal(self.g.detach(), self._start.to(self.g))
 
-    @torch.compiler.disable
-    def _settle_gain(self) -> None:
-        """Before g is used or copied: let it follow, let go of it, or refuse a stale one."""
-        if self.weight.is_meta:
+    @torch.no_grad()
+    def settle_gain(self) -> None:
+        """Let g follow a weight that was initialized after it."""
+        kept = None
+        if self._start is not None and not self._start.is_meta and not self._start.all():
+            # A zero filter with its direction is not a weight that somebody has initialized.
+            same = torch.isclose(self.weight, self._direction(), rtol=0.01)
+            kept = same.reshape(len(self.g), -1).all(1) & (self._start.to(self.g) == 0)
+        self._follow_weight()
+        if kept is not None:
+            self.g.masked_fill_(kept, 0)
+            self._start = self.g.detach().clone()
+
+    def _refuse_stale(self) -> None:
+        """Before the first training step: has the weight been initialized since g was set?"""
+        if not self.is_fresh():
             return
-        if self._follows and self._gain_set.is_meta:
-            return self.reset_gain()
-        now, seen = self._versions(), self._seen or self._versions()
-        if now == self._seen and not self.weight.requires_grad:
-            return  # comparing values waits for the device, and a frozen layer follows for good
-        weight_changed, gain_changed = now[:2] != seen[:2], now[2:] != seen[2:]
-        if self._follows:
-            # DDP broadcasts both before the weights are initialized. Whoever writes g alone means
-            # it, and so does an EMA, which writes both, but through `.data`.
-            gain_set = torch.equal(self.g.detach(), self._gain_set.to(self.g))
-            self._follows = gain_set or weight_changed
-        if self._follows:
-            norm = self._weight_norm()
-            # Rounding is another on another device; a filter at 0 with its direction stays there.
-            unchanged = torch.isclose(norm, self._norm_set.to(norm), rtol=0.01) & (norm > 0)
-            gain = norm.masked_fill(unchanged & (self._gain_set.to(norm) == 0), 0)
-            if not norm.all() or not torch.equal(gain, self.g.detach()):
-                self._set_gain(gain)
-        elif weight_changed and not gain_changed and self.g.requires_grad:
-            raise RuntimeError(
-                f"{type(self).__name__}: `weight` was changed and its gain `g` was not, so g is "
-                "stale. After initializing the weight again call `reset_gain()`; to train the "
-                "weight alone freeze g with `g.requires_grad_(False)`."
+        norm, g = self._weight_norm(), self.g.detach()
+        if not torch.isclose(norm, g, rtol=0.01).logical_or(g == 0).all():
+            raise Stopped(
+                f"{type(self).__name__}: the weight was initialized after its gain g was set to "
+                "||W||, so g is stale; call normfix_mm.reset_gains(model) after initializing the "
+                "weights, or put dict(type='WeightTableHook') into a config's custom_hooks."
             )
-        self._seen = self._versions()
-
-    def _gain(self) -> Tensor:
-        if self._follows or not torch.compiler.is_compiling():
-            self._settle_gain()
-        return self.g
+        if not self.weight.requires_grad:
+            self._start = None  # no gradient will come to say that training has begun
 
     def _watched(self, weight: Tensor) -> Tensor:
-        return self._let_go_in_backward(weight) if self._follows else weight
-
-    @torch.compiler.disable
-    def _let_go_in_backward(self, weight: Tensor) -> Tensor:
-        """`weight` itself; the first gradient that reaches it ends the following of ||W||."""
-
-        def let_go(_: Tensor) -> None:
-            self._follows = False
-
-        if weight.requires_grad:
-            weight.register_hook(let_go)
-        return weight
-
-    def __getstate__(self) -> dict:
-        self._settle_gain()
-        # Version counters belong to the parameters left behind, not to a copy's.
-        return super().__getstate__() | {"_seen": None}
-
-    def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
-        self._settle_gain()
-        super()._save_to_state_dict(destination, prefix, keep_vars)
+        """The effective weight, which notes when training has begun; needed before that only."""
+        trains = self.training and torch.is_grad_enabled()
+        if self._start is None or not trains or torch.compiler.is_compiling():
+            return weight
+        self._refuse_stale()
+        return _NoteTraining.apply(weight, self)
 
     def _load_from_state_dict(
         self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, errors
     ) -> None:
+        if self.g is None:
+            return super()._load_from_state_dict(
+                state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, errors
+            )
+        names = prefix + "weight", prefix + "g"
+        weight = state_dict.get(names[0])
+        fits = weight is not None and weight.shape == self.weight.shape
+        with_gain = fits and names[1] in state_dict
+        if not with_gain:
+            state_dict = {k: v for k, v in state_dict.items() if k != names[1]}
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, errors
         )
-        if self.g is None:
-            return
-        if prefix + "g" in state_dict:
-            self._follows = False
-            self._seen = self._versions()
-        elif prefix + "weight" in state_dict:
-            if prefix + "g" in missing_keys:
-                missing_keys.remove(prefix + "g")
+        if with_gain:
+            self._start = None
+        elif fits:
+            if names[1] in missing_keys:
+                missing_keys.remove(names[1])
             if self.g.is_meta and not self.weight.is_meta:  # load_state_dict(assign=True)
                 self.g = nn.Parameter(self.weight.new_empty(len(self.g)), self.g.requires_grad)
-            self._follows = True
-            self.reset_gain()
+            self._follow_weight()
+        elif self.is_fresh():
+            self.settle_gain()
 
 
-@torch.no_grad()
-def settle_gains(model: nn.Module) -> None:
-    """Give every layer whose gain still follows the weight g = ||W||, now.
+class _NoteTraining(torch.autograd.Function):
+    """The identity; the first gradient through it says that the layer is being trained."""
 
-    A zero weight gets its random direction here too, before a norm is taken from it.
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(weight: Tensor, layer: GainedLayer) -> Tensor:
+        return weight.view_as(weight)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        ctx.layer = inputs[1]
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        ctx.layer._start = None
+        return grad, None
+
+
+def gained_layers(model: nn.Module) -> dict[str, GainedLayer]:
+    """The layers of a model that have a gain, by name."""
+    layers = ((n, m) for n, m in model.named_modules() if isinstance(m, GainedLayer))
+    return {name: layer for name, layer in layers if layer.g is not None}
+
+
+def reset_gains(model: nn.Module) -> None:
+    """Set every gain of the model anew, to ||W|| or to what the layer's `gain_start` says.
+
+    For a model whose weights were initialized or replaced by hand.
     """
-    for layer in model.modules():
-        if hasattr(layer, "normalized_weight"):
-            layer.normalized_weight()
+    for layer in gained_layers(model).values():
+        layer.reset_gain()
+
+
+def settle_gains(model: nn.Module) -> None:
+    """Before training: g = ||W|| where nobody has loaded, trained or written g.
+
+    All ranks of a process group must call it together: a rank whose model was broadcast to it
+    cannot tell a gain that was written from one that was received.
+    """
+    layers = list(gained_layers(model).values())
+    fresh = [layer.is_fresh() for layer in layers]
+    if layers and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        flags = torch.tensor(fresh, dtype=torch.uint8, device=device)
+        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+        fresh = flags.bool().tolist()
+    for layer, is_fresh in zip(layers, fresh, strict=True):
+        if is_fresh:
+            layer.settle_gain()
+
+
+def settle_before_training(model: nn.Module) -> None:
+    """`settle_gains` at the model's first forward in training mode.
+
+    For what is attached before the weights are initialized, as mmengine makes the optimizer.
+    """
+    if _settle_now not in model._forward_pre_hooks.values():
+        model.register_forward_pre_hook(_settle_now)
+
+
+@torch.compiler.disable
+def _settle_now(model: nn.Module, args: Any) -> None:
+    if model.training and torch.is_grad_enabled():
+        for key in [k for k, hook in model._forward_pre_hooks.items() if hook is _settle_now]:
+            del model._forward_pre_hooks[key]
+        settle_gains(model)
+
+
+def end_start(model: nn.Module) -> None:
+    """Note that the model is being trained: its gains are nobody's to set from now on."""
+    for layer in gained_layers(model).values():
+        layer._start = None

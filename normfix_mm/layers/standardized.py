@@ -15,12 +15,13 @@ class WSConv2d(NormalizedLayer, nn.Conv2d):
 
     form = "WS"
     option_names = ("eps",)
+    eps: float
 
     def __init__(self, *args, eps: float = 1e-5, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self._set_options(eps=eps)
 
-    def _set_options(self, eps: float = 1e-5) -> None:
+    def _set_options(self, eps: float = 1e-5) -> None:  # type: ignore[override]
         if not eps > 0:
             raise ValueError(f"Invalid eps: {eps}; the standard deviation needs eps > 0.")
         super()._set_options(eps=eps)

@@ -20,33 +20,33 @@ class WNConv2d(GainedLayer, nn.Conv2d):
     """Convolution with filters of length g_f, or of length 1 with `gain=False`."""
 
     form = "WN"
-    option_names = ("gain",)
+    option_names = ("gain", "gain_start")
     gain_per_filter = True
 
-    def __init__(self, *args, gain: bool = True, **kwargs) -> None:
+    def __init__(
+        self, *args, gain: bool = True, gain_start: str | float = "weight", **kwargs
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self._set_options(gain=gain)
+        self._set_options(gain=gain, gain_start=gain_start)
 
-    def _set_options(self, gain: bool = True) -> None:
+    def _set_options(  # type: ignore[override]
+        self, gain: bool = True, gain_start: str | float = "weight"
+    ) -> None:
         if gain:
-            super()._set_options(gain=True)
+            super()._set_options(gain=True, gain_start=gain_start)
         else:
-            NormalizedLayer._set_options(self, gain=False)
+            NormalizedLayer._set_options(self, gain=False, gain_start=gain_start)
             self.register_parameter("g", None)
 
-    def _settle_gain(self) -> None:
-        if self.g is not None:
-            super()._settle_gain()
-
     def reset_gain(self) -> None:
-        """Set g_f = ||w_f||; nothing to do without a gain."""
+        """Set g_f = ||w_f||, or to `gain_start`; nothing to do without a gain."""
         if self.g is not None:
             super().reset_gain()
 
     def _normalize(self) -> Tensor:
         if self.g is None:
             return functional.normalize(self.weight)
-        return self._watched(functional.normalize(self.weight, self._gain()))
+        return self._watched(functional.normalize(self.weight, self.g))
 
     def forward(self, x: Tensor) -> Tensor:
         return self._conv_forward(x, self.normalized_weight(), self.bias)
@@ -56,13 +56,14 @@ class WNLinear(GainedLayer, nn.Linear):
     """Linear layer whose whole weight has length g (FixNorm, eq. 6: WN-FC)."""
 
     form = "WN"
+    option_names = ("gain_start",)
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args, gain_start: str | float = "weight", **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self._set_options()
+        self._set_options(gain_start=gain_start)
 
     def _normalize(self) -> Tensor:
-        return self._watched(functional.normalize_layer(self.weight, self._gain()))
+        return self._watched(functional.normalize_layer(self.weight, self.g))
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x, self.normalized_weight(), self.bias)
@@ -76,13 +77,14 @@ class WNPointwiseConv2d(GainedLayer, nn.Conv2d):
     """
 
     form = "WN"
+    option_names = ("gain_start",)
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args, gain_start: str | float = "weight", **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self._set_options()
+        self._set_options(gain_start=gain_start)
 
     def _normalize(self) -> Tensor:
-        return self._watched(functional.normalize_layer(self.weight, self._gain()))
+        return self._watched(functional.normalize_layer(self.weight, self.g))
 
     def forward(self, x: Tensor) -> Tensor:
         return self._conv_forward(x, self.normalized_weight(), self.bias)
@@ -92,13 +94,14 @@ class WNConvTranspose2d(GainedLayer, nn.ConvTranspose2d):
     """Transposed convolution whose whole weight has length g."""
 
     form = "WN"
+    option_names = ("gain_start",)
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args, gain_start: str | float = "weight", **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self._set_options()
+        self._set_options(gain_start=gain_start)
 
     def _normalize(self) -> Tensor:
-        return self._watched(functional.normalize_layer(self.weight, self._gain()))
+        return self._watched(functional.normalize_layer(self.weight, self.g))
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         padding = self._output_padding(

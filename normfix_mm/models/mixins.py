@@ -12,7 +12,9 @@ import re
 from mmcv.cnn import ConvModule
 from torch import nn
 
+from normfix_mm.layers.gain import gained_layers
 from normfix_mm.layers.normalize_layers import is_plain, normalize_layers
+from normfix_mm.layers.once import once_a_forward
 
 
 class Normalized:
@@ -29,6 +31,18 @@ class Normalized:
     def __init_subclass__(cls, **kwargs) -> None:
         super().__init_subclass__(**kwargs)
         cls.stock = next(c for c in cls.__mro__ if not issubclass(c, Normalized))
+
+    def init_weights(self) -> None:
+        """The parent's initialization; gains that it has not loaded follow the new weights."""
+        super().init_weights()
+        for layer in gained_layers(self).values():
+            if layer.is_fresh():
+                layer.settle_gain()
+
+    def forward(self, *args, **kwargs):
+        """The parent's; a layer that it uses several times normalizes its weight once."""
+        with once_a_forward():
+            return super().forward(*args, **kwargs)
 
 
 class WeightNormalized(Normalized):
@@ -50,17 +64,41 @@ class FixNorm(Normalized):
 
     Args:
         alpha: The bound α of the classifier's gain.
+        gain_start: Where the classifier's gain starts if it is not loaded: 'weight', 'cap' or a
+            number.
         *args, **kwargs: The stock head's.
     """
 
     classifier: str
-    own_options = ("alpha",)
+    own_options = ("alpha", "gain_start")
 
-    def __init__(self, *args, alpha: float = 1.0, **kwargs) -> None:
+    def __init__(
+        self, *args, alpha: float = 1.0, gain_start: str | float = "weight", **kwargs
+    ) -> None:
         super().__init__(*args, **kwargs)
-        kind = "linear" if isinstance(getattr(self, self.classifier, None), nn.Linear) else "conv"
-        classifier = dict(form="FixNorm", kind=kind, layers=f"^{self.classifier}$", alpha=alpha)
-        normalize_layers(self, [classifier, *weight_normalization(self, but=self.classifier)])
+        rules = weight_normalization(self, but=self.classifier)
+        layer = getattr(self, self.classifier, None)
+        if layer is not None:
+            kinds = {"linear": nn.Linear, "conv": nn.Conv2d}
+            kind = next((k for k, stock in kinds.items() if is_plain(layer, stock)), None)
+            if kind is None:
+                raise ValueError(
+                    f"{type(self).__name__}: the classifier {self.classifier!r} is a "
+                    f"{type(layer).__name__}; FixNorm bounds the gain of a plain convolution or "
+                    "linear layer: take the head's usual classifier (cls_predictor_cfg="
+                    "dict(type='Linear')), or the stock head."
+                )
+            rules.append(
+                dict(form="FixNorm", kind=kind, layers=f"^{re.escape(self.classifier)}$")
+                | dict(alpha=alpha, gain_start=gain_start)
+            )
+        elif getattr(self, "with_cls", True):
+            raise ValueError(
+                f"{type(self).__name__}: the head has no layer {self.classifier!r}; correct the "
+                "class's `classifier`."
+            )
+        if rules:
+            normalize_layers(self, rules)
 
 
 def weight_normalization(module: nn.Module, but: str | None = None) -> list[dict]:

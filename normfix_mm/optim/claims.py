@@ -1,49 +1,111 @@
-"""Which treatment has which weight of an optimizer; a weight gets one and no decay beside it."""
+"""Which treatment has which weight: a weight gets one, and no decay beside it.
 
-from torch import nn
+A claim belongs to the EpsShift or NormFix that made it and ends with it, also where that is
+forgotten without `remove()`. It holds for the weight, whichever optimizer it was attached to.
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.weak import WeakIdKeyDictionary
 
 from normfix_mm.errors import listing
 from normfix_mm.optim.weights import WeightInfo
 
 
-def claim(optimizer: Optimizer, infos: list[WeightInfo], treatment: str) -> None:
-    """Note that `treatment` now takes care of these weights in place of the optimizer's decay.
+class Treatment(Protocol):
+    """What EpsShift and NormFix are to this module."""
+
+    treatment: str
+    optimizer: Optimizer
+
+
+_owners: WeakIdKeyDictionary = WeakIdKeyDictionary()  # weight to weak reference of its Treatment
+
+
+def claim(owner: Treatment, infos: Sequence[WeightInfo]) -> None:
+    """Note that `owner` now takes care of these weights in place of the optimizer's decay.
+
+    A frozen weight that the optimizer does not hold is passed over.
 
     Raises:
-        ValueError: a weight that the optimizer does not hold, that it decays as well, or that
-            another treatment has; nothing is noted then.
+        ValueError: a trainable weight that the optimizer does not hold, or holds without its gain,
+            that it decays as well, or that another treatment has; nothing is noted then.
     """
-    groups = {p: group for group in optimizer.param_groups for p in group["params"]}
-    absent = [w for w in infos if w.param not in groups]
+    who, groups = owner.treatment, groups_of(owner.optimizer)
+    absent = [w for w in infos if w.param not in groups and w.param.requires_grad]
     if absent:
         raise ValueError(
-            f"{treatment}: the optimizer does not hold {listing(absent)}; build it from the "
-            "model's present parameters, or freeze these weights."
+            f"{who}: the optimizer does not hold {listing(absent)}; build it from the model's "
+            "present parameters, or freeze these weights."
         )
-    decayed = [w for w in infos if groups[w.param].get("weight_decay", 0) != 0]
+    _refuse_gains_left_out(who, infos, groups)
+    held = [w for w in infos if w.param in groups]
+    decayed = [w for w in held if w.param.requires_grad and decays(groups[w.param])]
     if decayed:
         raise ValueError(
-            f"{treatment} and the optimizer's weight_decay are both on {listing(decayed)}; put "
-            "these weights in a parameter group with weight_decay=0."
+            f"{who} and the optimizer's weight_decay are both on {listing(decayed)}; put these "
+            "weights in a parameter group with weight_decay=0."
         )
-    table = claims(optimizer)
-    taken = [w for w in infos if w.param in table]
+    taken = [w for w in held if owner_of(w.param) is not None]
     if taken:
+        gc.collect()  # an optimizer and its hooks refer to each other, and may be forgotten already
+        taken = [w for w in held if owner_of(w.param) is not None]
+    if taken:
+        other = owner_of(taken[0].param)
+        through = "" if other.optimizer is owner.optimizer else " through another optimizer"
         raise ValueError(
-            f"{treatment}: {listing(taken)} already under {table[taken[0].param]}; a weight gets "
-            "one of the two: separate them with include= and exclude=."
+            f"{who}: {listing(taken)} already under {other.treatment}{through}; a weight gets one "
+            "treatment: separate them with include= and exclude=, or remove() the other first."
         )
-    table.update({w.param: treatment for w in infos})
+    for w in held:
+        _owners[w.param] = weakref.ref(owner)
 
 
-def release(optimizer: Optimizer, treatment: str) -> None:
-    """Forget what `treatment` had claimed."""
-    table = claims(optimizer)
-    for param in [p for p, name in table.items() if name == treatment]:
-        del table[param]
+def _refuse_gains_left_out(who: str, infos: Sequence[WeightInfo], groups: dict) -> None:
+    """Raise for a weight that the optimizer holds without its gain."""
+    gains = {w.name: getattr(w.module, "g", None) for w in infos if w.param in groups}
+    absent = [n for n, g in gains.items() if g is not None and g.requires_grad and g not in groups]
+    if absent:
+        raise ValueError(
+            f"{who}: the optimizer holds {listing(absent)} but not their gains g, which "
+            "normalize_layers adds: it was made before; make the optimizer afterwards, for example "
+            "of normfix_mm.param_groups(model, weight_decay)."
+        )
+
+
+def release(owner: Treatment) -> None:
+    """Forget what `owner` had claimed."""
+    for param in [p for p in _owners if owner_of(p) is owner]:
+        del _owners[param]
+
+
+def owner_of(param: nn.Parameter) -> Any:
+    """The treatment that has this weight, None if there is none."""
+    reference = _owners.get(param)
+    return None if reference is None else reference()
 
 
 def claims(optimizer: Optimizer) -> dict[nn.Parameter, str]:
-    """Which treatment has claimed which parameter of this optimizer."""
-    return optimizer.__dict__.setdefault("_normfix_claims", {})
+    """Which treatment has claimed which parameter through this optimizer."""
+    owners = {p: owner_of(p) for group in optimizer.param_groups for p in group["params"]}
+    return {p: o.treatment for p, o in owners.items() if o is not None and o.optimizer is optimizer}
+
+
+def groups_of(optimizer: Optimizer) -> dict[nn.Parameter, dict]:
+    """The parameter group of each parameter."""
+    return {p: group for group in optimizer.param_groups for p in group["params"]}
+
+
+def decays(group: dict) -> bool:
+    """Whether a group has a weight decay; one that lives on a GPU is not waited for."""
+    decay = group.get("weight_decay", 0)
+    if isinstance(decay, Tensor) and decay.device.type != "cpu":
+        return False
+    return bool(decay)

@@ -23,19 +23,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from normfix_mm.errors import Stopped
 from normfix_mm.kernels.filter_edits import add_edits
+from normfix_mm.layers.gain import end_start, settle_before_training, settle_gains
 from normfix_mm.optim.claims import claim, release
+from normfix_mm.optim.decoupling import is_decoupled, refuse_unknown
 from normfix_mm.optim.step_hooks import (
     keep_going,
     refuse_closure,
+    refuse_decay,
+    refuse_optimizer,
     refuse_sharded,
     refuse_sharded_since,
 )
 from normfix_mm.optim.weights import WeightInfo, eps_shift_weights, weights_of
-
-TREATMENT = "ε-shift"
-# Decoupled by class; Adam, NAdam and RAdam say so in their groups.
-DECOUPLED_CLASSES = ("AdamW", "Adafactor", "Muon")
 
 
 class EpsShift:
@@ -49,24 +50,28 @@ class EpsShift:
         include, exclude: regular expressions on parameter names that narrow the selection.
         decoupled: False adds the edit to the gradient, as SGD and Adam do with decay; True
             subtracts lr · edit from the weight before the update, as AdamW does. None follows
-            the optimizer (parameter group by parameter group).
+            the optimizer, parameter group by parameter group, if it is one of torch's own.
 
-    Learning rates are read at each step, so schedules (and tensors) work. A weight without a
-    gradient is left alone, as optimizers do. Statistics are float32 or better. A copied or
-    unpickled optimizer has no hooks: attach anew.
+    Learning rates are read at each step, so schedules (and tensors) work. A weight that is frozen
+    or has no gradient is left alone; one that thaws is regularized from then on. `.grad` is after
+    the step what it was before. Statistics are float32 or better. A copied or unpickled optimizer
+    has no hooks: attach anew.
 
     Raises:
         ValueError: negative ``lam`` or ``eps``, nothing to regularize, a weight that is missing
-            from the optimizer or already has another decay or treatment, a sharded model.
-        RuntimeError: at a step, for a closure, a sparse gradient, a weight sharded since, or a
-            ``weight_decay`` that came back (``optimizer.load_state_dict`` restores the groups of
-            the checkpoint).
+            from the optimizer or already has another decay or treatment, a sharded model, an
+            optimizer that wraps another or whose decay is not known.
+        Stopped (a RuntimeError): at a step, for a closure, a sparse gradient, a weight sharded
+            since, or a ``weight_decay`` that came back (``optimizer.load_state_dict`` restores the
+            groups of the checkpoint).
 
     Example:
         >>> optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
         >>> EpsShift(optimizer, model, lam=1e-4, eps=1e-3)
         >>> optimizer.step()  # regularized
     """
+
+    treatment = "ε-shift"
 
     def __init__(
         self,
@@ -82,34 +87,50 @@ class EpsShift:
         for name, value in (("lam", lam), ("eps", eps)):
             if not 0 <= value < float("inf"):
                 raise ValueError(f"EpsShift: {name} must be a finite number ≥ 0, got {value}.")
+        refuse_optimizer("EpsShift", optimizer)
+        if decoupled is None:
+            refuse_unknown("EpsShift", optimizer)
         refuse_sharded("EpsShift", model)
-        infos = eps_shift_weights(model, include, exclude)
+        infos = eps_shift_weights(model, include, exclude, frozen=True)
         if not infos:
             raise ValueError(f"EpsShift: no normalized weight to regularize; {_census(model)}")
-        claim(optimizer, infos, TREATMENT)
         self.optimizer, self.lam, self.eps = optimizer, float(lam), float(eps)
         self.decoupled = decoupled
         self.infos = infos
+        claim(self, infos)
+        settle_gains(model)
+        settle_before_training(model)
+        self._untrained: nn.Module | None = model
         self._by_id = {id(info.param): info for info in infos}
+        self._lent: list[tuple[nn.Parameter, Tensor, Tensor]] = []
         # Where the whole step is compiled (mmengine's compile=...), this part of it runs as it is.
-        self._handle = optimizer.register_step_pre_hook(torch.compiler.disable(self._before_step))
+        before, after = map(torch.compiler.disable, (self._before_step, self._after_step))
+        self._handles = [
+            optimizer.register_step_pre_hook(before),
+            optimizer.register_step_post_hook(after),
+        ]
 
     def remove(self) -> None:
         """Detach from the optimizer; the weights are free for another treatment."""
-        self._handle.remove()
-        release(self.optimizer, TREATMENT)
+        for handle in self._handles:
+            handle.remove()
+        release(self)
 
     @torch.no_grad()
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         refuse_closure("EpsShift", args, kwargs)
         refuse_sharded_since("EpsShift", self.infos)
+        if self._untrained is not None:
+            end_start(self._untrained)
+            self._untrained = None
+        self._take_back()  # after a step that an error has ended
         for group in optimizer.param_groups:
             infos = [self._by_id[id(p)] for p in group["params"] if id(p) in self._by_id]
-            infos = [info for info in infos if info.param.grad is not None]
+            infos = [i for i in infos if i.param.grad is not None and i.param.requires_grad]
             if not infos:
                 continue
-            _check(group, infos)
-            factors: list[float | Tensor | None]
+            refuse_decay("EpsShift", group, infos[0])
+            _refuse_sparse(infos)
             if self._is_decoupled(optimizer, group):
                 # found_inf: a fused optimizer skips this step, and so must we.
                 factors = [-1.0, group["lr"], keep_going(optimizer)]
@@ -119,33 +140,43 @@ class EpsShift:
                 # maximize: the update adds the gradient, and the penalty still has to shrink.
                 factors = [-1.0 if group.get("maximize") else 1.0]
                 factors.append(getattr(optimizer, "grad_scale", None))
-                targets = [info.param.grad for info in infos]
-            factors = [f for f in factors if f is not None]
-            weights, forms = [i.param for i in infos], [i.form for i in infos]
-            add_edits(weights, targets, forms, self.lam, self.eps, factors)
+                targets = self._lend(infos)
+            weights, forms = [i.param for i in infos], [str(i.form) for i in infos]
+            given = [f for f in factors if f is not None]
+            add_edits(weights, targets, forms, self.lam, self.eps, given)
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self._take_back()
+
+    def _lend(self, infos: list[WeightInfo]) -> list[Tensor]:
+        """Copies of the gradients, in their place for this step, that may be written to."""
+        copies = []
+        for info in infos:
+            original = info.param.grad
+            assert original is not None
+            copies.append(original.clone())
+            self._lent.append((info.param, original, copies[-1]))
+            info.param.grad = copies[-1]
+        return copies
+
+    def _take_back(self) -> None:
+        """The gradients as they were; the penalty would pile up in those that are kept."""
+        for param, original, copy in self._lent:
+            if param.grad is copy:
+                param.grad = original
+        self._lent.clear()
 
     def _is_decoupled(self, optimizer: torch.optim.Optimizer, group: dict) -> bool:
         if self.decoupled is not None:
             return self.decoupled
-        if "decoupled_weight_decay" in group:
-            return bool(group["decoupled_weight_decay"])
-        # ZeroRedundancyOptimizer keeps the real one inside.
-        kind = type(getattr(optimizer, "optim", optimizer))
-        return any(c.__name__ in DECOUPLED_CLASSES for c in kind.__mro__)
+        return bool(is_decoupled(optimizer, group))
 
 
-def _check(group: dict, infos: list[WeightInfo]) -> None:
-    """Python-side conditions that may change between steps."""
-    decay = group.get("weight_decay", 0)
-    if not isinstance(decay, Tensor) and decay != 0:
-        raise RuntimeError(
-            f"EpsShift: {infos[0].name} is in a parameter group with weight_decay={decay}, so it"
-            " would be regularized twice (did load_state_dict bring it back?): set the group's"
-            " weight_decay to 0."
-        )
+def _refuse_sparse(infos: list[WeightInfo]) -> None:
     for info in infos:
-        if info.param.grad.layout is not torch.strided:
-            raise RuntimeError(f"EpsShift: {info.name} has a sparse gradient: use dense gradients.")
+        grad = info.param.grad
+        if grad is not None and grad.layout is not torch.strided:
+            raise Stopped(f"EpsShift: {info.name} has a sparse gradient: use dense gradients.")
 
 
 def _census(model: nn.Module) -> str:
@@ -155,6 +186,6 @@ def _census(model: nn.Module) -> str:
     )
     found = ", ".join(f"{count} {name}" for name, count in kinds.most_common()) or "none at all"
     return (
-        f"its weighted layers are: {found} (trainable WSConv2d, WNConv2d, CWNConv2d or mmcv ConvWS"
+        f"its weighted layers are: {found} (WSConv2d, WNConv2d, CWNConv2d or mmcv ConvWS"
         " wanted): build them through conv_cfg or normalize_layers."
     )

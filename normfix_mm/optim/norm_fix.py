@@ -2,32 +2,38 @@
 
 FixNorm, Algorithm 1: all fixed weights are ONE vector, whose norm is restored; the norms of single
 layers stay free to move against each other. ``mode='layer'`` restores each weight's own norm
-instead (Hoffer et al.'s norm-bounded weight normalization), the paper's ablation.
+instead, as Hoffer et al.'s norm-bounded weight normalization does; the paper only discusses it.
 
 The weights must be scale-invariant, or fixing them changes the network: see
-:func:`normfix_mm.find_scale_variant`. Departures: none; the target is the norm at construction.
+:func:`normfix_mm.find_scale_variant`. The target is the norm at construction. What the paper does
+not need: a weight that is frozen leaves the vector with its share of the norm, and one that thaws
+joins it with its own.
 """
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from normfix_mm.errors import Stopped, listing
 from normfix_mm.kernels.norms import rescale, squared_norms
 from normfix_mm.kernels.scalars import on_device
-from normfix_mm.optim.claims import claim, release
+from normfix_mm.layers.gain import end_start, settle_before_training, settle_gains
+from normfix_mm.optim.claims import claim, decays, groups_of, release
+from normfix_mm.optim.norm_state import adopt_state, pack_state
 from normfix_mm.optim.step_hooks import (
     keep_going,
     refuse_closure,
+    refuse_decay,
+    refuse_optimizer,
     refuse_sharded,
     refuse_sharded_since,
 )
-from normfix_mm.optim.weights import norm_fix_weights
+from normfix_mm.optim.weights import WeightInfo, norm_fix_weights
 
-TREATMENT = "norm fixing"
-VERSION = 1
 MODES = ("joint", "layer")
 
 
@@ -35,30 +41,36 @@ class NormFix:
     r"""Hold the norm of the weights of ``model`` at its present value, from now on.
 
     Args:
-        optimizer: holds every selected weight, in groups whose ``weight_decay`` is 0.
-        model: where the weights come from; frozen ones (``requires_grad=False``) do not count.
+        optimizer: holds every selected weight that trains, in groups whose ``weight_decay`` is 0.
+        model: where the weights come from.
         mode: 'joint' (one vector, Algorithm 1) or 'layer' (each weight by itself).
         weights: 'conv+classifier' (FixNorm and WN linear layers too) or 'conv'.
         include, exclude: regular expressions on parameter names that narrow the selection.
 
     Attributes:
-        target (Tensor): float64, 0-dim for 'joint', one entry a weight for 'layer'.
+        target (Tensor): float64, 0-dim for 'joint', one entry a selected weight for 'layer'.
+        infos: the weights that are held at present: those selected that train.
 
     The norm is exact to 1e-6 relative after every real step. The step itself costs one pass for
     the norm and one for the rescale, and no synchronization. Weights must be float32 or
     float64: half precision cannot hold a rescale by less than 2⁻⁹ (train those under autocast).
-    A norm that becomes zero or non-finite in training leaves the weights as they are.
+    A frozen weight keeps its bits. Weights that `load_state_dict` brings in afterwards are held at
+    the norm that they come with.
 
     Raises:
         ValueError: unknown mode, nothing to fix, half-precision weights, a norm of zero or
             not finite, a weight that is not in the optimizer or has another treatment, a sharded
-            model.
-        RuntimeError: at a step, for a closure or a weight sharded since.
+            model, an optimizer that wraps another.
+        Stopped (a RuntimeError): at a step, for a closure, a weight sharded since or no longer
+            float32, a weight decay that came back, or a norm that became zero or not finite (on a
+            GPU one step later, since the step does not wait for it).
 
     Example:
         >>> fixing = NormFix(optimizer, model)
         >>> optimizer.step()  # ‖W‖ is fixing.target again
     """
+
+    treatment = "norm fixing"
 
     def __init__(
         self,
@@ -72,109 +84,200 @@ class NormFix:
     ) -> None:
         if mode not in MODES:
             raise ValueError(f"NormFix: mode must be 'joint' or 'layer', got {mode!r}.")
+        refuse_optimizer("NormFix", optimizer)
         refuse_sharded("NormFix", model)
-        infos = norm_fix_weights(model, weights, include, exclude)
-        if not infos:
+        selected = norm_fix_weights(model, weights, include, exclude, frozen=True)
+        if not selected:
             raise ValueError(
-                f"NormFix: the model has no trainable weight to fix (weights={weights!r}): it needs"
+                f"NormFix: the model has no weight to fix (weights={weights!r}): it needs"
                 " convolutions, or FixNorm or WN linear layers."
             )
-        _refuse_half(infos)
-        self.optimizer, self.mode, self.infos = optimizer, mode, infos
-        self.names = [info.name for info in infos]
-        self._params = [info.param for info in infos]
-        self.target = self._checked_norms()
-        claim(optimizer, infos, TREATMENT)
+        _refuse_half(selected, ValueError)
+        self.optimizer, self.mode, self.selected = optimizer, mode, selected
+        claim(self, selected)
+        try:
+            settle_gains(model)
+            settle_before_training(model)
+            self._held = groups_of(optimizer)
+            self.infos = self._training()
+            self.target = self._checked_norms()
+        except ValueError:
+            release(self)
+            raise
+        self._untrained: nn.Module | None = model
+        self._reloaded = False
+        noted = _NoteReload(self)
+        self._handles = [m.register_load_state_dict_post_hook(noted) for m in self._modules()]
         # Where the whole step is compiled (mmengine's compile=...), this part of it runs as it is.
-        self._handle = optimizer.register_step_post_hook(torch.compiler.disable(self._after_step))
+        before, after = map(torch.compiler.disable, (self._before_step, self._after_step))
+        self._handles += [
+            optimizer.register_step_pre_hook(before),
+            optimizer.register_step_post_hook(after),
+        ]
+        # Whether a norm was no norm; the device writes it here, and nobody waits for that.
+        on_gpu = any(info.param.is_cuda for info in selected)
+        self._report = torch.zeros((), dtype=torch.uint8, pin_memory=on_gpu)
+        self._broken = self._report.numpy()
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the weights that are held at present."""
+        return [info.name for info in self.infos]
 
     def remove(self) -> None:
         """Detach from the optimizer; the weights are free for another treatment."""
-        self._handle.remove()
-        release(self.optimizer, TREATMENT)
+        for handle in self._handles:
+            handle.remove()
+        release(self)
 
     def joint_norm(self) -> Tensor:
-        """The present norm of all fixed weights as one vector, float64, 0-dim, on the device."""
-        return squared_norms(self._params).sum().sqrt()
+        """The present norm of all held weights as one vector, float64, 0-dim, on the device."""
+        return squared_norms(self._params()).sum().sqrt()
 
     def retarget(self) -> None:
-        """Take the present norms as the target (after loading other weights)."""
+        """Take the present norms as the target (after replacing weights by hand)."""
+        self._follow_freezing()
         self.target = self._checked_norms()
 
     def state_dict(self) -> dict[str, Any]:
         """Version, mode, names and target: all that a resumed run needs."""
-        return {
-            "version": VERSION,
-            "mode": self.mode,
-            "names": list(self.names),
-            "target": self.target.detach().clone(),
-        }
+        return pack_state(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the target. Raises ValueError if the state belongs to other weights."""
-        lacking = sorted({"version", "mode", "names", "target"} - set(state))
-        if lacking:
-            raise ValueError(f"NormFix: the state lacks {lacking}: it is no state of NormFix.")
-        if state["version"] != VERSION:
-            raise ValueError(
-                f"NormFix: the state has version {state['version']}, this package reads {VERSION}:"
-                " resume with the package version that wrote it."
-            )
-        if state["mode"] != self.mode:
-            raise ValueError(
-                f"NormFix: the state was written with mode={state['mode']!r}, this run has"
-                f" mode={self.mode!r}: resume with the same mode, or start without resuming."
-            )
-        if list(state["names"]) != self.names:
-            only_there = [n for n in state["names"] if n not in set(self.names)]
-            only_here = [n for n in self.names if n not in set(state["names"])]
-            raise ValueError(
-                f"NormFix: the state fixes other weights (only there: {only_there[:5]}, only here:"
-                f" {only_here[:5]}, or in another order): resume with the same model and selection."
-            )
-        target = torch.as_tensor(state["target"]).to(self.target)
-        if target.shape != self.target.shape or not bool(
-            (target > 0).all() & target.isfinite().all()
-        ):
-            raise ValueError("NormFix: the state's target is not a positive norm: it is damaged.")
-        self.target = target.clone()
+        self._follow_freezing()
+        self.target = adopt_state(self, state)
+        self._reloaded = False
+
+    @torch.no_grad()
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        refuse_closure("NormFix", args, kwargs)
+        refuse_sharded_since("NormFix", self.selected)
+        self._stop_if_broken()
+        if self._untrained is not None:
+            end_start(self._untrained)
+            self._untrained = None
+        if self._reloaded:
+            self._reloaded = False
+            self.retarget()
+        self._follow_freezing()
+        _refuse_half(self.infos, Stopped)
+        for group in optimizer.param_groups:  # load_state_dict makes new ones
+            if decays(group):
+                for info in self.infos:
+                    if any(info.param is p for p in group["params"]):
+                        refuse_decay("norm fixing", group, info)
 
     @torch.no_grad()
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        refuse_closure("NormFix", args, kwargs)
-        refuse_sharded_since("NormFix", self.infos)
+        if not self.infos:
+            return
         norms = self._norms()
-        scale = self.target / norms
         usable = (norms > 0) & norms.isfinite()
+        self._report.copy_(usable.logical_not().any(), non_blocking=True)
         going = keep_going(optimizer)
         if going is not None:
-            usable = usable & (on_device(going, scale.device) != 0)
-        scale = torch.where(usable, scale, 1.0)
-        rescale(self._params, scale)
+            usable = usable & (on_device(going, norms.device) != 0)
+        rescale(self._params(), torch.where(usable, self._targets() / norms, 1.0))
+        self._stop_if_broken()
+
+    def _params(self) -> list[Tensor]:
+        return [info.param for info in self.infos]
+
+    def _modules(self) -> list[nn.Module]:
+        return list(dict.fromkeys(info.module for info in self.selected))
+
+    def _training(self) -> list[WeightInfo]:
+        """Of the selected weights those that this optimizer trains at present."""
+        return [i for i in self.selected if i.param.requires_grad and i.param in self._held]
+
+    def _follow_freezing(self) -> None:
+        """Weights that were frozen leave with their norm, weights that thawed join with theirs."""
+        if sum(len(group["params"]) for group in self.optimizer.param_groups) != len(self._held):
+            self._held = groups_of(self.optimizer)
+            claim(self, [i for i in self.selected if i not in self.infos and i.param in self._held])
+        training = self._training()
+        if training == self.infos:
+            return
+        left = [i.param for i in self.infos if i not in training]
+        joined = [i.param for i in training if i not in self.infos]
+        self.infos = training
+        if self.mode == "joint":
+            square = self.target.square()
+            for params, sign in ((left, -1), (joined, 1)):
+                if params:
+                    square = square + sign * squared_norms(params).sum().to(square)
+            self.target = square.clamp_min(0).sqrt()
+        else:
+            at = [k for k, i in enumerate(self.selected) if any(i.param is p for p in joined)]
+            for k in at:
+                self.target[k] = squared_norms([self.selected[k].param]).sqrt()[0].to(self.target)
 
     def _norms(self) -> Tensor:
-        """Present norms in the shape of the target."""
-        squared = squared_norms(self._params)
+        """Present norms, 0-dim for 'joint', one entry a held weight for 'layer'."""
+        squared = squared_norms(self._params())
         return squared.sum().sqrt() if self.mode == "joint" else squared.sqrt()
+
+    def _targets(self) -> Tensor:
+        """The target in the shape of `_norms`."""
+        if self.mode == "joint" or len(self.infos) == len(self.selected):
+            return self.target
+        held = [k for k, info in enumerate(self.selected) if info in self.infos]
+        return self.target[held]
 
     def _checked_norms(self) -> Tensor:
         """Present norms in the shape of the target; once, so it may synchronize."""
-        norms = self._norms()
+        infos = self.infos if self.mode == "joint" else self.selected
+        if not infos:
+            return torch.zeros((), dtype=torch.float64)
+        squared = squared_norms([info.param for info in infos])
+        norms = squared.sum().sqrt() if self.mode == "joint" else squared.sqrt()
         good = (norms > 0) & norms.isfinite()
         if not bool(good.all()):
-            each = squared_norms(self._params).tolist()
-            bad = [n for n, value in zip(self.names, each) if not 0 < value < float("inf")]
             raise ValueError(
-                f"NormFix: the norm to hold is zero or not finite (look at {bad[:5]}): initialize"
-                " or load the weights before fixing their norm."
+                f"NormFix: the norm to hold is zero or not finite (look at {_no_norms(infos)}):"
+                " initialize or load the weights before fixing their norm."
             )
         return norms
 
+    def _stop_if_broken(self) -> None:
+        if self._broken:
+            raise Stopped(
+                f"NormFix: the norm of {_no_norms(self.infos) or 'the weights'} became zero or not"
+                " finite in training: go on from an earlier checkpoint with a lower learning rate"
+                " or gradient clipping."
+            )
 
-def _refuse_half(infos: list) -> None:
-    half = [i.name for i in infos if i.param.dtype not in (torch.float32, torch.float64)]
+
+class _NoteReload:
+    """Hook of a layer's `load_state_dict`: the target is to be taken anew.
+
+    A copy of the layer, also a pickled one, is none of our business.
+    """
+
+    def __init__(self, owner: NormFix | None = None) -> None:
+        self.owner = weakref.ref(owner) if owner is not None else None
+
+    def __call__(self, module: nn.Module, incompatible_keys: Any) -> None:
+        owner = self.owner and self.owner()
+        if owner is not None:
+            owner._reloaded = True
+
+    def __reduce__(self) -> tuple:
+        return _NoteReload, ()
+
+
+def _no_norms(infos: list[WeightInfo]) -> str:
+    """Names of the first weights whose norm is zero or not finite."""
+    each = squared_norms([info.param for info in infos]).tolist()
+    bad = [i.name for i, value in zip(infos, each, strict=True) if not 0 < value < float("inf")]
+    return listing(bad, 5) if bad else ""
+
+
+def _refuse_half(infos: list[WeightInfo], error: type[Exception]) -> None:
+    half = [i for i in infos if i.param.dtype not in (torch.float32, torch.float64)]
     if half:
-        raise ValueError(
-            f"NormFix: {half[0]} is {infos[0].param.dtype}, which cannot hold a small rescale: keep"
-            " the weights in float32 and use autocast for half-precision arithmetic."
+        raise error(
+            f"NormFix: {half[0].name} is {half[0].param.dtype}, which cannot hold a small rescale:"
+            " keep the weights in float32 and use autocast for half-precision arithmetic."
         )

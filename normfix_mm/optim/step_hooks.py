@@ -1,8 +1,9 @@
 """What the optimizer step hooks of :mod:`eps_shift` and :mod:`norm_fix` share.
 
-Both edit tensors around ``Optimizer.step``, so both meet the same three things: a closure (which
-recomputes gradients after the pre-hook), sharded parameters (whose local norms are wrong), and
-fused optimizers under a ``GradScaler``, which are called even when the step is to be skipped.
+Both edit tensors around ``Optimizer.step``, so both meet the same things: optimizers whose step is
+not where the weights change, a closure (which recomputes gradients after the pre-hook), sharded
+parameters (whose local norms are wrong), decay that comes back, and fused optimizers under a
+``GradScaler``, which are called even when the step is to be skipped.
 """
 
 from __future__ import annotations
@@ -13,7 +14,38 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from normfix_mm.errors import Stopped
+from normfix_mm.optim.claims import decays
 from normfix_mm.optim.weights import WeightInfo
+
+
+def refuse_optimizer(who: str, optimizer: Any) -> None:
+    """Raise for what has no steps of its own that could be hooked.
+
+    SAM, Lookahead and accelerate's optimizer wrap another, whose step is the one that counts (a
+    ZeroRedundancyOptimizer passes its own on). Schedule-free optimizers keep the weights at another
+    point between steps.
+    """
+    name = type(optimizer).__name__
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        inner = " (a wrapper's is its .optimizer)" if hasattr(optimizer, "optimizer") else ""
+        raise ValueError(f"{who} needs a torch.optim.Optimizer, got {name}{inner}.")
+    inside = [k for k, v in vars(optimizer).items() if isinstance(v, torch.optim.Optimizer)]
+    if inside and inside != ["optim"]:
+        raise ValueError(
+            f"{who}: {name} calls the step of another optimizer, its .{inside[0]}; attach {who} to "
+            "that one."
+        )
+    if callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None)):
+        raise ValueError(
+            f"{who}: {name} is schedule-free: between steps it keeps the weights at another point, "
+            "which would be edited; use an optimizer with a schedule."
+        )
+    if not hasattr(optimizer, "_optimizer_step_pre_hooks"):
+        raise ValueError(
+            f"{who}: {name} was made without torch.optim.Optimizer.__init__, so its steps cannot "
+            "be hooked; attach to the optimizer that it wraps, or use another."
+        )
 
 
 def refuse_closure(who: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
@@ -22,7 +54,7 @@ def refuse_closure(who: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Non
     # torch passes the optimizer itself as args[0]; a closure is the only other argument of step.
     others = [a for a in args if not isinstance(a, torch.optim.Optimizer)]
     if closure is not None or any(callable(a) for a in others):
-        raise RuntimeError(
+        raise Stopped(
             f"{who} does not work with a closure, which computes the gradients inside step(), after"
             " they would have been edited: call backward() first, then step() without arguments"
             " (LBFGS cannot be used)."
@@ -51,11 +83,21 @@ def refuse_sharded_since(who: str, infos: Sequence[WeightInfo]) -> None:
     for info in infos:
         present = info.module._parameters.get(info.name.rpartition(".")[2])
         if present is not info.param or _is_shard(present):
-            raise RuntimeError(
+            raise Stopped(
                 f"{who}: {info.name} was sharded or replaced after {who} was attached, so it would"
                 " edit a part of the weight or a dead copy: use DistributedDataParallel, not FSDP,"
                 " and attach to the optimizer of the finished model."
             )
+
+
+def refuse_decay(who: str, group: dict, info: WeightInfo) -> None:
+    """Raise at a step if the group of a treated weight has a weight decay by now."""
+    if decays(group):
+        raise Stopped(
+            f"{who}: {info.name} is in a parameter group with weight_decay="
+            f"{group['weight_decay']}, which it may not have beside {who} (did load_state_dict or a"
+            " schedule bring it back?): set the group's weight_decay to 0."
+        )
 
 
 def _is_shard(param: Tensor) -> bool:

@@ -24,10 +24,11 @@ Patterns = str | Iterable[str] | None
 
 # mmcv's own weight-standardized convolutions, known by name because the core does without mmcv.
 _MMCV_FORMS = {"ConvWS2d": "WS", "ConvAWS2d": "AWS"}
-_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+# Layers that normalize activations.
+NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WeightInfo:
     """One parameter of a model.
 
@@ -67,11 +68,15 @@ def weights_of(model: nn.Module) -> list[WeightInfo]:
 
 
 def eps_shift_weights(
-    model: nn.Module, include: Patterns = None, exclude: Patterns = None
+    model: nn.Module, include: Patterns = None, exclude: Patterns = None, frozen: bool = False
 ) -> list[WeightInfo]:
-    """The trainable weights the ε-shifted regularizer is for: normalized filter by filter."""
-    infos = [w for w in weights_of(model) if w.form and w.per_filter and w.param.requires_grad]
-    return filter_names(infos, include, exclude)
+    """The weights the ε-shifted regularizer is for: normalized filter by filter.
+
+    Args:
+        frozen: also those that do not train at present.
+    """
+    infos = [w for w in weights_of(model) if w.form and w.per_filter]
+    return filter_names([w for w in infos if frozen or w.param.requires_grad], include, exclude)
 
 
 def norm_fix_weights(
@@ -79,17 +84,19 @@ def norm_fix_weights(
     weights: str = "conv+classifier",
     include: Patterns = None,
     exclude: Patterns = None,
+    frozen: bool = False,
 ) -> list[WeightInfo]:
-    """The trainable weights whose norm FixNorm fixes.
+    """The weights whose norm FixNorm fixes.
 
     Args:
         weights: 'conv' for the convolutions before the classifier (Algorithm 1), or
             'conv+classifier' for those and the weights of FixNorm and WNLinear layers. A plain
             linear layer is not scale-invariant and never takes part.
+        frozen: also those that do not train at present.
     """
     if weights not in ("conv", "conv+classifier"):
         raise ValueError(f"Unknown weights={weights!r}; choose 'conv' or 'conv+classifier'.")
-    infos = [w for w in weights_of(model) if w.param.requires_grad]
+    infos = [w for w in weights_of(model) if frozen or w.param.requires_grad]
     convs = [w for w in infos if w.kind == "conv" and w.form != "FixNorm"]
     if weights == "conv":
         return filter_names(convs, include, exclude)
@@ -133,7 +140,7 @@ def _describe(name, param, module, module_name, short) -> WeightInfo:
             names = (cls.__name__ for cls in type(module).__mro__)
             form = next((_MMCV_FORMS[n] for n in names if n in _MMCV_FORMS), None)
             per_filter = form is not None
-    if isinstance(module, _NORMS):
+    if isinstance(module, NORMS):
         kind = "norm"
     elif short == "g" and isinstance(module, GainedLayer):
         kind = "gain"

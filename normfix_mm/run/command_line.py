@@ -7,8 +7,8 @@ import os
 import sys
 from collections.abc import Callable
 
-from normfix_mm import preflight
 from normfix_mm.errors import BadInput
+from normfix_mm.preflight.stack import check_stack
 from normfix_mm.run.rows import choose_row
 
 
@@ -96,7 +96,7 @@ def read_config(path: str, options: dict | None = None, row: str | None = None):
 def run(main: Callable[[], None]) -> None:
     """Call ``main``; end with one sentence and status 1 on bad input, with no traceback."""
     try:
-        preflight.check_stack()
+        check_stack()
         main()
     except BadInput as error:
         sys.exit(f"error: {error}")

@@ -12,7 +12,7 @@ def full_state(model: nn.Module) -> dict:
     return {
         "values": copy.deepcopy(model.state_dict()),
         "grads": [None if p.grad is None else p.grad.clone() for p in model.parameters()],
-        "identity": [(id(p), id(p.grad), p._version) for p in model.parameters()],
+        "identity": [(id(p), id(p.grad)) for p in model.parameters()],
         "trainable": [p.requires_grad for p in model.parameters()],
         "modes": [m.training for m in model.modules()],
         "torch": torch.get_rng_state(),

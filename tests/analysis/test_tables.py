@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from normfix_mm import FixNormLinear, WNConv2d, WSConv2d
+from normfix_mm import EpsShift, FixNormLinear, WNConv2d, WSConv2d
 from normfix_mm.analysis.tables import joint_norm_table, treatment_table
 from normfix_mm.optim import weights as selection
 
@@ -34,9 +34,9 @@ def test_every_parameter_is_in_the_treatment_table(detector):
     optimizer = torch.optim.SGD(
         [{"params": others, "weight_decay": 1e-4}, {"params": [stem]}], lr=0.1
     )
-    infos = selection.filter_names(selection.weights_of(detector), "^backbone.2.w")
-    selection.claim(optimizer, infos, "ε-shift")
+    shift = EpsShift(optimizer, detector, include="^backbone.2.w")
     table = treatment_table(detector, optimizer)
+    assert shift.infos[0].param is stem
     rows = [line.split() for line in table.splitlines()[1:]]
     tensors = sum(int(r[-4 if "…" not in r else -6]) for r in rows)
     assert tensors == len(list(detector.parameters()))

@@ -50,7 +50,7 @@ NETWORKS = {
     ),
     "densenet201": Network("DenseNet", dict(arch="201"), 1920, "20.01", "torchvision", 200),
     # One stem, and 16 units of a depthwise and two 1×1, of which the very first is not grouped.
-    "shufflenetv1": Network("ShuffleNetV1", dict(groups=8), 1536, "2.43", "counted by hand", 49, 47),
+    "shufflenetv1": Network("ShuffleNetV1", dict(groups=8), 1536, "2.43", "by hand", 49, 47),
     "shufflenetv2": Network("ShuffleNetV2", {}, 1024, "2.28", "PytorchInsight", 56, 19),
     "mobilenetv1": Network("MobileNetV1", {}, 1024, "4.2", "its paper, Table 8", 27, 13),
     "mobilenetv2": Network("MobileNetV2", {}, 1280, "3.5", "FixNorm, Table 2", 52, 17),
@@ -73,6 +73,6 @@ NETWORKS = {
     "x29": Network("ResNeXtCIFAR", {}, 1024, "68.1", "ResNeXt, Table 7", 31, classes=10),
     "se-x29": Network(
         # 68.16 and 18 layers of squeezes: 3 × 2 × (256² + 512² + 1024²) / 16 weights, and biases.
-        "SEResNeXtCIFAR", {}, 1024, "68.68", "counted by hand", 49, 18, squeezes=18, classes=10
+        "SEResNeXtCIFAR", {}, 1024, "68.68", "by hand", 49, 18, squeezes=18, classes=10
     ),
 }  # fmt: skip

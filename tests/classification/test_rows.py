@@ -191,18 +191,18 @@ def test_every_weight_of_the_full_model_gets_its_one_treatment(table, name):
         if table == FIX and "fixnorm" in name:
             fixed = w.kind in ("conv", "linear")
             assert treatment == ("norm fixing" if fixed else None, 0), w.name
-            assert (w.form is not None) == (squeeze and fixed or w.name == "head.fc.weight")
+            assert (w.form is not None) == ((squeeze and fixed) or w.name == "head.fc.weight")
             continue
         shifted = "-eps" in name and w.form is not None
         normalized += w.form is not None
-        spared = w.name.endswith("bias") or (small or table == FIX) and w.kind == "norm"
+        spared = w.name.endswith("bias") or ((small or table == FIX) and w.kind == "norm")
         spared |= small and depthwise
         assert treatment == ("ε-shift" if shifted else None, 0 if shifted or spared else lam), (
             w.name
         )
         if w.kind == "conv":
             pointwise = w.module.groups > 1 and w.module.kernel_size == (1, 1)
-            plain = squeeze or pointwise or depthwise and "depthwise" not in name
+            plain = squeeze or pointwise or (depthwise and "depthwise" not in name)
             method = {"baseline": None, "bo": None, "reference": None}
             form = method.get(name.split("_")[1].partition("-")[0], name.split("_")[1][:2].upper())
             assert w.form == (None if plain else form), w.name

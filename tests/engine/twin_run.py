@@ -3,7 +3,9 @@
 Pictures come in twins: equal boxes, so equal numbers of positives, under other noise. Of two ranks
 each gets one of every pair, in order, without flips; GN in the backbone has no batch statistics.
 
-    torchrun --nproc_per_node=2 tests/engine/twin_run.py DATA WORK_DIR    writes WORK_DIR/rank{0,1}.pth
+    torchrun --nproc_per_node=2 tests/engine/twin_run.py DATA WORK_DIR
+
+writes WORK_DIR/rank{0,1}.pth.
 """
 
 import json

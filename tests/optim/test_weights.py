@@ -1,7 +1,6 @@
 """The one table: what each parameter is, and one treatment a weight."""
 
 import pytest
-import torch
 from torch import nn
 
 from normfix_mm import FixNormConv2d, WNConv2d, WNLinear, WSConv2d
@@ -81,26 +80,3 @@ def test_patterns_narrow_and_must_match():
         selection.eps_shift_weights(net, include="stme")
     with pytest.raises(ValueError, match="conv\\+classifier"):
         selection.norm_fix_weights(net, "convs")
-
-
-def test_one_treatment_a_weight():
-    net = model()
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    eps_shift = selection.eps_shift_weights(net)
-    selection.claim(optimizer, eps_shift, "ε-shift")
-    with pytest.raises(ValueError, match="stem.weight.*ε-shift"):
-        selection.claim(optimizer, selection.norm_fix_weights(net), "norm fixing")
-    assert set(selection.claims(optimizer)) == {w.param for w in eps_shift}
-    selection.release(optimizer, "ε-shift")
-    selection.claim(optimizer, selection.norm_fix_weights(net), "norm fixing")
-
-
-def test_decay_or_absence_is_refused():
-    net = model()
-    infos = selection.norm_fix_weights(net)
-    with pytest.raises(ValueError, match="weight_decay=0"):
-        selection.claim(
-            torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=1e-4), infos, "norm fixing"
-        )
-    with pytest.raises(ValueError, match="does not hold stem.weight"):
-        selection.claim(torch.optim.SGD(net["fc"].parameters(), lr=0.1), infos, "norm fixing")

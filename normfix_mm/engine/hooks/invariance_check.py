@@ -10,7 +10,7 @@ import logging
 from mmengine.logging import print_log
 from torch import nn
 
-from normfix_mm.analysis.invariance import find_scale_variant
+from normfix_mm.analysis.invariance import ScaleReport, eps_note, measure_scale_variance
 from normfix_mm.errors import BadInput, listing
 
 _REMEDY = (
@@ -52,7 +52,10 @@ def check_scale_invariance(
         # What mmengine trains on. A segmenter's accuracy stands beside it, and jumps at ties.
         return {name: value for name, value in found.items() if "loss" in name}
 
-    variant = find_scale_variant(model, losses, names)
+    report = measure_scale_variance(model, losses, names)
+    variant = report.variant
+    for note in _notes(model, report):
+        print_log(f"NormFixHook: {note}", logger="current", level=logging.WARNING)
     if variant:
         measured = [f"{name} ({change:.1e})" for name, change in variant.items()]
         message = (
@@ -64,5 +67,18 @@ def check_scale_invariance(
             raise ScaleVariantWeights(message)
         print_log(message, logger="current", level=logging.WARNING)
     else:
-        print_log(f"NormFixHook: all {len(names)} weights are scale-invariant.", logger="current")
+        count = len(names) - len(report.by_eps) - len(report.unreached)
+        all_ = "all " if count == len(names) else ""
+        print_log(f"NormFixHook: {all_}{count} weights are scale-invariant.", logger="current")
     return variant
+
+
+def _notes(model: nn.Module, report: ScaleReport) -> list[str]:
+    """What does not stop a run and is worth a warning."""
+    notes = [eps_note(model, report.by_eps)] if report.by_eps else []
+    if report.unreached:
+        notes.append(
+            f"scale-invariance could not be judged for {listing(report.unreached)}: no loss of the "
+            "first batch depends on them."
+        )
+    return notes

@@ -18,11 +18,12 @@ from torch.optim import Optimizer
 from normfix_mm.analysis.metrics import effective_learning_rate
 from normfix_mm.analysis.tables import joint_norm_table
 from normfix_mm.engine.hooks.invariance_check import check_scale_invariance
-from normfix_mm.errors import listing
-from normfix_mm.layers.fixnorm import FixNormConv2d, FixNormLinear
+from normfix_mm.errors import BadInput, listing
+from normfix_mm.layers.fixnorm import FixNormLayer
 from normfix_mm.layers.gain import settle_gains
+from normfix_mm.optim.claims import decays, groups_of
 from normfix_mm.optim.norm_fix import NormFix
-from normfix_mm.optim.weights import WeightInfo, norm_fix_weights, unwrapped
+from normfix_mm.optim.weights import NORMS, WeightInfo, norm_fix_weights, unwrapped
 
 _KEY = "norm_fix"
 _RULE = {
@@ -36,19 +37,20 @@ class NormFixHook(Hook):
     """Keep the joint norm of a model's weights where training found it.
 
     Args:
-        mode: 'joint' (Algorithm 1) or 'layer' (each weight's own norm, an ablation).
+        mode: 'joint' (Algorithm 1) or 'layer' (each weight's own norm, which the paper discusses).
         weights: 'conv+classifier', or 'conv' to leave the classifier to ordinary decay.
         include, exclude: regular expressions on parameter names.
         check: whether weights that are not scale-invariant stop the run (True), are only listed
-            ('warn'), or are not looked for (False). Looked for once, on the first batch.
+            ('warn'), or are not looked for (False). Looked for on the first batch, and again when
+            a norm changes its mode or the set of weights that train changes.
         interval: log every so many iterations; None takes the LoggerHook's.
 
     Logs 'train/joint_norm', 'train/effective_lr', for each FixNorm layer 'train/gain/<layer>' and
     'train/cap/<layer>', and 'train/ema_joint_norm' where an EMAHook runs.
 
     Raises:
-        ValueError: before training, for a bad option, a weight the optimizer also decays, or a
-            resumed checkpoint without a target; on the first batch, for scale-variant weights.
+        BadInput (a ValueError): before training, for a bad option, a weight the optimizer also
+            decays, or a resumed checkpoint without a target; on a batch, for scale-variant weights.
     """
 
     # After EMAHook (50) has averaged, before LoggerHook (60) reads the message hub.
@@ -83,35 +85,41 @@ class NormFixHook(Hook):
             self._saved = self.norm_fix.state_dict()
             self.norm_fix.remove()
         self.norm_fix = self.attach(model, optimizer)
-        table = joint_norm_table(self.norm_fix.infos)
-        rule = _RULE[self.options["weights"]]
-        print_log(f"NormFixHook holds the norm of {rule} not excluded:\n{table}", logger="current")
         # A run that goes on (not one that merely loaded weights) keeps the norms it started with.
         if runner.iter > 0:
             self._resume_target()
-        self._pending_check = bool(self.check) and runner.iter == 0
+        table = joint_norm_table(self.norm_fix.infos)
+        rule = _RULE[self.options["weights"]]
+        print_log(f"NormFixHook holds the norm of {rule} not excluded:\n{table}", logger="current")
+        self._norms = [module for module in model.modules() if isinstance(module, NORMS)]
+        self._checked: tuple | None = None
         loggers = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
         self._log_interval = self.interval or next(iter(loggers), 10)
         self._ema = next((hook for hook in runner.hooks if isinstance(hook, EMAHook)), None)
         self._capped = {
-            name: layer
-            for name, layer in model.named_modules()
-            if isinstance(layer, FixNormConv2d | FixNormLinear)
+            name: layer for name, layer in model.named_modules() if isinstance(layer, FixNormLayer)
         }
 
     def attach(self, model: nn.Module, optimizer: Optimizer) -> NormFix:
         """Norm fixing of this model by this optimizer, after all that can be refused without data.
 
         Raises:
-            ValueError: for an option, a pattern that matches nothing, or a decayed weight.
+            BadInput: for an option, a pattern that matches nothing, or a decayed weight.
         """
         selection = {k: v for k, v in self.options.items() if k != "mode"}
-        _refuse_decay(optimizer, norm_fix_weights(model, **selection), self.options["weights"])
-        return NormFix(optimizer, model, **self.options)
+        try:
+            _refuse_decay(optimizer, norm_fix_weights(model, **selection), self.options["weights"])
+            return NormFix(optimizer, model, **self.options)
+        except ValueError as error:
+            raise BadInput(str(error)) from None
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        if self._pending_check:
-            self._pending_check = False
+        if not self.check:
+            return
+        # A norm that stops using its batch's statistics, and a weight that thaws, are looked at.
+        present = tuple(norm.training for norm in self._norms), tuple(self.norm_fix.names)
+        if present != self._checked:
+            self._checked = present
             check_scale_invariance(
                 unwrapped(runner.model), data_batch, self.norm_fix.names, self.check == "warn"
             )
@@ -123,9 +131,12 @@ class NormFixHook(Hook):
         if not due and not self.end_of_epoch(runner.train_dataloader, batch_idx):
             return
         params = [info.param for info in self.norm_fix.infos]
+        if not params:  # all are frozen by now
+            return
+        rate = groups_of(runner.optim_wrapper.optimizer)[params[0]]["lr"]
         scalars = {
             "joint_norm": self.norm_fix.joint_norm(),
-            "effective_lr": effective_learning_rate(_rate_of(params[0], runner), params),
+            "effective_lr": effective_learning_rate(rate, params),
         }
         for name, layer in self._capped.items():
             scalars[f"gain/{name}"] = layer.g.detach()
@@ -143,16 +154,19 @@ class NormFixHook(Hook):
 
     def _resume_target(self) -> None:
         if self._saved is None:
-            raise ValueError(
+            raise BadInput(
                 "NormFixHook: the resumed checkpoint carries no target norm, because the run that "
                 "wrote it had no NormFixHook; start from its weights with load_from instead."
             )
-        self.norm_fix.load_state_dict(self._saved)
+        try:
+            self.norm_fix.load_state_dict(self._saved)
+        except ValueError as error:
+            raise BadInput(str(error)) from None
 
 
 def _only_optimizer(runner):
     if isinstance(runner.optim_wrapper, OptimWrapperDict):
-        raise ValueError(
+        raise BadInput(
             "NormFixHook: the joint norm belongs to one optimizer, but this run has an "
             "OptimWrapperDict of several; train with a single OptimWrapper, or attach "
             "normfix_mm.NormFix to one of its optimizers yourself."
@@ -161,21 +175,15 @@ def _only_optimizer(runner):
 
 
 def _refuse_decay(optimizer, infos: list[WeightInfo], weights: str) -> None:
-    decay = {p: g.get("weight_decay", 0) for g in optimizer.param_groups for p in g["params"]}
-    decayed = [info for info in infos if decay.get(info.param, 0) != 0]
+    groups = groups_of(optimizer)
+    decayed = [info for info in infos if decays(groups.get(info.param, {}))]
     if decayed:
         keep = (
             ", or keep it for the classifier with paramwise_cfg=dict(custom_keys={'': dict("
             "decay_mult=0.), '<classifier>': dict(decay_mult=1.)})"
         )
-        raise ValueError(
+        raise BadInput(
             f"NormFixHook: the optimizer decays {len(decayed)} of the {len(infos)} weights whose "
             f"norm is to be fixed ({listing(decayed, 3)}), which would undo each other; set the "
             f"optimizer's weight_decay=0.{keep if weights == 'conv' else ''}."
         )
-
-
-def _rate_of(param: nn.Parameter, runner) -> float:
-    """The learning rate of the parameter group that holds `param`."""
-    groups = runner.optim_wrapper.optimizer.param_groups
-    return next(g["lr"] for g in groups if any(p is param for p in g["params"]))

@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from normfix_mm.analysis.metrics import effective_learning_rate
+from normfix_mm.optim.claims import groups_of
 from normfix_mm.optim.weights import norm_fix_weights, unwrapped
 
 
@@ -60,8 +61,7 @@ class NormMonitorHook(Hook):
         ):
             return
         norms = [torch.linalg.vector_norm(w.detach(), dtype=torch.float64) for w in self._weights]
-        # As in NormFixHook, the rate of the convolutions: that of the first parameter group.
-        rate = runner.optim_wrapper.param_groups[0]["lr"]
+        rate = groups_of(runner.optim_wrapper.optimizer)[self._weights[0]]["lr"]
         scalars = {
             "joint_norm": torch.stack(norms).square().sum().sqrt(),
             "effective_lr": effective_learning_rate(rate, self._weights),

@@ -10,6 +10,7 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.registry import HOOKS
 
 from normfix_mm.analysis.tables import treatment_table
+from normfix_mm.engine.optim_wrapper_constructor import refuse_ignored_eps_shift
 from normfix_mm.layers.gain import settle_gains
 from normfix_mm.optim.weights import unwrapped
 
@@ -19,12 +20,16 @@ class WeightTableHook(Hook):
     """Before training: set the gains that no checkpoint has set to ||W||, then print the table.
 
     One table for each optimizer of the run, over all parameters of the model.
+
+    Raises:
+        BadInput: the config asks for the regularizer and its optimizer constructor ignores it.
     """
 
     # After NormFixHook (55) has claimed its weights.
     priority = 57
 
     def before_train(self, runner) -> None:
+        refuse_ignored_eps_shift(runner.cfg.get("optim_wrapper"))
         model = unwrapped(runner.model)
         settle_gains(model)
         several = isinstance(runner.optim_wrapper, OptimWrapperDict)

@@ -1,0 +1,75 @@
+"""What norm fixing puts into a checkpoint, and what it makes of it when a run goes on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from normfix_mm.kernels.norms import squared_norms
+
+if TYPE_CHECKING:
+    from normfix_mm.optim.norm_fix import NormFix
+
+VERSION = 2
+_KEYS = {"version", "mode", "names", "target"}
+
+
+def pack_state(fixing: NormFix) -> dict[str, Any]:
+    """Version, mode, selected names, names of those held at present, and the target."""
+    return {
+        "version": VERSION,
+        "mode": fixing.mode,
+        "selected": [info.name for info in fixing.selected],
+        "names": fixing.names,
+        "target": fixing.target.detach().clone(),
+    }
+
+
+def adopt_state(fixing: NormFix, state: dict[str, Any]) -> Tensor:
+    """The target of a state for the weights that train now.
+
+    Weights may have been frozen or thawed since the state was written; they leave or join with
+    their present norm, as in the run that wrote it.
+
+    Raises:
+        ValueError: no state of norm fixing, or one of other weights or another mode.
+    """
+    lacking = sorted(_KEYS - set(state))
+    if lacking:
+        raise ValueError(f"NormFix: the state lacks {lacking}: it is no state of NormFix.")
+    if state["version"] not in (1, VERSION):
+        raise ValueError(
+            f"NormFix: the state has version {state['version']}, this package reads {VERSION}:"
+            " resume with the package version that wrote it."
+        )
+    if state["mode"] != fixing.mode:
+        raise ValueError(
+            f"NormFix: the state was written with mode={state['mode']!r}, this run has"
+            f" mode={fixing.mode!r}: resume with the same mode, or start without resuming."
+        )
+    # Version 1 named only those that trained.
+    here = fixing.names if state["version"] == 1 else [info.name for info in fixing.selected]
+    there = list(state["names"] if state["version"] == 1 else state["selected"])
+    if here != there:
+        only_there = [n for n in there if n not in set(here)]
+        only_here = [n for n in here if n not in set(there)]
+        raise ValueError(
+            f"NormFix: the state fixes other weights (only there: {only_there[:5]}, only here:"
+            f" {only_here[:5]}, or in another order): resume with the same model and selection."
+        )
+    target = torch.as_tensor(state["target"]).to(fixing.target.device, torch.float64).clone()
+    size = () if fixing.mode == "joint" else (len(here),)
+    if target.shape != size or not bool((target > 0).all() & target.isfinite().all()):
+        raise ValueError("NormFix: the state's target is not a positive norm: it is damaged.")
+    if fixing.mode == "layer":
+        return target
+    held = set(state["names"])
+    square = target.square()
+    for info in fixing.selected:
+        trains = info in fixing.infos
+        if trains != (info.name in held):
+            share = squared_norms([info.param]).sum().to(square)
+            square = square + (share if trains else -share)
+    return square.clamp_min(0).sqrt()

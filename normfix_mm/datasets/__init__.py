@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 def folder_kind(cfg: "Config") -> ModuleType:
     """The module with ``use_folder`` and ``hold_out`` for folders that this config trains on."""
-    from normfix_mm.datasets import coco_folder, seg_folder
+    from normfix_mm.datasets import class_folder, coco_folder, seg_folder
 
-    return seg_folder if cfg.get("default_scope") == "mmseg" else coco_folder
+    kinds = {"mmseg": seg_folder, "mmpretrain": class_folder}
+    return kinds.get(cfg.get("default_scope"), coco_folder)

@@ -10,6 +10,7 @@ the Runner.
     training            optimizer wrapper and hooks, tried out
     segmentation_data   a segmenter's images and labels
     segmentation_heads  its heads, losses and crops
+    classification_data a classifier's images, classes, head and metrics
 """
 
 from __future__ import annotations
@@ -52,6 +53,10 @@ def check(cfg, phases: Sequence[str], source: str | None = "`load_from`") -> Non
             from normfix_mm.preflight.segmentation_data import check_segmentation
 
             check_segmentation(cfg, model, phases)
+        if cfg.get("default_scope") == "mmpretrain":
+            from normfix_mm.preflight.classification_data import check_classification
+
+            check_classification(cfg, model, phases)
         path = checkpoint_of(cfg)
         if path is not None:
             checkpoint = read_checkpoint(path, source)

@@ -35,7 +35,8 @@ def _check_dataset(dataset, where: str) -> None:
     if dataset.get("backend_args") is not None:
         return  # files live behind a client of the user's
     root = dataset.get("data_root") or ""
-    for folder in dict(dataset.get("data_prefix") or {}).values():
+    prefix = dataset.get("data_prefix") or {}
+    for folder in (prefix,) if isinstance(prefix, str) else prefix.values():
         folder = os.path.join(root, folder or "")
         if is_local(folder) and not os.path.isdir(folder):
             raise BadInput(

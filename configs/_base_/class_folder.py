@@ -51,5 +51,11 @@ param_scheduler = [
         convert_to_iter_based=True,
     ),
 ]
+custom_hooks = [
+    dict(type="NormMonitorHook", layers=("head.fc",), weights="conv"),
+    dict(type="CrossBoundaryRiskHook"),
+    dict(type="WeightTableHook"),
+    dict(type="ReproducibleHook"),
+]
 default_hooks = dict(logger=dict(interval=10))
 auto_scale_lr = dict(enable=False, base_batch_size=32)

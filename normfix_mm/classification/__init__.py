@@ -22,6 +22,7 @@ import normfix_mm.engine  # noqa: F401  registers layers, optimizer constructor 
 from normfix_mm.classification import backbones
 from normfix_mm.classification.backbones import *  # noqa: F403  one class for each backbone of MMPretrain
 from normfix_mm.classification.class_accuracy import ClassAccuracyMetric
+from normfix_mm.classification.cross_boundary_risk import CrossBoundaryRiskHook
 from normfix_mm.classification.heads import FixNormLinearClsHead, WNLinearClsHead
 from normfix_mm.classification.mobilenet_v1 import MobileNetV1
 from normfix_mm.classification.pictures import ClassVisualizationHook
@@ -33,6 +34,7 @@ from normfix_mm.models.backbones import normalized
 __all__ = [
     "ClassAccuracyMetric",
     "ClassVisualizationHook",
+    "CrossBoundaryRiskHook",
     "FixNormLinearClsHead",
     "MobileNetV1",
     "ResNeXtCIFAR",

@@ -46,7 +46,9 @@ class ClassAccuracyMetric(Accuracy):
         )
         names = (self.dataset_meta or {}).get("classes") or []
         recalls = {
-            f"{RECALL}{name}": round(100 * float((found[truth == label] == label).float().mean()), 2)
+            f"{RECALL}{name}": round(
+                100 * float((found[truth == label] == label).float().mean()), 2
+            )
             for label, name in enumerate(names)
             if bool((truth == label).any())
         }

@@ -77,8 +77,8 @@ def _check_dataset(dataset: Mapping, number: int | None, where: str) -> Sequence
     wrong = [i for i in infos if not _is_class(i.get("gt_label"), number)]
     if wrong:
         raise BadInput(
-            f"{wrong[0]['img_path']!r} of {where} has the label {wrong[0].get('gt_label')!r}, which "
-            f"is no class of model.head (0 to {number - 1}); correct the list or num_classes."
+            f"{wrong[0]['img_path']!r} of {where} has the label {wrong[0].get('gt_label')!r}, "
+            f"which is no class of model.head (0 to {number - 1}); correct the list or num_classes."
         )
     absent = [i["img_path"] for i in infos if "img_path" in i and not os.path.isfile(i["img_path"])]
     if absent:

@@ -25,9 +25,13 @@ RESULTS = (
     ("mIoU", "mIoU"),
     ("aAcc", "aAcc"),
     ("mAcc", "mAcc"),
+    ("top-1", "top1"),
+    ("top-5", "top5"),
 )
 PERCENT = ("mIoU", "aAcc", "mAcc")  # what MMSegmentation logs as such; a Run holds shares of 1
 CLASS = "IoU/"  # begins the names of ClassIoUMetric's values
+RECALL = "recall/"  # and of ClassAccuracyMetric's
+ACCURACY = "accuracy/"  # and of MMPretrain's Accuracy, which are in percent
 BACKBONE = ("type", "depth", "base_channels", "norm_eval", "frozen_stages")
 
 
@@ -90,14 +94,22 @@ class Run:
                             del curve[step]
                     first = False
                 self.train[at] = entry
-            elif any(key.split("/")[-1] in ("bbox_mAP", "mIoU") for key in entry):
+            elif any(key.split("/")[-1] in ("bbox_mAP", "mIoU", "top1") for key in entry):
                 self.val[at] = dict(_result(key, value) for key, value in entry.items())
 
     @property
     def class_iou(self) -> dict[str, float]:
         """IoU of each class in a segmenter's last evaluation by ClassIoUMetric."""
+        return self._last(CLASS)
+
+    @property
+    def class_recall(self) -> dict[str, float]:
+        """Recall of each class in a classifier's last evaluation by ClassAccuracyMetric."""
+        return self._last(RECALL)
+
+    def _last(self, prefix: str) -> dict[str, float]:
         last = self.val[max(self.val)] if self.val else {}
-        return {k.removeprefix(CLASS): v for k, v in last.items() if k.startswith(CLASS)}
+        return {k.removeprefix(prefix): v for k, v in last.items() if k.startswith(prefix)}
 
     @property
     def config(self):
@@ -146,8 +158,10 @@ class Run:
 
 
 def _result(key: str, value: float) -> tuple[str, float]:
-    if key.startswith(CLASS) or key in PERCENT:
+    if key.startswith((CLASS, RECALL)) or key in PERCENT:
         return key, value / 100
+    if key.startswith(ACCURACY):
+        return key.removeprefix(ACCURACY), value / 100
     return key.split("/")[-1], value
 
 
@@ -161,7 +175,7 @@ def settings(run: Run) -> list[tuple[str, str]]:
     cfg = run.config
     model, optim = cfg.model, cfg.optim_wrapper.optimizer
     roi = model.get("roi_head", {})
-    heads = [model.get("rpn_head"), model.get("bbox_head")]
+    heads = [model.get("rpn_head"), model.get("bbox_head"), model.get("head")]
     heads += [*_listed(model.get("decode_head")), *_listed(model.get("auxiliary_head"))]
     heads += [*_listed(roi.get("bbox_head")), *_listed(roi.get("mask_head"))]
     hooks = [_call(hook) for hook in cfg.get("custom_hooks", [])]

@@ -1,8 +1,8 @@
 """What the flags of ``tools/test.py`` change in a config: of a detector, segmenter or classifier.
 
-Which of them it is, the scope says in which the config runs. A segmenter's predictions are PNG files, one
-for each image, of class numbers, or of what the last evaluator writes that has an ``output_dir``:
-for Cityscapes the label ids that the benchmark's server takes.
+Which of them it is, the scope says in which the config runs. A segmenter's predictions are PNG
+files, one for each image, of class numbers, or of what the last evaluator writes that has an
+``output_dir``: for Cityscapes the label ids that the benchmark's server takes.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from timing import machine
 
 CONFIGS = Path(__file__).parents[1] / "configs/ocnet"
 TABLE_3 = (
-    "ocnet-base_r101-d8_4xb2-40k_cityscapes-769x769",
+    "ocnet-base_r101-d8_baseline_4xb2-40k_cityscapes-769x769",
     "ocnet-base_r101-d8_fixnorm_4xb2-40k_cityscapes-769x769",
 )
 

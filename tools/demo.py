@@ -31,9 +31,9 @@ TRAIN_LINE = re.compile(
 
 
 class Task(NamedTuple):
-    """What is trained: ``configs/demo/MODEL_{fixnorm,baseline}_digits.py``, in `out`."""
+    """What is trained: the two configs of `config`, fixnorm and baseline, in `out`."""
 
-    model: str
+    config: str  # in configs/demo
     title: str
     out: str
     commands: tuple[str, str]  # that make the page, of FixNorm alone and of both
@@ -44,7 +44,7 @@ class Task(NamedTuple):
 
 
 DETECT = Task(
-    model="retinanet_r18_fpn",
+    config="retinanet_r18_fpn_{}_1xb4-8e_digits.py",
     title="RetinaNet-R18 on handwritten digits, trained with FixNorm",
     out="work_dirs/demo",
     commands=("make demo", "make demo-baseline"),
@@ -54,7 +54,7 @@ DETECT = Task(
     evaluator="ann_file={}annotations/instances_val.json",
 )
 SEGMENT = Task(
-    model="ocnet_r18-d8",
+    config="ocnet_r18-d8_{}_1xb8-1k_digits.py",
     title="OCNet-R18 on handwritten digits, trained with FixNorm",
     out="work_dirs/demo-seg",
     commands=("make demo-seg", "make demo-seg DEMO_ARGS=--baseline"),
@@ -128,7 +128,7 @@ def train(task: Task, kind: str, work_dir: Path, args: argparse.Namespace) -> No
     """
     from mmengine.config import Config
 
-    config = ROOT / f"configs/demo/{task.model}_{kind}_digits.py"
+    config = ROOT / "configs/demo" / task.config.format(kind)
     options = options_of(task, args)
     cfg = Config.fromfile(str(config), import_custom_modules=False)
     cfg.merge_from_dict(dict(option.split("=", 1) for option in options))

@@ -17,7 +17,7 @@ What the paper leaves open, and our choice (the rest is in the baseline's header
   ResNets trained with ε (76.86 on ImageNet, R-101 78.29) for both WS rows.
 """
 
-_base_ = "./cascade-rcnn_r50_fpn_8xb2-20e_coco.py"
+_base_ = "./cascade-rcnn_r50_fpn_baseline_8xb2-20e_coco.py"
 
 model = dict(
     backbone=dict(

@@ -10,13 +10,13 @@ eqs. 10 and 29. The paper trains RetinaNet only; here its rules are carried over
 - Every other convolution and fully connected layer of pyramid and heads has no norm behind it and
   is weight-normalized with gain. So is the backbone, whose BN is fixed; pretrained weights keep
   their function. All these weights share the one joint norm.
-- lr .02 and α 1 are starting points, not tuned: use FixNorm's Algorithm 4, lr in [.005, .1], α in
-  .5, 1, 2, 4, 8, 16.
+- lr .02 and α 1 are starting points, to be tuned: lr in [.005, .1], α in .5, 1, 2, 4, 8, 16. The
+  paper's way to do so, Algorithm 4, is not available here yet.
 - The baseline beside it is plain; FixNorm's own Table 4 has weight normalization in its baselines.
 Everything else is the baseline's, see its header.
 """
 
-_base_ = "./faster-rcnn_r50_fpn_8xb2-24e_coco.py"
+_base_ = "./faster-rcnn_r50_fpn_baseline_8xb2-24e_coco.py"
 
 model = dict(
     backbone=dict(type="NormalizedResNet", normalize=dict(form="WN", gain=True)),
@@ -27,8 +27,4 @@ model = dict(
     ),
 )
 optim_wrapper = dict(optimizer=dict(lr=0.02, weight_decay=0.0))
-custom_hooks = [
-    dict(type="NormFixHook", mode="joint", weights="conv+classifier"),
-    dict(type="WeightTableHook"),
-    dict(type="ReproducibleHook"),
-]
+custom_hooks = [dict(type="NormFixHook", mode="joint", weights="conv+classifier")]

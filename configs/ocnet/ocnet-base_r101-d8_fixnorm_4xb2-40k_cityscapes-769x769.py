@@ -13,15 +13,11 @@ Everything else is the baseline's, see its header. What the paper leaves open, a
   gain 0, so that the context starts at zero as in OCNet.
 """
 
-_base_ = "./ocnet-base_r101-d8_4xb2-40k_cityscapes-769x769.py"
+_base_ = "./ocnet-base_r101-d8_baseline_4xb2-40k_cityscapes-769x769.py"
 
 model = dict(
     decode_head=dict(type="FixNormOCHead", alpha=1.0),
     auxiliary_head=dict(type="FixNormFCNHead", alpha=1.0),
 )
 optim_wrapper = dict(optimizer=dict(lr=0.0335, weight_decay=0.0))
-custom_hooks = [
-    dict(type="NormFixHook", mode="joint", weights="conv+classifier"),
-    dict(type="WeightTableHook"),
-    dict(type="ReproducibleHook"),
-]
+custom_hooks = [dict(type="NormFixHook", mode="joint", weights="conv+classifier")]

@@ -13,8 +13,4 @@ _base_ = "./retinanet_r50_fpn_wn_8xb2-90k_coco.py"
 
 model = dict(bbox_head=dict(type="FixNormRetinaHead", alpha=0.5))
 optim_wrapper = dict(optimizer=dict(lr=0.0145, weight_decay=0.0))
-custom_hooks = [
-    dict(type="NormFixHook", mode="joint", weights="conv+classifier"),
-    dict(type="WeightTableHook"),
-    dict(type="ReproducibleHook"),
-]
+custom_hooks = [dict(type="NormFixHook", mode="joint", weights="conv+classifier")]

@@ -17,8 +17,13 @@ models"). What the paper leaves open, and our choice:
 - Weight decay reaches gains, biases and BN's affine parameters too, as in MMDetection.
 """
 
-_base_ = ["mmdet::retinanet/retinanet_r50_fpn_1x_coco.py", "../_base_/coco_columns.py"]
-custom_imports = dict(imports=["normfix_mm.detection"], allow_failed_imports=False)
+_base_ = [
+    "mmdet::_base_/models/retinanet_r50_fpn.py",
+    "mmdet::retinanet/retinanet_tta.py",
+    "../_base_/datasets/coco_detection.py",
+    "../_base_/schedules/schedule_90k.py",
+    "../_base_/mmdet_runtime.py",
+]
 
 model = dict(
     backbone=dict(type="NormalizedResNet", normalize=dict(form="WN", gain=True)),
@@ -28,23 +33,5 @@ model = dict(
         loss_bbox=dict(_delete_=True, type="SmoothL1Loss", beta=0.1, loss_weight=1.0),
     ),
 )
-
-optim_wrapper = dict(
-    type="OptimWrapper", optimizer=dict(type="SGD", lr=0.01, momentum=0.9, weight_decay=1e-4)
-)
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=500),
-    dict(
-        type="MultiStepLR", by_epoch=False, begin=0, end=90000, milestones=[60000, 80000], gamma=0.1
-    ),
-]
-train_cfg = dict(_delete_=True, type="IterBasedTrainLoop", max_iters=90000, val_interval=10000)
-auto_scale_lr = dict(enable=False, base_batch_size=16)
-
-default_hooks = dict(checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=10000))
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=10000))
 log_processor = dict(by_epoch=False)
-custom_hooks = [dict(type="WeightTableHook"), dict(type="ReproducibleHook")]
-
-# AP and AR of all sizes, as in the two-stage configs; the paper's table has the first alone.
-val_evaluator = dict(metric_items={{_base_.columns}})
-test_evaluator = val_evaluator

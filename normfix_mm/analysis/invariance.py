@@ -276,7 +276,7 @@ class _Probe:
         between = self._outputs(kept + left)
         excess_left = self._excess(between, before, left)
         excess_right = self._excess(self._outputs(kept + names), between, right)
-        found = {}
+        found: dict[str, float] = {}
         if excess_left > 1 or excess_left >= excess_right:
             found |= self._bisect(kept, left, before)
         if excess_right > 1 or excess_right > excess_left:
@@ -347,7 +347,7 @@ def _selected(model: nn.Module, weights: Iterable[WeightInfo | str] | None) -> d
     if weights is None:
         return {w.name: w.param for w in norm_fix_weights(model)}
     known = dict(model.named_parameters(remove_duplicate=False))
-    names = [getattr(w, "name", w) for w in weights]
+    names = [w if isinstance(w, str) else w.name for w in weights]
     unknown = [n for n in names if n not in known]
     if unknown:
         raise ValueError(

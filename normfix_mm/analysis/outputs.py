@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -70,7 +71,7 @@ def _ranks() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def _over_ranks(values: list[float], op: "dist.ReduceOp") -> list[float]:
+def _over_ranks(values: list[float], op: Any) -> list[float]:
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     shared = torch.tensor(values, dtype=torch.float64, device=device)
     dist.all_reduce(shared, op=op)

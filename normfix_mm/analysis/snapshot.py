@@ -11,6 +11,7 @@ forward inside `backward()` and refuses `torch.autograd.grad`, and it changes no
 import random
 import sys
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,7 +32,9 @@ class Snapshot(AbstractContextManager):
         self.model = model
 
     def __enter__(self) -> "Snapshot":
-        self.checkpointing = [m for m in self.model.modules() if getattr(m, "with_cp", False)]
+        self.checkpointing: list[Any] = [
+            m for m in self.model.modules() if getattr(m, "with_cp", False)
+        ]
         for module in self.checkpointing:
             module.with_cp = False
         self.modes = [(m, m.training) for m in self.model.modules()]

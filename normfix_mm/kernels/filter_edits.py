@@ -47,7 +47,7 @@ def add_edits(
         if not whole.numel():
             continue
         weight, out, copied = as_rows(whole.detach(), target)
-        scale = number
+        scale: float | Tensor = number
         for tensor in tensors:
             scale = scale * on_device(tensor, weight.device)
         for rows, part in pieces(weight, out):

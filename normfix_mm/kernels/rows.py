@@ -1,7 +1,7 @@
-"""Statistics of rows: a weight as a (filters, fan-in) matrix in fp32 or fp64.
+"""A weight as a (filters, fan-in) matrix in fp32 or fp64, and the statistics of its rows.
 
-The row-wise moments and the row-wise backward come from torch's group-norm kernels, one group a
-filter, which read a filter once; what differs from a group norm is one factor per filter.
+The row-wise moments come from torch's group-norm kernel, one group a filter, which reads a filter
+once; what differs from a group norm is one factor per filter.
 """
 
 import torch
@@ -11,10 +11,43 @@ from torch import Tensor
 TINY_VARIANCE = 1e-24
 
 
-def as_rows(weight: Tensor, rows: int) -> Tensor:
-    """The weight as a contiguous (rows, n) matrix in fp32, fp64 for fp64."""
+def memory_format(weight: Tensor) -> torch.memory_format:
+    """channels_last for a weight that lies so, else contiguous."""
+    if (
+        weight.dim() == 4
+        and not weight.is_contiguous()
+        and weight.is_contiguous(memory_format=torch.channels_last)
+    ):
+        return torch.channels_last
+    return torch.contiguous_format
+
+
+def as_rows(weight: Tensor, like: Tensor | None = None) -> Tensor:
+    """The weight as a contiguous (filters, n) matrix in fp32, fp64 for fp64.
+
+    Elements stand in the order of memory: normalizations do not mind the order inside a filter.
+    `like` gives another tensor's order.
+    """
     wide = weight if weight.dtype == torch.float64 else weight.float()
-    return wide.reshape(rows, -1).contiguous()
+    if memory_format(weight if like is None else like) is torch.channels_last:
+        wide = wide.permute(0, 2, 3, 1)
+    return wide.reshape(len(weight), -1).contiguous()
+
+
+def as_weight(rows: Tensor, weight: Tensor) -> Tensor:
+    """Rows of `as_rows(weight)` back in the weight's shape, dtype and memory format."""
+    if memory_format(weight) is torch.channels_last:
+        filters, channels, height, width = weight.shape
+        rows = rows.view(filters, height, width, channels).permute(0, 3, 1, 2)
+    return rows.view(weight.shape).to(weight.dtype)
+
+
+def as_gradient(rows: Tensor, weight: Tensor) -> Tensor:
+    """`as_weight` for a gradient: finite values stay finite in float16."""
+    if weight.dtype == torch.float16:
+        most = torch.finfo(torch.float16).max
+        rows = torch.where(rows.isfinite(), rows.clamp(-most, most), rows)
+    return as_weight(rows, weight)
 
 
 def bessel(n: int) -> float:
@@ -22,31 +55,30 @@ def bessel(n: int) -> float:
     return (n / (n - 1)) ** 0.5 if n > 1 else 0.0
 
 
-def standardized_rows(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(w - mu)/sigma with biased sigma, mu and 1/sigma of each row of a (rows, n) tensor."""
+def standardized_rows(rows: Tensor, scale: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """scale (w - mu)/sigma with biased sigma, mu and 1/sigma of each row of a (rows, n) tensor."""
     count, n = rows.shape
-    centered, mean, rstd = torch.native_group_norm(
-        rows.unsqueeze(0), None, None, 1, count, n, count, TINY_VARIANCE
+    out, mean, rstd = torch.native_group_norm(
+        rows.unsqueeze(0), scale, None, 1, count, n, count, TINY_VARIANCE
     )
-    return centered.view(count, n), mean.view(-1), rstd.view(-1)
+    return out.view(count, n), mean.view(count), rstd.view(count)
 
 
 def project(grad: Tensor, rows: Tensor, mean: Tensor, rstd: Tensor, scale: Tensor) -> Tensor:
     """scale rstd [G - mean(G) - x mean(G x)] with x = (w - mu) rstd, row by row.
 
-    The group norm's backward, of which `scale` is the affine weight: one kernel call.
+    The batch norm's backward, of which `scale` is the affine weight: one kernel, which sweeps a
+    row once, where group norm's goes over the whole tensor twice.
     """
-    count, n = rows.shape
-    shape, row = (1, count, n), (1, count)
-    return torch.ops.aten.native_group_norm_backward(
-        grad.view(shape),
-        rows.view(shape),
-        mean.view(row),
-        rstd.view(row),
+    return torch.ops.aten.native_batch_norm_backward(
+        grad.unsqueeze(0),
+        rows.unsqueeze(0),
         scale,
-        1,
-        count,
-        n,
-        count,
+        None,
+        None,
+        mean,
+        rstd,
+        True,
+        0.0,
         [True, False, False],
-    )[0]
+    )[0].view_as(rows)

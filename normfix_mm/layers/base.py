@@ -5,14 +5,17 @@ Everything else about a form is in the form's own file, what concerns the gain i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from torch import Tensor, nn
 
 from normfix_mm.layers.once import once
 
 # The mixin stands before nn.Conv2d and its like; only a type checker needs to be told.
-_Layer = nn.Module if TYPE_CHECKING else object
+if TYPE_CHECKING:
+    _Layer = nn.Module
+else:
+    _Layer = object
 L = TypeVar("L", bound=nn.Module)
 
 
@@ -24,17 +27,17 @@ class NormalizedLayer(_Layer):
 
     form: str
     option_names: tuple[str, ...] = ()
-    weight: nn.Parameter
+    weight: Tensor
 
     @classmethod
     def adopt(cls, layer: L, **options: Any) -> L:
         """Turn a plain layer into this form in place: same object, parameters and hooks."""
-        plain = layer.__class__
-        layer.__class__ = cls
+        plain, made = layer.__class__, cast(Any, layer)
+        made.__class__ = cls
         try:
-            layer._set_options(**options)
+            made._set_options(**options)
         except Exception:
-            layer.__class__ = plain
+            made.__class__ = plain
             raise
         return layer
 

@@ -9,13 +9,13 @@ mmcv's ConvWS and ConvAWS fold as well; they are known by name, since the core d
 """
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from normfix_mm.layers import functional
-
-PLAIN = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+from normfix_mm.layers.plain import MMCV_FORMS, PLAIN, is_normalized, mmcv_form, weight_obstacle
 
 
 @torch.no_grad()
@@ -31,11 +31,15 @@ def fold(module: nn.Module) -> nn.Module:
         A new module whose outputs equal those of `module` to rounding.
 
     Raises:
-        TypeError: a layer with `normalized_weight` that extends none of the three.
+        TypeError: a normalized layer that extends none of the three, that has a forward of its own
+            besides (which folding would drop), or whose weight is pruned or parametrized.
     """
+    for name, original in module.named_modules():
+        _refuse_own_forward(name, original)
     module = copy.deepcopy(module)
     folded: dict[nn.Parameter, list[nn.Parameter]] = {}
-    for layer in list(module.modules()):
+    layers: list[Any] = list(module.modules())
+    for layer in layers:
         effective = _effective_weight(layer)
         if effective is not None:
             twins = folded.setdefault(layer.weight, [])
@@ -48,19 +52,37 @@ def fold(module: nn.Module) -> nn.Module:
     return module
 
 
-def _effective_weight(layer: nn.Module) -> Tensor | None:
+def _effective_weight(layer: Any) -> Tensor | None:
     """The weight the layer really applies, or None if that is its `weight`."""
     if hasattr(layer, "normalized_weight"):
         return layer.normalized_weight()
-    names = {cls.__name__ for cls in type(layer).__mro__}
-    if "ConvWS2d" in names:
+    form = mmcv_form(layer)
+    if form == "WS":
         return functional.standardize(layer.weight, layer.eps)
-    if "ConvAWS2d" in names:
-        return _adaptively_standardized(layer)
-    return None
+    return _adaptively_standardized(layer) if form == "AWS" else None
 
 
-def _adaptively_standardized(layer: nn.Module) -> Tensor:
+def _refuse_own_forward(name: str, layer: nn.Module) -> None:
+    """Raise for a layer that does more than the class of ours, or of mmcv's, that it extends."""
+    if not is_normalized(layer):
+        return
+    ours = next(c for c in type(layer).__mro__ if _is_known(c))
+    own = [
+        f for f in ("forward", "_conv_forward") if getattr(type(layer), f, 0) != getattr(ours, f, 0)
+    ]
+    reason = f"has a {own[0]} of its own, which would be lost" if own else weight_obstacle(layer)
+    if reason:
+        raise TypeError(
+            f"fold: layer {name or type(layer).__name__!r}, a {type(layer).__name__}, {reason}; "
+            "fold the other parts of the model."
+        )
+
+
+def _is_known(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == "normfix_mm" or kind.__name__ in MMCV_FORMS
+
+
+def _adaptively_standardized(layer: Any) -> Tensor:
     """mmcv's ConvAWS2d: gamma (w_f - mu) / sqrt(s^2 + 1e-5) + beta, with unbiased s."""
     rows = layer.weight.flatten(1)
     rows = rows if rows.dtype == torch.float64 else rows.float()

@@ -1,4 +1,4 @@
-"""Weight normalization of one tensor, forward and backward fused by hand.
+"""Weight normalization of one tensor.
 
     standardize       WS    (w_f - mu) / (s + eps)      unbiased s, eps outside the root
     normalize         WN    g_f * w_f / ||w_f||         one gain a filter, or one for the layer
@@ -7,17 +7,24 @@
 Sources: weight standardization, arXiv 1903.10520; weight normalization, arXiv 1602.07868; the
 per-layer form, eqs. 6 and 29 of FixNorm. `w_f` is one output filter, flattened.
 
-Statistics are taken in fp32 (fp64 for fp64 weights) whatever the autocast.
+Statistics are taken in fp32 (fp64 for fp64 weights) whatever the autocast. Every finite filter
+gives finite values and gradients; NaN and infinity stay visible.
 
 Departure: a filter with nothing to normalize (zero under WN; constant or one-element under CWN)
 gives zero and gets a zero gradient, where the formula divides by zero.
+
+Each direction is one operator of torch (`kernels.operators`). Second derivatives, `torch.func` and
+tracing go through `kernels.formulas`, which are plain torch.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from normfix_mm.kernels.rows import TINY_VARIANCE, as_rows, bessel, project, standardized_rows
+from normfix_mm.kernels import formulas
+from normfix_mm.kernels.operators import library
 
 
 def standardize(weight: Tensor, eps: float = 1e-5) -> Tensor:
@@ -30,7 +37,7 @@ def standardize(weight: Tensor, eps: float = 1e-5) -> Tensor:
     Returns:
         A tensor of the same shape and dtype.
     """
-    return _Standardize.apply(weight, eps)
+    return _normalized("standardize", weight, eps)
 
 
 def normalize(weight: Tensor, gain: Tensor | None = None) -> Tensor:
@@ -40,87 +47,98 @@ def normalize(weight: Tensor, gain: Tensor | None = None) -> Tensor:
         weight: shape (filters, ...).
         gain: shape (filters,).
     """
-    return _Normalize.apply(weight, gain, weight.shape[0])
+    return _normalized("normalize", weight, gain)
 
 
 def normalize_layer(weight: Tensor, gain: Tensor | None = None) -> Tensor:
     """Give the whole tensor the length `gain`, a tensor of one element (FixNorm, eq. 6)."""
-    return _Normalize.apply(weight, gain, 1)
+    return _normalized("normalize_layer", weight, gain)
 
 
 def center_normalize(weight: Tensor) -> Tensor:
     """Center each filter of a (filters, ...) weight and give it length 1."""
-    return _CenterNormalize.apply(weight)
+    return _normalized("center_normalize", weight)
 
 
-class _Standardize(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, weight: Tensor, eps: float) -> Tensor:
-        rows = as_rows(weight, weight.shape[0])
-        out, mean, rstd = standardized_rows(rows)
-        std = rstd.reciprocal().mul_(bessel(rows.shape[1]))
-        out.mul_((std + eps).mul_(rstd).reciprocal_().view(-1, 1))
-        ctx.save_for_backward(weight, mean, std)
-        ctx.eps = eps
-        return out.view_as(weight).to(weight.dtype)
+@dataclass(frozen=True)
+class _Form:
+    """One normalization: its two operators, its formula and the formula's derivative, on rows."""
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        # dw = (G - mean(G)) / d - (w - mu) (G . (w - mu)) / (d^2 (n - 1) s),  d = s + eps.
-        # With r^2 = n / (d (n - 1) s) this is a layer norm's backward at rstd = r, over d r.
-        weight, mean, std = ctx.saved_tensors
-        rows = as_rows(weight, weight.shape[0])
-        n = rows.shape[1]
-        d = std + ctx.eps
-        rstd = (d * std.clamp_min(TINY_VARIANCE**0.5)).mul_(max(n - 1, 1) / n).rsqrt_()
-        out = project(as_rows(grad, len(rows)), rows, mean, rstd, (d * rstd).reciprocal_())
-        return out.view_as(weight).to(weight.dtype), None
+    forward: Callable
+    backward: Callable
+    formula: Callable
+    vjp: Callable
+    whole: bool = False  # the layer is one row
+
+    def by_formula(self, weight: Tensor, *options) -> Tensor:
+        return self.formula(self._rows(weight), *options).view(weight.shape).to(weight.dtype)
+
+    def vjp_by_formula(self, grad: Tensor, weight: Tensor, *options) -> tuple[Tensor, ...]:
+        out = self.vjp(self._rows(grad), self._rows(weight), *options)
+        out, *others = (out,) if isinstance(out, Tensor) else out
+        return out.view(weight.shape).to(weight.dtype), *others
+
+    def _rows(self, weight: Tensor) -> Tensor:
+        wide = weight if weight.dtype == torch.float64 else weight.float()
+        return wide.reshape(1 if self.whole else weight.shape[0], -1)
 
 
-class _Normalize(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, weight: Tensor, gain: Tensor | None, count: int) -> Tensor:
-        rows = as_rows(weight, count)
-        norm = torch.linalg.vector_norm(rows, dim=1)
-        usable = norm > 1e3 * torch.finfo(norm.dtype).tiny ** 0.5  # 1/norm^2 stays finite
-        inverse = torch.where(usable, norm, 1.0).reciprocal() * usable
-        factor = inverse if gain is None else inverse * gain.to(inverse.dtype)
-        ctx.save_for_backward(weight, inverse, factor)
-        ctx.gain_dtype = None if gain is None else gain.dtype
-        return (rows * factor.view(-1, 1)).view_as(weight).to(weight.dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        # dw = a (G - u (G . u)) and dg = G . u,  u = w / ||w||,  a = g / ||w||.
-        weight, inverse, factor = ctx.saved_tensors
-        count = len(inverse)
-        rows, grad_rows = as_rows(weight, count), as_rows(grad, count)
-        radial = (grad_rows * rows).sum(1) * inverse
-        grad_gain = None if ctx.gain_dtype is None else radial.to(ctx.gain_dtype)
-        out = torch.addcmul(grad_rows, rows, (radial * inverse).view(-1, 1), value=-1)
-        out.mul_(factor.view(-1, 1))
-        return out.view_as(weight).to(weight.dtype), grad_gain, None
+def _form(name: str, formula: str, whole: bool = False) -> _Form:
+    return _Form(
+        getattr(torch.ops.normfix_mm, name).default,
+        getattr(torch.ops.normfix_mm, name + "_backward").default,
+        getattr(formulas, formula),
+        getattr(formulas, formula + "_vjp"),
+        whole,
+    )
 
 
-class _CenterNormalize(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, weight: Tensor) -> Tensor:
-        rows = as_rows(weight, weight.shape[0])
-        out, mean, rstd = standardized_rows(rows)
-        sigma = rstd.reciprocal()
-        # A constant filter leaves only rounding noise after centering: not a direction.
-        floor = 8 * torch.finfo(sigma.dtype).eps * mean.abs() + 2 * TINY_VARIANCE**0.5
-        usable = (sigma > floor).to(sigma.dtype) * (rows.shape[1] ** -0.5)
-        out.mul_(usable.view(-1, 1))
-        ctx.save_for_backward(weight, mean, rstd, usable)
-        return out.view_as(weight).to(weight.dtype)
+_FORMS = {name: _form(name, name) for name in ("standardize", "normalize", "center_normalize")}
+_FORMS["normalize_layer"] = _form("normalize_layer", "normalize", whole=True)
+
+
+def _normalized(name: str, weight: Tensor, *options) -> Tensor:
+    form = _FORMS[name]
+    if torch.compiler.is_compiling():
+        return form.forward(weight, *options)[0]
+    if torch._C._are_functorch_transforms_active() or torch.jit.is_tracing():
+        return form.by_formula(weight, *options)
+    return _Normalization.apply(form, weight, *options)[0]
+
+
+class _Normalization(torch.autograd.Function):
+    """The operators' derivative; `options` are eps, or a gain, or nothing."""
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor) -> Tensor:
-        weight, mean, rstd, usable = ctx.saved_tensors
-        rows = as_rows(weight, weight.shape[0])
-        out = project(as_rows(grad, len(rows)), rows, mean, rstd, usable)
-        return out.view_as(weight).to(weight.dtype)
+    def forward(ctx, form: _Form, weight: Tensor, *options) -> tuple[Tensor, ...]:
+        # Without this the operator would look for its derivative and come back here.
+        with torch._C._AutoDispatchBelowAutograd():
+            out, *statistics = form.forward(weight, *options)
+        ctx.form, ctx.options = form, options
+        gain = options[0] if options and isinstance(options[0], Tensor) else None
+        if gain is not None:
+            ctx.options = ()
+        ctx.save_for_backward(weight, gain, *statistics)
+        ctx.mark_non_differentiable(*statistics)
+        ctx.set_materialize_grads(False)
+        return out, *statistics
+
+    @staticmethod
+    def backward(ctx, grad: Tensor | None, *_) -> tuple[Tensor | None, ...]:
+        weight, gain, *statistics = ctx.saved_tensors
+        options = ctx.options if gain is None else (gain,)
+        none = (None,) * len(options)
+        if grad is None:
+            return None, None, *none
+        if torch.is_grad_enabled():  # somebody will differentiate once more
+            out, *others = ctx.form.vjp_by_formula(grad, weight, *options)
+            others = [x.to(gain.dtype) for x in others] if gain is not None else []
+        else:
+            out = ctx.form.backward(grad, weight, *options, *statistics)
+            out, *others = (out,) if isinstance(out, Tensor) else out
+        return None, out, *(none if gain is None else others)
+
+
+for _name, _each in _FORMS.items():
+    # For who calls the operator itself, as compiled and exported programs do.
+    library.impl(_name, lambda *args, form=_each: _Normalization.apply(form, *args), "Autograd")

@@ -55,7 +55,7 @@ class GainedLayer(NormalizedLayer):
         """Set g as `gain_start` says; the norm of a zero weight is 0, but it can learn."""
         self._follow_weight()
         if self.gain_start != "weight":
-            start = self.cap if self.gain_start == "cap" else self.gain_start  # type: ignore
+            start: Any = self.cap if self.gain_start == "cap" else self.gain_start
             with torch.no_grad():
                 self.g.fill_(start)
             self._start = None  # it does not depend on the weight
@@ -84,7 +84,7 @@ class GainedLayer(NormalizedLayer):
         return direction.to(self.weight)
 
     def reset_parameters(self) -> None:
-        super().reset_parameters()  # type: ignore[operator]
+        super().reset_parameters()  # type: ignore
         if "g" in self._parameters:  # absent while the parent's __init__ runs
             self.reset_gain()
 

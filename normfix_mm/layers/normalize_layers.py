@@ -6,12 +6,15 @@ and every reference to it stay, so stock checkpoints load and initializers find 
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
 from normfix_mm.errors import listing
+from normfix_mm.layers.base import NormalizedLayer
 from normfix_mm.layers.fixnorm import FixNormConv2d, FixNormLinear
 from normfix_mm.layers.gain import GainedLayer
+from normfix_mm.layers.plain import is_normalized, obstacle
 from normfix_mm.layers.standardized import CWNConv2d, WSConv2d
 from normfix_mm.layers.weight_norm import (
     WNConv2d,
@@ -20,7 +23,7 @@ from normfix_mm.layers.weight_norm import (
     WNPointwiseConv2d,
 )
 
-_TWINS = {
+_TWINS: dict[tuple[str, str], type[NormalizedLayer]] = {
     ("WS", "conv"): WSConv2d,
     ("WN", "conv"): WNConv2d,
     ("CWN", "conv"): CWNConv2d,
@@ -30,7 +33,7 @@ _TWINS = {
     ("WN", "se"): WNPointwiseConv2d,
     ("FixNorm", "linear"): FixNormLinear,
 }
-_STOCK = {
+_STOCK: dict[str, type[nn.Module]] = {
     "conv": nn.Conv2d,
     "linear": nn.Linear,
     "deconv": nn.ConvTranspose2d,
@@ -63,14 +66,16 @@ def normalize_layers(module: nn.Module, rules: Mapping | Sequence[Mapping]) -> n
             a gain takes it with one gain for the whole layer (FixNorm, appendix A.3), whatever form
             has no gain leaves it plain.
             A convolution inside another weighted layer, which predicts a deformable convolution's
-            offsets, stays plain without a gain: it starts at zero, and its size is what it says.
+            offsets, and one that starts at zero, as the last of a context block, stay plain without
+            a gain: their size is what they say.
 
     Returns:
         The same module.
 
     Raises:
         ValueError: unknown form, kind or option; a rule that matches nothing; two rules on one
-            layer. Nothing is changed then.
+            layer; a layer that is not plain (a subclass with a forward of its own, a weight that is
+            pruned or parametrized) or that shares its weight. Nothing is changed then.
     """
     plan: dict[str, tuple] = {}
     for rule in [rules] if isinstance(rules, Mapping) else rules:
@@ -86,13 +91,14 @@ def normalize_layers(module: nn.Module, rules: Mapping | Sequence[Mapping]) -> n
             if twin is WNConv2d and _is_squeeze(module, name):
                 one_gain = {key: value for key, value in options.items() if key != "gain"}
                 plan[name] = WNPointwiseConv2d, one_gain
+    _refuse_ties(module, plan)
     layers = dict(module.named_modules())
     for name, (twin, options) in plan.items():
         twin.adopt(layers[name], **options)
     return module
 
 
-def _read(rule: Mapping) -> tuple[type, dict]:
+def _read(rule: Mapping) -> tuple[type[NormalizedLayer], dict]:
     key = rule.get("form"), rule.get("kind", "conv")
     if key not in _TWINS:
         forms = ", ".join(f"{form} ({kind})" for form, kind in _TWINS)
@@ -109,21 +115,35 @@ def _read(rule: Mapping) -> tuple[type, dict]:
 
 
 def _select(module: nn.Module, rule: Mapping, gained: bool) -> list[str]:
-    candidates = {
+    kind, exclude = rule.get("kind", "conv"), rule.get("exclude")
+    stock = _STOCK[kind]
+    candidates: dict[str, nn.Module] = {
         name: layer
         for name, layer in module.named_modules()
-        if is_plain(layer, _STOCK[rule.get("kind", "conv")])
+        if isinstance(layer, stock) and not is_normalized(layer)
     }
-    if rule.get("kind") == "se":
+    if kind == "se":
         candidates = {n: layer for n, layer in candidates.items() if _is_squeeze(module, n)}
-    exclude = rule.get("exclude")
     chosen = [
         name
         for name, layer in candidates.items()
         if re.search(rule.get("layers", ""), name)
         and not (exclude and re.search(exclude, name))
-        and (rule.get("depthwise", False) or not _is_thin(layer))
         and (gained or not (_is_inner(module, name) or _is_squeeze(module, name)))
+    ]
+    for name in chosen:
+        reason = obstacle(candidates[name], stock)
+        if reason:
+            raise ValueError(
+                f"The rule {dict(rule)} matches layer {name!r}, which {reason}; leave it out with "
+                "`exclude`."
+            )
+    depthwise = rule.get("depthwise", False)
+    chosen = [
+        name
+        for name in chosen
+        if (depthwise or not _is_thin(candidates[name]))
+        and (gained or _starts_anywhere(candidates[name]))
     ]
     if not chosen:
         raise ValueError(
@@ -132,13 +152,29 @@ def _select(module: nn.Module, rule: Mapping, gained: bool) -> list[str]:
     return chosen
 
 
-def is_plain(layer: nn.Module, stock: type) -> bool:
-    """Exactly torch's layer, or mmcv's wrapper of the same name, not another subclass."""
-    wrapper = type(layer).__name__ == stock.__name__ and type(layer).__bases__ == (stock,)
-    return type(layer) is stock or wrapper
+def _refuse_ties(module: nn.Module, plan: Mapping[str, tuple]) -> None:
+    """Raise for a weight that another layer would go on using in another form."""
+    layers = dict(module.named_modules())
+    uses: dict[nn.Parameter, list[str]] = {}
+    for name, layer in layers.items():
+        weight = layer._parameters.get("weight")
+        if weight is not None:
+            uses.setdefault(weight, []).append(name)
+    for name, (twin, _) in plan.items():
+        for other in uses[layers[name].weight]:
+            if plan.get(other, (None,))[0] is not twin:
+                raise ValueError(
+                    f"Layer {name!r} shares its weight with {other!r}, which would not be "
+                    "normalized alike; select both with one rule, or leave both out with `exclude`."
+                )
 
 
-def _is_thin(layer: nn.Module) -> bool:
+def _starts_anywhere(layer: Any) -> bool:
+    """Whether the weight has a direction; one that starts at zero is what it says, as it stands."""
+    return layer.weight.is_meta or bool(layer.weight.detach().any())
+
+
+def _is_thin(layer: Any) -> bool:
     """Whether the layer is grouped and its filters see too little, one by one, to be normalized.
 
     Of the networks of the ε-shift paper ResNeXt's grouped convolutions are standardized (from 36

@@ -9,6 +9,8 @@
 The bias stands outside the normalization. How g starts is said in `gain`.
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from normfix_mm.layers import functional
@@ -104,15 +106,22 @@ class WNConvTranspose2d(GainedLayer, nn.ConvTranspose2d):
         return self._watched(functional.normalize_layer(self.weight, self.g))
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        geometry: Any = self  # torch declares tuples where its functions want lists
         padding = self._output_padding(
-            x, output_size, self.stride, self.padding, self.kernel_size, 2, self.dilation
+            x,
+            output_size,
+            geometry.stride,
+            geometry.padding,
+            geometry.kernel_size,
+            2,
+            geometry.dilation,
         )
         return nn.functional.conv_transpose2d(
             x,
             self.normalized_weight(),
             self.bias,
             self.stride,
-            self.padding,
+            geometry.padding,
             padding,
             self.groups,
             self.dilation,

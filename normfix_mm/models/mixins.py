@@ -13,8 +13,9 @@ from mmcv.cnn import ConvModule
 from torch import nn
 
 from normfix_mm.layers.gain import gained_layers
-from normfix_mm.layers.normalize_layers import is_plain, normalize_layers
+from normfix_mm.layers.normalize_layers import normalize_layers
 from normfix_mm.layers.once import once_a_forward
+from normfix_mm.layers.plain import is_plain
 
 
 class Normalized:

@@ -199,8 +199,8 @@ class NormFix:
         training = self._training()
         if training == self.infos:
             return
-        left = [i.param for i in self.infos if i not in training]
-        joined = [i.param for i in training if i not in self.infos]
+        left: list[Tensor] = [i.param for i in self.infos if i not in training]
+        joined: list[Tensor] = [i.param for i in training if i not in self.infos]
         self.infos = training
         if self.mode == "joint":
             square = self.target.square()
@@ -259,7 +259,7 @@ class _NoteReload:
         self.owner = weakref.ref(owner) if owner is not None else None
 
     def __call__(self, module: nn.Module, incompatible_keys: Any) -> None:
-        owner = self.owner and self.owner()
+        owner = None if self.owner is None else self.owner()
         if owner is not None:
             owner._reloaded = True
 

@@ -19,11 +19,10 @@ from torch.optim.swa_utils import AveragedModel
 from normfix_mm.errors import listing
 from normfix_mm.layers.base import NormalizedLayer
 from normfix_mm.layers.gain import GainedLayer
+from normfix_mm.layers.plain import mmcv_form
 
 Patterns = str | Iterable[str] | None
 
-# mmcv's own weight-standardized convolutions, known by name because the core does without mmcv.
-_MMCV_FORMS = {"ConvWS2d": "WS", "ConvAWS2d": "AWS"}
 # Layers that normalize activations.
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 
@@ -114,7 +113,7 @@ def filter_names(
         ValueError: a pattern that finds nothing, with the names there are.
     """
 
-    def found(patterns: Patterns) -> set[str]:
+    def found(patterns: str | Iterable[str]) -> set[str]:
         names: set[str] = set()
         for pattern in [patterns] if isinstance(patterns, str) else patterns:
             hits = {w.name for w in infos if re.search(pattern, w.name)}
@@ -137,8 +136,7 @@ def _describe(name, param, module, module_name, short) -> WeightInfo:
             form = module.form
             per_filter = not isinstance(module, GainedLayer) or module.gain_per_filter
         else:
-            names = (cls.__name__ for cls in type(module).__mro__)
-            form = next((_MMCV_FORMS[n] for n in names if n in _MMCV_FORMS), None)
+            form = mmcv_form(module)
             per_filter = form is not None
     if isinstance(module, NORMS):
         kind = "norm"

@@ -42,7 +42,8 @@ def check_training(cfg, model: nn.Module) -> None:
                 raise BadInput(f"The optimizer cannot be built: {one_line(error)}") from None
             except (AssertionError, RuntimeError):  # for example AMP without its device
                 pass
-    for hook in map(_built, cfg.get("custom_hooks") or ()):
+    hooks = [*(cfg.get("custom_hooks") or ()), *(cfg.get("default_hooks") or {}).values()]
+    for hook in map(_built, hooks):
         if hasattr(hook, "attach") and hasattr(wrapper, "optimizer"):
             try:
                 hook.attach(model, wrapper.optimizer)
@@ -59,8 +60,8 @@ def _built(options):
     kind = _registered(HOOKS, options.get("type"))
     if kind is None:
         raise BadInput(
-            f"custom_hooks: there is no hook {options.get('type')!r}; correct the name, or import "
-            "the module that registers it with custom_imports."
+            f"custom_hooks, default_hooks: there is no hook {options.get('type')!r}; correct the "
+            "name, or import the module that registers it with custom_imports."
         )
     if not kind.__module__.startswith("normfix_mm."):
         return None
@@ -69,9 +70,9 @@ def _built(options):
         return kind(**copy.deepcopy(arguments))
     except TypeError as error:  # an option that the hook does not have
         takes = ", ".join(inspect.signature(kind).parameters) or "no option"
-        raise BadInput(f"custom_hooks: {one_line(error)}; it takes {takes}.") from None
+        raise BadInput(f"{options['type']}: {one_line(error)}; it takes {takes}.") from None
     except ValueError as error:
-        raise BadInput(f"custom_hooks: {one_line(error)}") from None
+        raise BadInput(f"{options['type']}: {one_line(error)}") from None
 
 
 def _registered(registry, kind):

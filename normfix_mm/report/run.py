@@ -32,6 +32,8 @@ PERCENT = ("mIoU", "aAcc", "mAcc")  # what MMSegmentation logs as such; a Run ho
 CLASS = "IoU/"  # begins the names of ClassIoUMetric's values
 RECALL = "recall/"  # and of ClassAccuracyMetric's
 ACCURACY = "accuracy/"  # and of MMPretrain's Accuracy, which are in percent
+# Of default_hooks, those that every config has; what else stands there is worth a word.
+USUAL_HOOKS = ("timer", "logger", "param_scheduler", "checkpoint", "sampler_seed", "visualization")
 BACKBONE = ("type", "depth", "base_channels", "norm_eval", "frozen_stages")
 
 
@@ -178,7 +180,8 @@ def settings(run: Run) -> list[tuple[str, str]]:
     heads = [model.get("rpn_head"), model.get("bbox_head"), model.get("head")]
     heads += [*_listed(model.get("decode_head")), *_listed(model.get("auxiliary_head"))]
     heads += [*_listed(roi.get("bbox_head")), *_listed(roi.get("mask_head"))]
-    hooks = [_call(hook) for hook in cfg.get("custom_hooks", [])]
+    added = {k: hook for k, hook in cfg.get("default_hooks", {}).items() if k not in USUAL_HOOKS}
+    hooks = [_call(hook) for hook in [*cfg.get("custom_hooks", []), *added.values()] if hook]
     loop = cfg.train_cfg
     rows = [
         ("model", model.type),

@@ -35,10 +35,8 @@ class Row:
 
     @property
     def name(self) -> str:
-        # MMDetection writes cascade-rcnn; its baselines have no word for their method.
-        method = "" if self.method == "baseline" else f"_{self.method}"
         detector = self.folder.replace("_", "-")
-        return f"{detector}_r{self.depth}_fpn{method}_8xb2-{self.schedule}_coco"
+        return f"{detector}_r{self.depth}_fpn_{self.method}_8xb2-{self.schedule}_coco"
 
     @property
     def path(self) -> Path:

@@ -112,8 +112,10 @@ def test_settings_are_those_of_the_paper(row):
     assert pipeline["RandomFlip"]["prob"] == 0.5 and len(pipeline) == 5  # the only augmentation
     backbone = config.model.backbone
     assert (backbone.depth, backbone.frozen_stages, backbone.norm_eval) == (row.depth, 1, True)
-    hooks = [hook.type for hook in config.custom_hooks]
-    assert hooks == ["NormFixHook"] * fixnorm + ["WeightTableHook", "ReproducibleHook"]
+    hooks = [hook.type for hook in config.get("custom_hooks", [])]
+    assert hooks == ["NormFixHook"] * fixnorm
+    assert config.default_hooks.weight_table == dict(type="WeightTableHook")
+    assert config.default_hooks.reproducible == dict(type="ReproducibleHook")
     for evaluator, theirs in (
         (config.val_evaluator, stock.val_evaluator),
         (config.test_evaluator, stock.test_evaluator),

@@ -197,7 +197,7 @@ def test_initialization_is_the_stock_head_s(c):
 @heads
 def test_names_are_in_the_root_registry_and_options_known(c):
     assert MODELS.module_dict[c.cls.__name__] is c.cls
-    assert c.cls.own_options == ("alpha",)
+    assert c.cls.own_options == ("alpha", "gain_start")
     for alpha in (0.0, -1.0):
         with pytest.raises(ValueError, match="alpha"):
             c.cls(**c.options, alpha=alpha)

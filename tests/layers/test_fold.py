@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from normfix_mm import (
     CWNConv2d,
@@ -251,3 +252,37 @@ def test_retinanet_and_its_parts_load_into_the_stock_model():
             torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
     assert_stock(plain)
     assert isinstance(model.bbox_head.retina_cls, FixNormConv2d)
+
+
+def _own(layer_class, **body):
+    return type("Own", (layer_class,), body)
+
+
+@pytest.mark.parametrize("base", [WSConv2d, WNConv2d, CWNConv2d])
+@pytest.mark.parametrize("method", ["forward", "_conv_forward"])
+def test_a_layer_that_does_more_is_refused_by_name(base, method):
+    def more(layer, *args):
+        return getattr(base, method)(layer, *args).relu()
+
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), _own(base, **{method: more})(3, 4, 2))
+    with pytest.raises(TypeError, match=f"layer '1', a Own, has a {method} of its own"):
+        fold(model)
+    fold(model[0])
+
+
+def test_a_subclass_that_only_has_another_name_folds():
+    layer = _own(WSConv2d)(3, 4, 2)
+    x = torch.randn(1, 3, 5, 5)
+    torch.testing.assert_close(fold(layer)(x), layer(x))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda m: prune.l1_unstructured(m, "weight", 0.5),
+        lambda m: torch.nn.utils.parametrizations.orthogonal(m, "weight"),
+    ],
+)
+def test_a_computed_weight_is_refused(spoil):
+    with pytest.raises(TypeError, match="weight that is computed"):
+        fold(nn.Sequential(spoil(WSConv2d(3, 4, 2))))

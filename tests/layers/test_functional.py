@@ -6,6 +6,7 @@ from torch import Tensor
 
 from normfix_mm.layers import functional
 
+FORMS = ["WS", "WN", "CWN", "layer"]
 SHAPES = [(8, 4, 3, 3), (3, 1, 1, 2), (5, 64, 1, 1), (2, 512, 3, 3)]
 
 
@@ -30,6 +31,11 @@ def layer_formula(weight: Tensor, gain: Tensor) -> Tensor:
     return weight / weight.norm() * gain
 
 
+def relative(ours: Tensor, exact: Tensor) -> float:
+    """The largest error, in parts of the largest value."""
+    return float((ours.double() - exact.double()).abs().max() / exact.double().abs().max())
+
+
 def pairs(weight: Tensor) -> dict:
     gain = torch.linspace(0.5, 2, len(weight)).to(weight)
     return {
@@ -43,7 +49,7 @@ def pairs(weight: Tensor) -> dict:
     }
 
 
-@pytest.mark.parametrize("name", ["WS", "WN", "CWN", "layer"])
+@pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("dtype", "tol"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("offset", [0.0, 0.01])
@@ -67,7 +73,7 @@ def test_standardize_is_accurate_far_from_zero_mean():
     assert (ours - exact).abs().max() < 2e-3  # the rounding of w - mu itself: 10 * 2^-24 / 0.01
 
 
-@pytest.mark.parametrize("name", ["WS", "WN", "CWN", "layer"])
+@pytest.mark.parametrize("name", FORMS)
 def test_gradcheck(name):
     torch.manual_seed(0)
     weight = torch.randn(3, 2, 2, 2, dtype=torch.float64, requires_grad=True)
@@ -81,25 +87,107 @@ def test_gain_gradcheck():
     assert torch.autograd.gradcheck(functional.normalize_layer, (weight, gain[:1]))
 
 
-@pytest.mark.parametrize("name", ["WS", "WN", "CWN", "layer"])
+NO_DIRECTION = {
+    "zero": torch.zeros(2, 3, 3, 3),
+    "constant": torch.full((2, 3, 3, 3), 0.1),
+    "large constant": torch.full((2, 512, 3, 3), 1e3),
+    "huge constant": torch.full((2, 512, 3, 3), 3e38),
+    "tiny constant": torch.full((2, 3, 3, 3), -1e-30),
+    "one element": torch.full((2, 1, 1, 1), 0.3),
+    "tiny element": torch.full((2, 1, 1, 1), -1e-30),
+    "huge element": torch.full((2, 1, 1, 1), 3e38),
+    "zero element": torch.zeros(2, 1, 1, 1),
+}
+SIZES = [
+    1e-45,
+    1e-40,
+    1.2e-38,
+    1e-30,
+    1e-20,
+    1e-12,
+    1e-7,
+    1e7,
+    1e12,
+    1e13,
+    1e18,
+    1e19,
+    1e30,
+    3e38,
+]  # fp32's range
+HALF = torch.float16
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, HALF]
+
+
+def value_and_gradients(function, weight):
+    weight = weight.detach().clone().requires_grad_()
+    out = function(weight)
+    grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out.dtype)
+    (weight_grad,) = torch.autograd.grad(out, weight, grad)
+    return out.detach(), weight_grad, grad
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("kind", NO_DIRECTION)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_filter_without_direction_gives_zero_and_stays_finite(name, kind, dtype):
+    most = torch.finfo(dtype).max
+    weight = NO_DIRECTION[kind].double().clamp(-most, most).to(dtype)
+    out, weight_grad, grad = value_and_gradients(pairs(weight)[name][0], weight)
+    assert out.isfinite().all() and weight_grad.isfinite().all()
+    if not weight.any() or name == "CWN":
+        assert not out.any()
+        assert name == "WS" or not weight_grad.any()
+    if name == "WS":  # the deviation is zero: (w - mu) / eps
+        assert out.abs().max() < 1e-3
+        rows = grad.double().flatten(1)
+        expected = ((rows - rows.mean(1, keepdim=True)) / 1e-5).view_as(weight)
+        expected = expected.clamp(-most, most).to(dtype)
+        torch.testing.assert_close(weight_grad, expected, rtol=2e-2, atol=1)
+
+
+@pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize(
-    "weight",
-    [
-        torch.zeros(2, 3, 3, 3),
-        torch.full((2, 3, 3, 3), 0.1),
-        torch.full((2, 512, 3, 3), 1e3),
-        torch.full((2, 1, 1, 1), 0.3),
-        torch.full((2, 1, 1, 1), -1e-30),
-        torch.zeros(2, 1, 1, 1),
-    ],
-    ids=["zero", "constant", "large constant", "one element", "tiny element", "zero element"],
+    ("size", "dtype"),
+    [(s, d) for s in SIZES for d in DTYPES if s <= torch.finfo(d).max and (s > 1e-8 or d != HALF)],
 )
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_degenerate_filters_stay_finite(name, weight, dtype):
-    weight = weight.to(dtype).requires_grad_()
-    out = pairs(weight.detach())[name][0](weight)
-    (grad,) = torch.autograd.grad(out, weight, torch.randn_like(out))
-    assert out.isfinite().all() and grad.isfinite().all()
+@pytest.mark.parametrize("shape", [(3, 4, 3, 3), (2, 512, 3, 3)])
+def test_filters_of_any_size(name, size, dtype, shape):
+    torch.manual_seed(0)
+    weight = torch.rand(shape).mul_(2).sub_(1).mul_(size).to(dtype)
+    out, weight_grad, _ = value_and_gradients(pairs(weight)[name][0], weight)
+    assert out.isfinite().all() and weight_grad.isfinite().all()
+    if size < 1e-35 or not weight.any():
+        return  # filters that fade, or have lost their digits
+    exact, exact_grad, _ = value_and_gradients(pairs(weight.double())[name][1], weight.double())
+    tol = {torch.float64: 1e-10, torch.float32: 1e-6}.get(dtype, torch.finfo(dtype).eps)
+    assert relative(out, exact) < tol
+    if dtype == HALF:
+        exact_grad = exact_grad.clamp(-65504, 65504)
+    assert relative(weight_grad, exact_grad) < 20 * tol or exact_grad.abs().max() < 1e-37
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_and_infinity_stay_visible_in_their_filter(name, value):
+    weight = torch.randn(3, 4, 3, 3)
+    good = pairs(weight)[name][0](weight)
+    weight[1, 2, 0, 1] = value
+    out, grad, _ = value_and_gradients(pairs(weight)[name][0], weight)
+    assert not out[1].isfinite().all() and not grad[1].isfinite().all()
+    if name != "layer":
+        torch.testing.assert_close(out[::2], good[::2])
+        assert grad[::2].isfinite().all()
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_overflow_that_comes_in_goes_out(name, dtype):
+    """A gradient scaler must see it, whatever the dtype."""
+    weight = torch.randn(3, 4, 3, 3).to(dtype).requires_grad_()
+    grad = torch.randn_like(weight)
+    grad[1, 0, 0, 0] = float("inf")
+    (out,) = torch.autograd.grad(pairs(weight.detach())[name][0](weight), weight, grad)
+    assert not out[1].isfinite().all()
 
 
 def test_degenerate_filter_leaves_its_neighbours_alone():
@@ -137,3 +225,15 @@ def test_channels_last_weight():
         torch.testing.assert_close(
             *(torch.autograd.grad(o, w, grad)[0] for o, w in ((ours, weight), (expected, plain)))
         )
+        assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_weight_that_is_no_whole_tensor():
+    whole = torch.randn(4, 8, 3, 3)
+    for weight in (whole[:, ::2], whole.transpose(0, 1), whole.permute(3, 0, 2, 1)):
+        for name in FORMS:
+            ours, formula = pairs(weight)[name]
+            for a, b in zip(
+                value_and_gradients(ours, weight), value_and_gradients(formula, weight)
+            ):
+                torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from normfix_mm import FixNormLinear, WNConv2d, WNPointwiseConv2d, WSConv2d, normalize_layers
 
@@ -100,11 +101,12 @@ def test_a_layer_in_a_squeeze_is_one_even_alone():
         normalize_layers(Net(), dict(form="WN", kind="se"))
 
 
-class Deformable(nn.Conv2d):
+class Deformable(nn.Module):
     """As mmcv's: a weight of its own, and a convolution that starts at zero beside it."""
 
     def __init__(self):
-        super().__init__(4, 4, 3)
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 4, 3, 3))
         self.conv_offset = nn.Conv2d(4, 18, 3)
         nn.init.zeros_(self.conv_offset.weight)
 
@@ -175,3 +177,121 @@ def test_a_second_swap_finds_nothing_plain():
     net = normalize_layers(Net(), {"form": "WS", "layers": "stem"})
     with pytest.raises(ValueError, match="matches no plain layer"):
         normalize_layers(net, {"form": "WN", "layers": "stem"})
+
+
+class Wrapper(nn.Conv2d):
+    """As a detection library's: runs its norm and its activation itself."""
+
+    def __init__(self, *args, norm=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.norm = norm
+
+    def forward(self, x):
+        return self.norm(super().forward(x)).relu()
+
+
+def _wrapped():
+    return Wrapper(3, 8, 3, norm=nn.BatchNorm2d(8))
+
+
+def _named_alike():
+    return type("Conv2d", (Wrapper,), {})(3, 8, 3, norm=nn.BatchNorm2d(8))
+
+
+def _patched():
+    layer = nn.Conv2d(3, 8, 3)
+    layer.forward = lambda x: nn.Conv2d.forward(layer, x).relu()
+    return layer
+
+
+def _pruned():
+    return prune.l1_unstructured(nn.Conv2d(3, 8, 3), "weight", 0.5)
+
+
+def _parametrized():
+    return torch.nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 8, 3))
+
+
+def _spectral():
+    return torch.nn.utils.spectral_norm(nn.Conv2d(3, 8, 3))
+
+
+def _lazy():
+    return nn.LazyConv2d(8, 3)
+
+
+def _quantization_aware():
+    from torch.ao.nn.qat import Conv2d
+    from torch.ao.quantization import get_default_qat_qconfig
+
+    return Conv2d(3, 8, 3, qconfig=get_default_qat_qconfig())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        _wrapped,
+        _named_alike,
+        _patched,
+        _pruned,
+        _parametrized,
+        _spectral,
+        _lazy,
+        _quantization_aware,
+    ],
+)
+@pytest.mark.parametrize("form", ["WS", "WN", "CWN", "FixNorm"])
+def test_what_may_compute_something_else_is_refused_by_name(make, form):
+    net = nn.Sequential(nn.Conv2d(3, 3, 1), make())
+    with pytest.raises(ValueError, match=r"layer '1', which .*`exclude`"):
+        normalize_layers(net, dict(form=form))
+    assert type(net[0]) is nn.Conv2d  # nothing is changed
+    normalize_layers(net, dict(form=form, exclude="^1"))
+    assert type(net[0]) is not nn.Conv2d
+
+
+def test_the_output_projection_of_attention_is_refused():
+    """torch uses its weight directly, past its forward."""
+    net = nn.ModuleDict(dict(attention=nn.MultiheadAttention(4, 2), fc=nn.Linear(4, 4)))
+    with pytest.raises(ValueError, match="attention.out_proj"):
+        normalize_layers(net, dict(form="WN", kind="linear"))
+
+
+def test_mmcv_s_wrapper_is_plain():
+    from mmcv.cnn.bricks.wrappers import Conv2d
+
+    layer = Conv2d(3, 8, 3)
+    x = torch.randn(2, 3, 5, 5)
+    before = layer(x)
+    normalize_layers(layer, dict(form="WN"))
+    torch.testing.assert_close(layer(x), before)
+
+
+def test_a_weight_that_another_layer_uses_as_it_stands_is_refused():
+    net = nn.ModuleDict(dict(a=nn.Conv2d(3, 3, 1), b=nn.Conv2d(3, 3, 1), c=nn.Conv2d(3, 3, 1)))
+    net["b"].weight = net["a"].weight
+    for rule in (dict(form="WS", layers="^[ac]$"), dict(form="WS", exclude="a")):
+        with pytest.raises(ValueError, match="shares its weight"):
+            normalize_layers(net, rule)
+    normalize_layers(net, dict(form="WS"))
+    assert net["b"].weight is net["a"].weight
+
+
+def test_a_tied_embedding_is_refused():
+    net = nn.ModuleDict(dict(words=nn.Embedding(7, 4), out=nn.Linear(4, 7)))
+    net["out"].weight = net["words"].weight
+    with pytest.raises(ValueError, match="'out' shares its weight with 'words'"):
+        normalize_layers(net, dict(form="WN", kind="linear"))
+
+
+@pytest.mark.parametrize("rule", [dict(form="WS"), dict(form="CWN"), dict(form="WN", gain=False)])
+def test_a_convolution_that_starts_at_zero_stays_plain_without_a_gain(rule):
+    """The last one of a context block, which has no norm behind it."""
+    from mmcv.cnn.bricks import ContextBlock
+
+    net = nn.Sequential(nn.Conv2d(16, 16, 3), ContextBlock(16, ratio=1 / 4))
+    x = torch.randn(2, 16, 6, 6)
+    added = net[1](x) - x
+    normalize_layers(net, rule)
+    assert not isinstance(net[1].channel_add_conv[-1], type(net[0]))
+    torch.testing.assert_close(net[1](x) - x, added)

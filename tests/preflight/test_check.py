@@ -250,6 +250,11 @@ def test_a_wrong_hook_setting_is_named(cfg, hook, decay, expected):
     assert expected in sentence(cfg)
 
 
+def test_a_wrong_name_among_the_default_hooks_is_named(cfg):
+    cfg.default_hooks.weight_table = dict(type="WeightTabelHook")
+    assert "there is no hook 'WeightTabelHook'" in sentence(cfg)
+
+
 def test_two_treatments_on_one_weight(cfg):
     set_backbone(cfg, WS)
     cfg.optim_wrapper.update(constructor=SHIFT)

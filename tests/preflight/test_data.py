@@ -48,7 +48,7 @@ def test_annotations_without_masks(cfg, toy, tmp_path, first, order):
 
 
 def test_a_folder_config_without_a_folder():
-    cfg = Config.fromfile(ROOT / "configs/coco_folder/retinanet_r18_fpn_baseline_1xb8-8e.py")
+    cfg = Config.fromfile(ROOT / "configs/coco_folder/retinanet_r18_fpn_baseline_1xb8-8e_folder.py")
     for phases in (("train", "val"), ("test",)):
         text = sentence(cfg, phases)
         assert "python tools/train_folder.py CONFIG FOLDER" in text and "work dir" in text
@@ -78,7 +78,7 @@ def test_box_heads_of_a_panoptic_detector_know_the_things_alone(cfg, toy, tmp_pa
     assert "has 133 classes" in sentence(cfg, ("train",))
 
 
-CASCADE = "coco_folder/cascade-mask-rcnn_r18_fpn_baseline_1xb4-8e.py"
+CASCADE = "coco_folder/cascade-mask-rcnn_r18_fpn_baseline_1xb4-8e_folder.py"
 
 
 @pytest.mark.parametrize("wrong", [None, "bbox_head.1", "mask_head"])

@@ -32,7 +32,7 @@ def work_dirs(tmp_path_factory):
     data = f"{make_digits(root / 'digits', train=8, val=4)}/"
     folders = []
     for kind in ("fixnorm", "baseline"):
-        cfg = Config.fromfile(str(CONFIGS / f"retinanet_r18_fpn_{kind}_digits.py"))
+        cfg = Config.fromfile(str(CONFIGS / f"retinanet_r18_fpn_{kind}_1xb4-8e_digits.py"))
         cfg.merge_from_dict(
             {
                 "work_dir": str(root / kind),
@@ -117,6 +117,7 @@ def test_page_names_results_settings_and_command(page, work_dirs):
         "WNRetinaHead",
         "weight_decay 0.0001",
         "NormFixHook",
+        "ReproducibleHook",  # of default_hooks, beside those that every config has
     ):
         assert text in page.text
     assert f"{Run.load(work_dirs[0]).results()['AP50']:.3f}" in page.text

@@ -37,7 +37,7 @@ def work_dirs(data, tmp_path_factory):
     """Work dirs of FixNorm and of the baseline."""
     root = tmp_path_factory.mktemp("demo-seg")
     for kind in ("fixnorm", "baseline"):
-        cfg = Config.fromfile(str(CONFIGS / f"ocnet_r18-d8_{kind}_digits.py"))
+        cfg = Config.fromfile(str(CONFIGS / f"ocnet_r18-d8_{kind}_1xb8-1k_digits.py"))
         loaders = {
             f"{loader}_dataloader.{key}": value
             for loader in ("train", "val")

@@ -36,7 +36,7 @@ def build(row):
                 for param in model.parameters():
                     param.fill_(0.01)
         wrapper = build_optim_wrapper(model, copy.deepcopy(config.optim_wrapper))
-        hooks = [HOOKS.build(hook) for hook in config.custom_hooks]
+        hooks = [HOOKS.build(hook) for hook in config.get("custom_hooks", [])]
     return model, wrapper.optimizer, hooks
 
 

@@ -155,7 +155,7 @@ def test_initialization_is_the_stock_head_s(c):
 def test_names_are_in_the_root_registry_and_options_known(c):
     assert MODELS.module_dict[c.cls.__name__] is c.cls
     assert MMSEG.get(c.cls.__name__) is MMDET.get(c.cls.__name__) is c.cls
-    assert c.cls.own_options == ("alpha",)
+    assert c.cls.own_options == ("alpha", "gain_start")
     with pytest.raises(ValueError, match="alpha"):
         c.cls(**c.options, alpha=0.0)
 

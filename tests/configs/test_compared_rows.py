@@ -17,7 +17,8 @@ def treatment(path: Path) -> tuple[dict[str, dict], set[str]]:
     """The optimizer's options of each parameter that trains; which of them are ε-shifted."""
     cfg = Config.fromfile(path)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        with torch.device("meta"):
+        # MMPretrain's networks read numbers off tensors while they are built.
+        with torch.device("cpu" if cfg.default_scope == "mmpretrain" else "meta"):
             model = MODELS.build(copy.deepcopy(cfg.model))
         optimizer = build_optim_wrapper(model, copy.deepcopy(cfg.optim_wrapper)).optimizer
     names = {param: name for name, param in model.named_parameters()}

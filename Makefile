@@ -2,6 +2,7 @@
 #   make demo                 set up, then train and evaluate a small detector, and leave a page
 #   make demo-seg             the same with a small segmenter
 #   make test                 set up, then lint and test
+#   make test-fast            set up, then the tests that take no time
 #   make setup STACK=openmmlab   upstream OpenMMLab beside the default stack, in its own environment
 PYTHON ?= python3
 STACK ?= onedl
@@ -12,16 +13,18 @@ PYTEST_ARGS ?=
 WORKERS ?= -n auto --maxprocesses 8 --dist worksteal
 DEMO_ARGS ?=
 
-.PHONY: help setup demo demo-baseline demo-seg test lint clean distclean
+.PHONY: help setup demo demo-baseline demo-seg lint test test-fast clean distclean
 
 help:
-	@echo "make demo       set up, train a small detector with FixNorm, leave a page with pictures"
-	@echo "make demo-baseline   the same, and the same model with ordinary weight decay beside it"
-	@echo "make demo-seg   train a small OCNet with FixNorm instead, on the same digits"
-	@echo "make test       set up, ruff, all tests (PYTEST_ARGS='tests/core -x' for a part, WORKERS= in one process)"
-	@echo "make setup      only the environment, $(VENV) (STACK=openmmlab for the upstream stack)"
-	@echo "make lint       ruff only"
-	@echo "make clean      remove builds and caches; distclean removes the environments as well"
+	@echo "make setup          the environment alone, $(VENV) (STACK=openmmlab for the upstream stack)"
+	@echo "make demo           set up, train a small detector with FixNorm, leave a page with pictures"
+	@echo "make demo-baseline  the same, and the same model with ordinary weight decay beside it"
+	@echo "make demo-seg       train a small OCNet with FixNorm instead, on the same digits"
+	@echo "make lint           ruff, the direction of imports, types"
+	@echo "make test           lint and all tests (PYTEST_ARGS='tests/optim -x' for a part, WORKERS= in one process)"
+	@echo "make test-fast      without lint and the slow tests: under two minutes on two cores"
+	@echo "make clean          remove builds and caches"
+	@echo "make distclean      remove the environments as well"
 	@echo "PYTHON=python3.12 chooses the interpreter that the environment is made from."
 
 setup:
@@ -39,12 +42,17 @@ demo-seg: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) $(PYTEST_ARGS)
 
+test-fast: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" $(WORKERS) $(PYTEST_ARGS)
+
 clean:
-	rm -rf build dist .pytest_cache .ruff_cache
+	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean

@@ -63,8 +63,19 @@ def test_the_core_depends_on_torch_alone(built):
 def test_the_source_package_builds_the_same_wheel(built):
     _, _, sources = built
     needed = tracked("normfix_mm", "configs", "tools", "tests", "model-index.yml")
-    needed += ["LICENSE", "README.md", "Makefile", "pyproject.toml"]
+    needed += ["LICENSE", "README.md", "Makefile", "pyproject.toml", "CONTRIBUTING.md"]
+    needed += ["CHANGELOG.md", "CITATION.cff"]
     assert [name for name in needed if name not in sources] == []
+
+
+def test_no_helper_of_the_tests_has_the_name_of_an_installed_package():
+    """tests/ is on the path for `from engine.toy_run import …`; a package would take precedence."""
+    tests = ROOT / "tests"
+    imports = re.compile(r"^\s*(?:from|import) (\w+)", re.MULTILINE)
+    names = {name for path in tests.rglob("*.py") for name in imports.findall(path.read_text())}
+    ours = names & {path.stem for path in tests.iterdir()}
+    assert {"engine", "helpers"} <= ours
+    assert not ours & set(metadata.packages_distributions())
 
 
 def canonical(name: str) -> str:

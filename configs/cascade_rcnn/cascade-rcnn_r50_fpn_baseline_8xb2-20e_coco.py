@@ -10,9 +10,9 @@ rate divided by 10 after the 16th and 19th, 800 pixels, batch 16); clipping at 3
 500 iterations from 1/3 are in its code, as are MMDetection's losses.
 
 What the paper leaves open, and our choice:
-- BN: statistics fixed as in MMDetection, and γ and β too, in all rows, as the text says ("fixing
-  the learning parameters of BN layers"). The authors' code does not do so: its ResNet has
-  frozen=False, and MMDetection's own base trains γ and β, too.
+- BN: statistics fixed as in MMDetection, and γ and β too, in all rows, as the text says. The
+  authors' code does not do so: its ResNet has frozen=False, and MMDetection's own base trains γ
+  and β, too.
 - Weight decay reaches the biases, as in MMDetection, in all rows of the table with decay.
 - The paper's code is MMDetection 1.x. RoIAlign (then neither aligned nor adaptive), the number of
   proposals (then 2000) and the regression targets' coding are those of MMDetection 3.

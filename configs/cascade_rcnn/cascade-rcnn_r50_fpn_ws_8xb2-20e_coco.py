@@ -13,8 +13,8 @@ Source: ε-shifted regularizer, section 6.1 and Table VII.
 What the paper leaves open, and our choice (the rest is in the baseline's header):
 - What is standardized: the backbone, as the table's "WS-ResNet-50" says. The pyramid and the heads
   have no norm behind their convolutions here and stay plain.
-- Which weights: "the pretrained models with best performance", which we take to be the authors'
-  ResNets trained with ε (76.86 on ImageNet, R-101 78.29) for both WS rows.
+- Which weights: the best pretrained ones, says the text, which we take to be the authors' ResNets
+  trained with ε (76.86 on ImageNet, R-101 78.29) for both WS rows.
 """
 
 _base_ = "./cascade-rcnn_r50_fpn_baseline_8xb2-20e_coco.py"

@@ -5,10 +5,9 @@ Command, 8 GPUs with 2 images each (with n GPUs add --auto-scale-lr):
 Expected: 37.7 box AP on val2017, the paper's figure; not trained here. All its columns:
     AP 37.7, AP.5 59.3, AP.75 41.1
 Run time: not measured.
-Source: ε-shifted regularizer, section 6.1 and Table VIII ("the official settings of the baselines"
-of MMDetection: lr .02, weight decay 1e-4, 24 epochs, rate divided by 10 after the 16th and 22nd,
-800 pixels, batch 16); clipping at 35, warm-up over 500 iterations from 1/3 and smooth L1 are in its
-code.
+Source: ε-shifted regularizer, section 6.1 and Table VIII (the baselines' own settings in MMDetection:
+lr .02, weight decay 1e-4, 24 epochs, rate divided by 10 after the 16th and 22nd, 800 pixels, batch
+16); clipping at 35, warm-up over 500 iterations from 1/3 and smooth L1 are in its code.
 
 What the paper leaves open, and our choice:
 - BN: statistics fixed as in MMDetection, and γ and β too, in all rows: section 6.1 says it of the

@@ -5,10 +5,9 @@ Command, 8 GPUs with 2 images each (with n GPUs add --auto-scale-lr):
 Expected: 38.6 box AP on val2017, the paper's figure; not trained here. All its columns:
     AP 38.6, AP.5 60.0, AP.75 41.9
 Run time: not measured.
-Source: ε-shifted regularizer, section 6.1 and Table VIII ("the official settings of the baselines"
-of MMDetection: lr .02, weight decay 1e-4, 24 epochs, rate divided by 10 after the 16th and 22nd,
-800 pixels, batch 16); clipping at 35, warm-up over 500 iterations from 1/3 and smooth L1 are in its
-code.
+Source: ε-shifted regularizer, section 6.1 and Table VIII (the baselines' own settings in MMDetection:
+lr .02, weight decay 1e-4, 24 epochs, rate divided by 10 after the 16th and 22nd, 800 pixels, batch
+16); clipping at 35, warm-up over 500 iterations from 1/3 and smooth L1 are in its code.
 
 What the paper leaves open, and our choice:
 - Table VIII does not say box or mask AP; the figures fit boxes.

@@ -13,8 +13,8 @@ Source: ε-shifted regularizer, section 6.1 and Table VIII.
 What the paper leaves open, and our choice (the rest is in the baseline's header):
 - What is standardized: the backbone, as the table's "WS-ResNet-50" says. The pyramid and the heads
   have no norm behind their convolutions here and stay plain.
-- Which weights: "the pretrained models with best performance", which we take to be the authors'
-  ResNets trained with ε (76.86 on ImageNet, R-101 78.29).
+- Which weights: the best pretrained ones, says the text, which we take to be the authors' ResNets
+  trained with ε (76.86 on ImageNet, R-101 78.29).
 - ε-shift while fine-tuning: the text applies it to detection, but the authors' detection code has
   no ε in it. Here it is on the standardized weights that train, with the λ of the table's decay and
   ε 1e-3, and ordinary decay is on everything else. ε is one of the two best values on ImageNet

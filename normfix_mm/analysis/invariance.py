@@ -52,7 +52,7 @@ from normfix_mm.optim.weights import NORMS, WeightInfo, norm_fix_weights, unwrap
 
 MOST_SCALED_ALONE = 16
 TINY_EPS = 1e-12
-EPS_SHARE = 0.05  # of the change may be left without eps, if it was eps that caused it
+EPS_SHARE = 0.05  # eps has caused a change if no more of it than this is left without eps
 ROUNDING = 2.5e-7  # relative; twice the eps of float32
 
 
@@ -120,8 +120,19 @@ def find_scale_variant(
     return report.variant
 
 
-def measure_scale_variance(model, run, weights=None, scale=2.0, tol=0.1) -> ScaleReport:
-    """As `find_scale_variant`, with the weights that no output reached and the forwards spent."""
+def measure_scale_variance(
+    model: nn.Module,
+    run: Callable[[nn.Module], object],
+    weights: Iterable[WeightInfo | str] | None = None,
+    scale: float = 2.0,
+    tol: float = 0.1,
+    keep_modes: bool = False,
+) -> ScaleReport:
+    """As `find_scale_variant`, with all that was measured.
+
+    Args:
+        keep_modes: judge the model in its modules' present modes, instead of `model.train()`.
+    """
     if not (math.isfinite(scale) and scale > 0 and abs(math.log(scale)) > 1e-3):
         raise ValueError(f"Invalid scale: {scale}; give a positive factor other than 1, e.g. 2.0.")
     if not 0 < tol < math.inf:
@@ -130,7 +141,8 @@ def measure_scale_variance(model, run, weights=None, scale=2.0, tol=0.1) -> Scal
     with Snapshot(model) as snapshot, ExitStack() as stack:
         for device in {"cpu", *(p.device.type for p in model.parameters())}:
             stack.enter_context(torch.autocast(device, enabled=False))
-        model.train()
+        if not keep_modes:
+            model.train()
         params = _selected(model, weights)
         if not params:
             return ScaleReport()
@@ -158,8 +170,9 @@ class _Probe:
         self.params: dict[str, Tensor] = params
         self.scale, self.tol = scale, tol
         self.forwards = 0
-        # Different factors, from scale to its cube in random order, or layers that share one
-        # residual stream would cover for each other.
+        # Different factors, from scale to its cube in random order: layers that are added up in one
+        # residual stream would, by one factor, scale the sum as a whole, and a norm behind it would
+        # hide that.
         generator = torch.Generator().manual_seed(0)
         order = torch.randperm(len(params), generator=generator).tolist()
         self.factor = {
@@ -230,7 +243,7 @@ class _Probe:
         return found
 
     def _parted(self, slope: dict[str, float], random_slope: dict[str, float]) -> tuple[list, list]:
-        """Names whose slope is none in terms of a random one, and the others, clearest first."""
+        """Names whose slope is small beside a random direction's, and the others, largest first."""
         ratio = {n: slope[n] / (random_slope[n] or 1.0) for n in slope}
         suspects = [n for n in slope if not ratio[n] <= self.tol]
         return [n for n in slope if ratio[n] <= self.tol], sorted(suspects, key=lambda n: -ratio[n])
@@ -239,7 +252,7 @@ class _Probe:
         self, elsewhere: bool = False
     ) -> tuple[list[Tensor], dict[str, float], dict[str, float]]:
         """The outputs; per name, how fast they change along log |w|, and how fast they would change
-        in a random direction. `elsewhere`: in the other network."""
+        in a random direction. `elsewhere`: in the perturbed network."""
         params = list(self.params.values())
         for param in params:
             param.requires_grad_(True)
@@ -257,7 +270,7 @@ class _Probe:
             g = torch.zeros_like(w) if grad is None else grad.double()
             slopes.append(float((w * g).sum()))
             lengths.append(float(w.norm() * g.norm() / math.sqrt(w.numel())))
-        # SyncBN couples the ranks: before it, only the loss of all of them has slope 0.
+        # SyncBN couples the ranks: the loss of one has a slope, the mean over all of them has none.
         slopes = [abs(slope) for slope in mean_of_ranks(slopes)]
         return (
             [out.detach().clone() for out in outputs],
@@ -388,7 +401,7 @@ def _revive(model: nn.Module) -> None:
 
 
 def _disturb(model: nn.Module, but: dict[str, Tensor]) -> None:
-    """Another network: norm weights, gains and biases that are not judged change at random."""
+    """Perturb the network: norm weights, gains and biases that are not judged change at random."""
     generator = torch.Generator().manual_seed(1)
     for info in weights_of(model):
         param = info.param.data

@@ -83,7 +83,7 @@ def mean_cross_boundary_risk(features: Tensor, labels: Tensor, weight: Tensor) -
     for rows in order.split(step):
         x = features[rows].double()
         own, index = labels[rows].unique(return_inverse=True)
-        # Not through matmuls, whose ‖a‖² + ‖b‖² − 2ab loses close class vectors.
+        # Not by matmul: ‖a‖² + ‖b‖² − 2ab cancels where two class vectors are close.
         distance = torch.cdist(weight[own], weight, compute_mode="donot_use_mm_for_euclid_dist")
         inverse = torch.where(distance > 0, 1 / distance, 0.0)
         scores = x @ weight.T

@@ -1,8 +1,8 @@
 """A model's whole state, put aside while somebody experiments on it, and put back bit for bit.
 
 Weights are copied back rather than divided by the factor they were scaled with: division rounds.
-Gains that still follow ||W|| are settled and hold still meanwhile, so that no normalized layer
-takes the experiment for an initialization or for training.
+Gains that are still due to be set to ||W|| are set first and then left alone, so that no normalized
+layer takes the experiment for an initialization or for training.
 
 Activation checkpointing (`with_cp=True` of OpenMMLab's modules) is off meanwhile: it recomputes a
 forward inside `backward()` and refuses `torch.autograd.grad`, and it changes no value.

@@ -1,7 +1,7 @@
 """From a checkpoint of somebody else to one that `load_from` or `Pretrained` takes.
 
-Reading and writing files is in ``files``, names in ``sources``, the form of the weights in
-``forms``, the model to be initialized in ``target``; this is the order of events.
+``checkpoints.files`` reads and writes, ``sources`` renames, ``origin`` finds out the form of the
+weights, ``target`` compares with the model to be initialized; here they are called in order.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ for plain, unless a config or metadata says better.
 The weights alone tell less. The mean of a filter is a free direction of WS: no gradient, only
 decay, so a long training leaves t_f = sqrt(n) |mu_f| / s_f near 0, where chance has 1. But a short
 one leaves it where it was, and a plain filter may be centered too: t is reported and decides
-nothing. Derived here; measured in tests/transfer/test_evidence.py.
+nothing. Derived here; measured in tests/convert/test_evidence.py.
 """
 
 import math

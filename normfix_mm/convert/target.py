@@ -96,7 +96,7 @@ def deviations(
         outputs = []
         for model in (source, target):
             for module in model.modules():
-                module.training = training  # not train(), where norm_eval would hold BN back
+                module.training = training  # train() would obey norm_eval and leave BN as it is
             out = model(image)
             outputs.append([out] if isinstance(out, Tensor) else list(out))
         pairs = zip(*outputs, strict=True)

@@ -133,7 +133,7 @@ def _unreadable(path: Path, error: Exception) -> BadInput:
 
 
 def _holds(path: Path, classes: np.ndarray) -> bool:
-    """Whether the training's label file is this."""
+    """Whether there is a label file at `path` that holds these classes."""
     try:
         with Image.open(path) as image:
             return np.array_equal(np.asarray(image), classes)

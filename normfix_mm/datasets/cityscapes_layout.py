@@ -25,14 +25,14 @@ class Picture:
 
     image: Path
     truth: str
-    instances: bool  # whether the evaluation of single instances needs its file
+    instances: bool  # whether the evaluation reads its instanceIds.png
 
 
 def pictures(root: str | Path) -> dict[str, list[Picture]]:
     """The images of each split, sorted; 'test' only if it is there.
 
     Raises:
-        BadInput: The folder has another layout, or images and annotations are not of each other.
+        BadInput: The folder has another layout, an image has no annotation, or the reverse.
     """
     root = Path(root).expanduser()
     _check_top(root)

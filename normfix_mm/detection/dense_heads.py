@@ -1,9 +1,8 @@
 """Dense heads with FixNorm's classifier: a name, a parent, the classifier's attribute.
 
-FixNorm, ``A.4.3``: "we add Weight Normalization layers to all the convolution layers that are not
-followed by normalizations ... for all the models. We also replace the last convolution layer of the
-classification subnet with FixNorm-Conv when trained with our FixNorm method." Hence for RetinaNet
-two heads that differ in one layer, ``retina_cls``:
+FixNorm (appendix A.4.3) weight-normalizes, in its baselines too, each convolution that has no norm
+behind it; its own method then makes the last convolution of the classification branch FixNorm-Conv.
+Hence for RetinaNet two heads that differ in one layer, ``retina_cls``:
 
     WNRetinaHead       weight normalization, gain free              the two baseline rows of Table 4
     FixNormRetinaHead  conv(x, W)/|W| * min(g, alpha*sqrt(c_out))   eq. 29, the two FixNorm rows

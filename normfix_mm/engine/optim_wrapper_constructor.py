@@ -24,7 +24,8 @@ from normfix_mm.optim.eps_shift import EpsShift
 from normfix_mm.optim.param_groups import param_groups
 from normfix_mm.optim.weights import unwrapped
 
-_SPENT = ("params", "lr_mult", "decay_mult")  # mmengine leaves the latter two behind in a group
+# No options: mmengine has multiplied rate and decay already and leaves the multipliers behind.
+_SPENT = ("params", "lr_mult", "decay_mult")
 _OPTIONS = ("lam", "eps", "include", "exclude", "decoupled")
 
 
@@ -83,7 +84,7 @@ class EpsShiftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return {k: v for k, v in self.eps_shift.items() if k in ("include", "exclude")}
 
     def _options_of(self, group: dict) -> dict:
-        """The options of a parameter's group; its multipliers have done their work."""
+        """The options of a parameter's group, with the learning rate."""
         rate = {} if self.base_lr is None else {"lr": self.base_lr}
         return rate | {k: v for k, v in group.items() if k not in _SPENT}
 

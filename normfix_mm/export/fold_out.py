@@ -4,8 +4,8 @@
     OUT/<config's name>.pth       `fold` of the model: state_dict and meta, nothing of the training
 
 The weights are those under `state_dict`: with an EMAHook the averaged ones, since mmengine swaps
-them in when it saves. Their average is taken of weight and gain each, and what is folded is what
-the validation during training has run.
+them in when it saves. It averages weights and gains separately, and validates with these averages,
+so that the folded network is the one that was validated.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ def trained_model(cfg: Config, state: dict[str, Tensor], meta: dict, path: Path)
 
     Raises:
         BadInput: If a key is missing or unexpected, a shape differs, or the weights were trained in
-            another form. A missing gain counts, though the layers would take |W| for it: who folds
-            a checkpoint of another network should know.
+            another form. A missing gain counts as well, although the layer would set it to |W|: it
+            says that the checkpoint is of another network.
     """
     model = build_model(cfg)
     check_forms(model, dict(state_dict=state, meta=meta), str(path))

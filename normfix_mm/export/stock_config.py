@@ -50,7 +50,7 @@ def stock_config(cfg: Config) -> Config:
 
 
 def _stock(node, scope: str, key: str | None = None, in_list: bool = False):
-    """The stock form of any part of a config, ``_GONE`` if it has none and needs none."""
+    """The stock form of any part of a config; ``_GONE`` if a folded config leaves it out."""
     if isinstance(node, (list, tuple)):
         parts = (_stock(part, scope, key, in_list=True) for part in node)
         return type(node)(part for part in parts if part is not _GONE)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from normfix_mm.layers import functional
+from normfix_mm.layers.gain import remove_hook, settle_alone
 from normfix_mm.layers.plain import MMCV_FORMS, PLAIN, is_normalized, mmcv_form, weight_obstacle
 
 
@@ -103,6 +104,7 @@ def _become_plain(layer: nn.Module, weight: nn.Parameter) -> None:
     for name in (*getattr(layer, "option_names", ()), "eps", "_start"):
         layer.__dict__.pop(name, None)
     layer._parameters.pop("g", None)
+    remove_hook(layer, settle_alone)
     for name in ("weight_gamma", "weight_beta"):
         layer._buffers.pop(name, None)
     layer.__class__ = plain

@@ -6,15 +6,17 @@ was. `forward` writes nothing; g is set at named points only:
 * when the layer is made or adopted, and by `reset_parameters`, `reset_gain` and `reset_gains`;
 * by `load_state_dict`, which takes g together with its weight: a weight without a g (a stock
   checkpoint) gets g = ||W||, and a g whose weight is absent or does not fit is left out;
-* by `settle_gains`, where training starts (our hooks, attaching EpsShift or NormFix and the first
-  forward after that), and by `init_weights` of our backbones and heads; there only for a gain that
-  nobody has loaded, trained or written, since a weight may be initialized after its layer was made.
+* by `settle_gains`, where training starts (our hooks, attaching EpsShift or NormFix, and before the
+  first forward in training mode), and by `init_weights` of our backbones and heads; there only for
+  a gain that nobody has loaded, trained or written, since a weight may be initialized after its
+  layer was made.
 
 After that, who writes the weight alone keeps g.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -50,6 +52,7 @@ class GainedLayer(NormalizedLayer):
         count = self.weight.shape[0] if self.gain_per_filter else 1
         self.g = nn.Parameter(self.weight.new_empty(count), self.weight.requires_grad)
         self.reset_gain()
+        self.register_forward_pre_hook(settle_alone)
 
     def reset_gain(self) -> None:
         """Set g as `gain_start` says; the norm of a zero weight is 0, but it can learn."""
@@ -222,9 +225,27 @@ def settle_before_training(model: nn.Module) -> None:
 @torch.compiler.disable
 def _settle_now(model: nn.Module, args: Any) -> None:
     if model.training and torch.is_grad_enabled():
-        for key in [k for k, hook in model._forward_pre_hooks.items() if hook is _settle_now]:
-            del model._forward_pre_hooks[key]
+        remove_hook(model, _settle_now)
         settle_gains(model)
+
+
+def settle_alone(layer: nn.Module, args: Any) -> None:
+    """The same for a layer of which nobody takes care, as in a config with none of our hooks.
+
+    Not among several processes, where a layer cannot tell alone.
+    """
+    if torch.compiler.is_compiling() or not (layer.training and torch.is_grad_enabled()):
+        return
+    remove_hook(layer, settle_alone)
+    together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    if isinstance(layer, GainedLayer) and not together and layer.is_fresh():
+        layer.settle_gain()
+
+
+def remove_hook(module: nn.Module, hook: Callable) -> None:
+    """Take a forward pre-hook out, whoever registered it."""
+    for key in [k for k, present in module._forward_pre_hooks.items() if present is hook]:
+        del module._forward_pre_hooks[key]
 
 
 def end_start(model: nn.Module) -> None:

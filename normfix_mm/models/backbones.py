@@ -64,7 +64,7 @@ class NormalizedBackbone(Normalized):
         super().init_weights()
 
     def _doubt(self, path: str, prefix: str) -> str | None:
-        """What speaks against this checkpoint's weights in these layers."""
+        """A warning about this checkpoint's weights in these layers; None if there is no need."""
         forms, told = model_forms(self), self._forms_told(path)
         told = {name: told[prefix + name] for name in forms if prefix + name in told}
         wrong = [name for name in told if not keeps_function(told[name], forms[name])]

@@ -22,7 +22,10 @@ def plain_same_padding(module: nn.Module) -> None:
 
 
 def pad_same(layer: nn.Conv2d, inputs: tuple[Tensor]) -> tuple[Tensor]:
-    """The input, padded so that the output has ceil(size / stride) pixels; one more at the end."""
+    """The input, padded so that the output has ceil(size / stride) pixels.
+
+    Of an odd number of pixels the end gets one more than the beginning.
+    """
     sizes = inputs[0].shape[-2:]
     amounts = []
     for size, kernel, stride, dilation in zip(

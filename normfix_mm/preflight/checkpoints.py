@@ -46,8 +46,9 @@ def read_checkpoint(path: str, source: str | None) -> dict:
 def check_keys(model: nn.Module, checkpoint: dict, path: str, complete: bool) -> None:
     """Refuse a checkpoint that shares no key with the model, or, if `complete`, lacks some.
 
-    A missing gain is none: its layer starts at |W|, the function of a plain checkpoint. The weights
-    that are there are written into `model`, by its own rules for the names of older versions.
+    A missing `g` is allowed: the layer sets it to |W| when its weight is loaded, which keeps the
+    function of a plain checkpoint. If `complete`, the weights are loaded into `model`, since only
+    its modules know how keys of older versions are to be renamed.
 
     Raises:
         BadInput: With the first keys concerned.

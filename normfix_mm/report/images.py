@@ -103,7 +103,7 @@ def enlarged(image: np.ndarray, exact: bool = False) -> np.ndarray:
     """An image of shape (H, W[, 3]) whose longer side is SIDE pixels.
 
     Args:
-        exact: make no new values, as for labels.
+        exact: repeat or drop pixels instead of interpolating, as labels need it.
     """
     import cv2
 

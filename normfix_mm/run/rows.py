@@ -7,10 +7,11 @@
     rows = dict(
         r50_ws=dict(network='r50', method='ws', lr=0.1, top1=76.74), ...)
 
-A row says of each group what it does not leave as the config has it: the name of an option, whose
-settings are then merged into the config as ``--cfg-options`` are, or a value for the settings that
-the group lists. Groups are taken in the config's order. What else a row says (its table, the
-expected result) is for readers, and goes into the run's own config with the row's name.
+``options`` has a group for each thing that rows vary. A group is a dict of named options, each with
+its settings, or a list of settings that take the row's value. A row names, for the groups in which
+it departs from the config, the option or the value; the settings are merged into the config as
+``--cfg-options`` are, group after group in the config's order. What else a row holds (its table,
+the expected result) is for readers, and goes into the run's own config with the row's name.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def choose_row(cfg, name: str | None) -> None:
     """Make the config that of one row, in place; one without rows needs no name.
 
     Raises:
-        BadInput: No such row, none named where there are some, or an option that there is not.
+        BadInput: An unknown row, no name although the config has rows, or an unknown option.
     """
     rows, groups = cfg.get("rows"), cfg.get("options")
     if not rows:

@@ -26,7 +26,8 @@ from prettytable import PrettyTable
 from normfix_mm.datasets.cityscapes import label_ids, scripts
 from normfix_mm.errors import BadInput
 
-# Keys of cityscapesScripts to columns of the benchmark's table; i: each instance counts alike.
+# Keys of cityscapesScripts to columns of the benchmark's table. In iIoU small instances count
+# as much as large ones.
 COLUMNS = {
     "averageScoreClasses": "IoU_class",
     "averageScoreInstClasses": "iIoU_class",

@@ -26,7 +26,12 @@ class ClassIoUMetric(IoUMetric):
     own_options: tuple[str, ...] = ()
 
     def compute_metrics(self, results: list[tuple[Tensor, Tensor, Tensor, Tensor]]) -> dict:
-        """Of each image the pixels per class: common to both, in either, predicted, labelled."""
+        """Metrics of all images.
+
+        Args:
+            results: of each image its numbers of pixels per class: in prediction and label, in
+                either, predicted, labelled.
+        """
         metrics = super().compute_metrics(results)
         if self.format_only:
             return metrics

@@ -61,7 +61,7 @@ class WeightedCrossEntropyLoss(nn.Module):
         Args:
             logits: shape (N, classes, H, W).
             labels: shape (N, H, W), of integers.
-            weight: of each pixel, shape (N, H, W), a factor of its w; from a pixel sampler.
+            weight: of each pixel, shape (N, H, W), multiplies its w_y; pixel samplers give one.
             ignore_index: label of the pixels that do not count.
             reduction_override: 'none' for w_y · nll of each pixel, shape (N, H, W).
 
@@ -116,7 +116,7 @@ class OHEMWeightedCrossEntropyLoss(WeightedCrossEntropyLoss):
         self.min_kept = min_kept
 
     def kept(self, losses: Tensor, counts: Tensor) -> Tensor:
-        probability = torch.exp(-losses).where(counts, 2.0)  # 2: behind every pixel that counts
+        probability = torch.exp(-losses).where(counts, 2.0)  # 2.0 sorts ignored pixels last
         threshold = losses.new_full((), self.thresh)
         if self.min_kept > 0:
             k = min(self.min_kept, probability.numel())

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import pytest
 import torch
+from helpers.stock_models import SMALL_HRNET, convolutions, thin, trained
 from mmdet.models import backbones
 from mmdet.models.backbones import ResNet
 from mmdet.models.necks import FPN
@@ -18,23 +19,6 @@ from normfix_mm.detection import NormalizedResNet
 R18 = dict(depth=18, base_channels=8, stem_channels=8, frozen_stages=1, norm_eval=True)
 
 
-def convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
-    return {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
-
-
-def trained(cls=ResNet, **options) -> nn.Module:
-    """A stock backbone whose BN statistics and affine parameters are those of no fresh model."""
-    torch.manual_seed(2)
-    model = cls(**(options or R18))
-    model.init_weights()
-    for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.running_mean.normal_(std=0.1)
-            layer.running_var.uniform_(0.5, 2)
-            nn.init.uniform_(layer.weight, 0.5, 1.5)
-    return model
-
-
 def assert_same_function(ours: nn.Module, stock: nn.Module) -> None:
     for model in (ours, stock):
         model.train()  # with norm_eval, as detectors train; mmdet's train() returns None
@@ -44,7 +28,7 @@ def assert_same_function(ours: nn.Module, stock: nn.Module) -> None:
 
 
 def test_every_convolution_gets_a_gain_and_a_stock_checkpoint_its_function():
-    stock, ours = trained(), NormalizedResNet(**R18)
+    stock, ours = trained(ResNet, **R18), NormalizedResNet(**R18)
     ours.load_state_dict(stock.state_dict(), strict=True)
     names = convolutions(stock)
     assert len(names) == 1 + 8 * 2 + 3  # stem, blocks, downsamples
@@ -93,7 +77,7 @@ def test_kaiming_initialization_reaches_the_normalized_layers():
 
 
 def test_a_pretrained_file_loads_through_init_cfg(tmp_path):
-    stock = trained()
+    stock = trained(ResNet, **R18)
     file = tmp_path / "resnet.pth"  # torchvision's layout: bare names, and an fc on top
     torch.save(stock.state_dict() | {"fc.weight": torch.zeros(2, 2)}, file)
     ours = NormalizedResNet(**R18, init_cfg=dict(type="Pretrained", checkpoint=str(file)))
@@ -117,24 +101,8 @@ OTHERS = {
     "RegNet": dict(arch="regnetx_400mf", frozen_stages=1),
     "Res2Net": dict(depth=50, scales=4, base_width=6, base_channels=16, stem_channels=16),
     "MobileNetV2": dict(widen_factor=0.25, norm_eval=True, frozen_stages=2),
-    "HRNet": dict(
-        extra={
-            f"stage{i + 1}": dict(
-                num_modules=1,
-                num_branches=i + 1,
-                block="BASIC" if i else "BOTTLENECK",
-                num_blocks=(1,) * (i + 1),
-                num_channels=(8, 16, 32, 64)[: i + 1],
-            )
-            for i in range(4)
-        },
-        norm_eval=True,
-    ),
+    "HRNet": SMALL_HRNET | dict(norm_eval=True),
 }
-
-
-def thin(layer: nn.Conv2d) -> bool:
-    return layer.groups > 1 and (layer.groups == layer.in_channels or layer.weight[0].numel() < 32)
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -202,7 +170,7 @@ def test_names_are_in_the_root_registry():
 )
 def test_pretrained_weights_in_standardized_layers_are_warned_of(rule, warned, tmp_path):
     file = tmp_path / "resnet.pth"
-    torch.save(trained().state_dict(), file)
+    torch.save(trained(ResNet, **R18).state_dict(), file)
     pretrained = dict(type="Pretrained", checkpoint=str(file))
     said = []
     handler = logging.Handler(logging.WARNING)
@@ -218,7 +186,9 @@ def test_pretrained_weights_in_standardized_layers_are_warned_of(rule, warned, t
         assert f"need {rule['form']}" in said[0] and "initializes 20 " in said[0]
         assert str(file) in said[0] and "init_cfg=None" in said[0]
     forms = {f"{n}.weight": "WS" for n in convolutions(ResNet(**R18))}
-    torch.save(dict(state_dict=trained().state_dict(), meta=dict(normfix_form=forms)), file)
+    torch.save(
+        dict(state_dict=trained(ResNet, **R18).state_dict(), meta=dict(normfix_form=forms)), file
+    )
     said.clear()
     logger.addHandler(handler)
     NormalizedResNet(**R18, normalize=rule, init_cfg=pretrained).init_weights()
@@ -228,7 +198,7 @@ def test_pretrained_weights_in_standardized_layers_are_warned_of(rule, warned, t
 
 
 def test_a_checkpoint_that_mmengine_can_read_is_taken_although_it_holds_objects(tmp_path):
-    stock = trained()
+    stock = trained(ResNet, **R18)
     file = tmp_path / "resnet.pth"
     torch.save(dict(state_dict=stock.state_dict(), epochs=Fraction(3, 2)), file)
     pretrained = dict(type="Pretrained", checkpoint=str(file))

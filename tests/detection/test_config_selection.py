@@ -1,7 +1,7 @@
 """Decay, ε-shift and norm fixing of every config of the papers cover exactly the right weights.
 
-What is right follows from the modules of MMDetection's own model and from the papers' sentences
-below, not from the package's selection. Models are built without values, which takes no time.
+What is right follows from the modules of MMDetection's own model and from what the papers say,
+not from the package's selection. Models are built without values, which takes no time.
 """
 
 import copy
@@ -10,6 +10,7 @@ import math
 import pytest
 import torch
 from detection.paper_configs import ROWS
+from helpers.stock_models import with_values
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, MODELS, DefaultScope
 from torch import nn
@@ -19,7 +20,7 @@ from normfix_mm import FixNormConv2d, FixNormLinear, WNConv2d, WNLinear, WSConv2
 from normfix_mm.layers.weight_norm import WNConvTranspose2d
 from normfix_mm.optim.claims import claims
 
-# FixNorm-FC and FixNorm-Conv stand on "the final layer" of a classification (FixNorm, A.4.1).
+# FixNorm-FC and FixNorm-Conv take the place of the classifying layer (FixNorm, A.4.1).
 CLASSIFIERS = ("retina_cls", "rpn_cls", "fc_cls", "conv_logits")
 PLAIN = (nn.Conv2d, nn.Linear, nn.ConvTranspose2d)
 
@@ -33,9 +34,9 @@ def expected_layer(method: str, name: str, layer: nn.Module) -> type:
     kind, classifier = plain_type(layer), name.rpartition(".")[2] in CLASSIFIERS
     if method == "fixnorm" and classifier:
         return {nn.Conv2d: FixNormConv2d, nn.Linear: FixNormLinear}[kind]
-    if method in ("fixnorm", "wn"):  # "all the convolution layers that are not followed by
-        # normalizations", and the fully connected ones as in SE blocks; the BN of the backbone is
-        # frozen, hence no normalization
+    if method in ("fixnorm", "wn"):
+        # Whatever has no norm behind it (FixNorm, A.4.3), fully connected layers as well, as in SE
+        # blocks (A.3). The backbone's BN is frozen and does not count.
         return {nn.Conv2d: WNConv2d, nn.Linear: WNLinear, nn.ConvTranspose2d: WNConvTranspose2d}[
             kind
         ]
@@ -50,7 +51,7 @@ def expected_treatment(row) -> dict[str, str]:
     layers = {n: m for n, m in stock.named_modules() if isinstance(m, PLAIN)}
     norms = [n for n, m in stock.named_modules() if isinstance(m, _BatchNorm)]
     trained = {n for n, p in stock.named_parameters() if p.requires_grad}
-    if row.two_stage:  # "fixing the learning parameters of BN layers"
+    if row.two_stage:  # γ and β are fixed (ε-shift, section 6.1)
         trained -= {f"{norm}.{p}" for norm in norms for p in ("weight", "bias")}
     everything = dict.fromkeys((n for n, _ in stock.named_parameters()), "frozen")
     everything |= dict.fromkeys(trained, "-" if row.method == "fixnorm" else "decay")
@@ -74,10 +75,7 @@ def build(row):
         with torch.device("meta"):
             model = MODELS.build(copy.deepcopy(config.model))
         if row.method == "fixnorm":  # which needs a norm to start from
-            model.to_empty(device="cpu")
-            with torch.no_grad():
-                for param in model.parameters():
-                    param.fill_(0.01)
+            model = with_values(model)
         wrapper = build_optim_wrapper(model, copy.deepcopy(config.optim_wrapper))
         hooks = [HOOKS.build(hook) for hook in config.get("custom_hooks", [])]
     fixes = [hook.attach(model, wrapper.optimizer) for hook in hooks if hasattr(hook, "attach")]

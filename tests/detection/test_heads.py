@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmcv.cnn import ConvModule
+from helpers.stock_models import bare_layers, head_and_stock
 from mmdet.utils import register_all_modules
 from mmengine.registry import MODELS
 from torch import nn
@@ -97,15 +97,7 @@ heads = pytest.mark.parametrize("c", CASES)
 
 def pair(c, **options):
     """A stock head and one of ours that loaded its checkpoint, strictly."""
-    torch.manual_seed(1)
-    stock = c.cls.stock(**c.options)
-    stock.init_weights()
-    for name, param in stock.named_parameters():
-        if name.endswith("bias"):
-            nn.init.normal_(param, std=0.1)
-    ours = c.cls(**c.options, **options)
-    missing, unexpected = ours.load_state_dict(stock.state_dict(), strict=True)
-    assert not missing and not unexpected
+    stock, ours = head_and_stock(c.cls, c.options, **options)
     return stock.eval(), ours.eval()
 
 
@@ -116,12 +108,6 @@ def outputs(head, x) -> list[torch.Tensor]:
     for part in found if isinstance(found, (tuple, list)) else [found]:
         flat += part if isinstance(part, (tuple, list)) else [part]
     return flat
-
-
-def bare_layers(stock: nn.Module) -> dict[str, nn.Module]:
-    kinds = (nn.Conv2d, nn.Linear, nn.ConvTranspose2d)
-    normed = {m.conv for m in stock.modules() if isinstance(m, ConvModule) and m.with_norm}
-    return {n: m for n, m in stock.named_modules() if isinstance(m, kinds) and m not in normed}
 
 
 @heads

@@ -5,8 +5,8 @@ import torch
 
 pytest.importorskip("mmdet", reason="the engine's tests run MMDetection")
 
+from engine.toy_run import CLASSES
 from helpers.toy_coco import make_toy_coco
-from helpers.toy_run import CLASSES
 
 
 @pytest.fixture(autouse=True)

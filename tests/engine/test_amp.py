@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers.toy_run import toy_config, train
+from engine.toy_run import toy_config, train
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 

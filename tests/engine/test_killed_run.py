@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.toy_run import toy_config
+from engine.toy_run import toy_config
 from mmengine.config import Config
 
 from normfix_mm import preflight

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from helpers.toy_run import toy_config, train
+from engine.toy_run import toy_config, train
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch import nn
@@ -167,3 +167,18 @@ def test_a_training_run_and_its_resumption(toy_data, tmp_path):
         whole.model.named_parameters(), resumed.model.parameters(), strict=True
     ):
         assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize("constructor", [None, "DefaultOptimWrapperConstructor"])
+def test_the_shift_under_a_constructor_that_ignores_it_is_refused(toy_data, tmp_path, constructor):
+    wrapper = {"optim_wrapper.paramwise_cfg": dict(eps_shift=dict(lam=1e-4))}
+    if constructor:
+        wrapper["optim_wrapper.constructor"] = constructor
+    hooks = [dict(type="WeightTableHook")]
+    with pytest.raises(ValueError, match="eps_shift, which DefaultOptimWrapperConstructor ignores"):
+        train(toy_config(toy_data, tmp_path, length=1, custom_hooks=hooks, **wrapper))
+
+
+def test_a_shared_parameter_may_not_be_stepped_twice():
+    with pytest.raises(ValueError, match="step a parameter that two layers share twice"):
+        build(dict(bypass_duplicate=False))

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from helpers.toy_run import toy_config, train
+from engine.toy_run import toy_config, train
 
 
 @HOOKS.register_module()

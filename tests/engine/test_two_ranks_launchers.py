@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.toy_run import toy_config
+from engine.toy_run import toy_config
 from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
 from torch import distributed

@@ -15,8 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from engine.toy_run import CLASSES, toy_config
 from helpers.toy_coco import make_toy_coco
-from helpers.toy_run import CLASSES, toy_config
 from mmengine.config import Config
 
 from normfix_mm.run.runner import build_runner

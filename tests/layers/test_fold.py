@@ -254,6 +254,12 @@ def test_retinanet_and_its_parts_load_into_the_stock_model():
     assert isinstance(model.bbox_head.retina_cls, FixNormConv2d)
 
 
+def test_nothing_of_ours_is_left_on_a_folded_layer():
+    layer = fold(WNConv2d(3, 4, 2))
+    assert type(layer) is nn.Conv2d and not layer._forward_pre_hooks
+    assert vars(layer).keys() == vars(nn.Conv2d(3, 4, 2)).keys()
+
+
 def _own(layer_class, **body):
     return type("Own", (layer_class,), body)
 

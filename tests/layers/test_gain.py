@@ -60,13 +60,26 @@ def test_forward_writes_nothing(cls, shape, training):
 
 
 @pytest.mark.parametrize(("cls", "shape"), GAINED)
-def test_training_a_weight_that_was_initialized_since_is_one_sentence(cls, shape):
+def test_a_weight_initialized_before_training_has_its_gain_without_anybody_s_care(cls, shape):
     layer = cls(*shape)
     nn.init.normal_(layer.weight, std=3.0)
+    x, g = sample(layer), layer.g.detach().clone()
+    layer.eval()(x)  # looking at it changes nothing
+    assert torch.equal(layer.g, g)
+    layer.train()(x).sum().backward()
+    torch.testing.assert_close(layer.g.detach(), norms(layer))
+    assert not layer._forward_pre_hooks
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_training_a_weight_that_was_initialized_late_is_one_sentence(cls, shape):
+    """After a first forward in training mode, so that nobody knows whether it was training."""
+    layer = cls(*shape)
     x = sample(layer)
-    layer.eval()(x)  # looking at it is allowed
+    layer(x)
+    nn.init.normal_(layer.weight, std=3.0)
     with pytest.raises(RuntimeError, match="reset_gains"):
-        layer.train()(x)
+        layer(x)
     reset_gains(layer)
     layer(x).sum().backward()
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from normfix_mm import CWNConv2d, FixNormConv2d, WNConv2d, WNConvTranspose2d, WSConv2d
+from normfix_mm import CWNConv2d, FixNormConv2d, WNConv2d, WNConvTranspose2d, WSConv2d, reset_gains
 from normfix_mm.layers import functional
 from normfix_mm.layers.once import once_a_forward
 
@@ -60,6 +60,7 @@ def levels(*sizes, dtype=torch.float32):
 def heads(cls, shape, options):
     torch.manual_seed(1)
     one = Head(cls(*shape, **options).double())
+    reset_gains(one)  # in double precision
     other = copy.deepcopy(one)
     other.shared = False
     return one, other

@@ -1,7 +1,7 @@
 """Theorem 1 of the ε-shift paper: on normalized weights decay is a learning rate that grows.
 
-Plain gradient descent at rate η, twice from one start: run Q with decay λ on the normalized weights,
-run J without decay and with their rate multiplied at step t = 1, 2, … by
+Plain gradient descent at rate η, twice from one start: run Q decays the normalized weights by λ,
+run J does not, but has their rate multiplied at step t = 1, 2, … by
 
     α_t = (1 − ηλ)^−(2t−1)
 

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from helpers.stock_models import SMALL_HRNET, convolutions, thin, trained
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
 from mmseg.models import backbones
@@ -24,41 +25,9 @@ OTHERS = {
     "ResNetV1d": R18 | dict(frozen_stages=1, norm_eval=True),
     "ResNeXt": dict(depth=50, groups=4, base_width=4, base_channels=16, stem_channels=16),
     "MobileNetV2": dict(widen_factor=0.25, frozen_stages=2),
-    "HRNet": dict(
-        extra={
-            f"stage{i + 1}": dict(
-                num_modules=1,
-                num_branches=i + 1,
-                block="BASIC" if i else "BOTTLENECK",
-                num_blocks=(1,) * (i + 1),
-                num_channels=(8, 16, 32, 64)[: i + 1],
-            )
-            for i in range(4)
-        }
-    ),
+    "HRNet": SMALL_HRNET,
 }
 everyone = pytest.mark.parametrize("name", OTHERS)
-
-
-def convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
-    return {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
-
-
-def thin(layer: nn.Conv2d) -> bool:
-    return layer.groups > 1 and (layer.groups == layer.in_channels or layer.weight[0].numel() < 32)
-
-
-def trained(name: str) -> nn.Module:
-    """A stock backbone whose BN statistics and affine parameters are those of no fresh model."""
-    torch.manual_seed(2)
-    model = getattr(backbones, name)(**OTHERS[name])
-    model.init_weights()
-    for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.running_mean.normal_(std=0.1)
-            layer.running_var.uniform_(0.5, 2)
-            nn.init.uniform_(layer.weight, 0.5, 1.5)
-    return model
 
 
 def built(cfg: dict, scope: str) -> nn.Module:
@@ -91,7 +60,7 @@ def test_every_backbone_of_mmsegmentation_has_one():
 @everyone
 def test_a_stock_checkpoint_keeps_its_function(name):
     """The default, weight normalization with gain; in evaluation mode, with BN's statistics."""
-    stock = trained(name)
+    stock = trained(getattr(backbones, name), **OTHERS[name])
     ours = getattr(segmentation, f"Normalized{name}")(**OTHERS[name])
     ours.load_state_dict(stock.state_dict(), strict=True)
     wide = {n for n, layer in convolutions(stock).items() if not thin(layer)}
@@ -111,7 +80,7 @@ def test_a_stock_checkpoint_keeps_its_function(name):
 @everyone
 @pytest.mark.parametrize("form", ["WS", "CWN"])
 def test_standardized_as_by_hand(name, form):
-    stock = trained(name)
+    stock = trained(getattr(backbones, name), **OTHERS[name])
     ours = getattr(segmentation, f"Normalized{name}")(**OTHERS[name], normalize=dict(form=form))
     ours.load_state_dict(stock.state_dict(), strict=True)
     twin = dict(WS=WSConv2d, CWN=CWNConv2d)[form]
@@ -145,7 +114,7 @@ def test_the_deep_stem_is_among_the_layers():
 @pytest.mark.parametrize("option", ["pretrained", "init_cfg"])
 @pytest.mark.parametrize("form", ["WS", "WN"])
 def test_pretrained_weights_load_and_are_warned_of_where_they_do_not_fit(form, option, tmp_path):
-    stock, file = trained("ResNetV1c"), tmp_path / "resnet.pth"
+    stock, file = trained(ResNetV1c, **OTHERS["ResNetV1c"]), tmp_path / "resnet.pth"
     torch.save(stock.state_dict(), file)
     given = dict(pretrained=str(file), init_cfg=dict(type="Pretrained", checkpoint=str(file)))
     rule = dict(form=form) | (dict(gain=True) if form == "WN" else {})

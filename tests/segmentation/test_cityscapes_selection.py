@@ -9,6 +9,7 @@ import copy
 
 import pytest
 import torch
+from helpers.stock_models import with_values
 from mmengine.model.utils import convert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, MODELS, DefaultScope
@@ -31,10 +32,7 @@ def build(row):
         with torch.device("meta"):
             model = MODELS.build(copy.deepcopy(config.model))
         if row.method == "fixnorm":
-            model.to_empty(device="cpu")
-            with torch.no_grad():
-                for param in model.parameters():
-                    param.fill_(0.01)
+            model = with_values(model)
         wrapper = build_optim_wrapper(model, copy.deepcopy(config.optim_wrapper))
         hooks = [HOOKS.build(hook) for hook in config.get("custom_hooks", [])]
     return model, wrapper.optimizer, hooks

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmcv.cnn import ConvModule
+from helpers.stock_models import bare_layers, head_and_stock
 from mmdet.registry import MODELS as MMDET
 from mmengine.registry import MODELS
 from mmseg.models.decode_heads import NLHead
@@ -46,14 +46,7 @@ heads = pytest.mark.parametrize("c", CASES)
 
 def pair(c, **options):
     """A stock head and one of ours that loaded its checkpoint, strictly."""
-    torch.manual_seed(1)
-    stock = c.cls.stock(**c.options)
-    stock.init_weights()
-    for name, param in stock.named_parameters():
-        if name.endswith("bias") or not param.any():  # as OCNet's W
-            nn.init.normal_(param, std=0.1)
-    ours = c.cls(**c.options, **options)
-    ours.load_state_dict(stock.state_dict(), strict=True)
+    stock, ours = head_and_stock(c.cls, c.options, **options)
     for head in (stock, ours):
         head.dropout = None
     return stock.train(), ours.train()
@@ -69,11 +62,6 @@ def logits(head) -> torch.Tensor:
     if isinstance(head, segmentation.FixNormOCRHead.stock):
         return head(levels, torch.randn(2, CLASSES, 9, 7, generator=noise))
     return head(levels)
-
-
-def bare_layers(stock: nn.Module) -> dict[str, nn.Module]:
-    normed = {m.conv for m in stock.modules() if isinstance(m, ConvModule) and m.with_norm}
-    return {n: m for n, m in stock.named_modules() if isinstance(m, nn.Conv2d) and m not in normed}
 
 
 @heads

@@ -52,7 +52,7 @@ def check_scale_invariance(
         # What mmengine trains on. A segmenter's accuracy stands beside it, and jumps at ties.
         return {name: value for name, value in found.items() if "loss" in name}
 
-    report = measure_scale_variance(model, losses, names)
+    report = measure_scale_variance(model, losses, names, keep_modes=True)
     variant = report.variant
     for note in _notes(model, report):
         print_log(f"NormFixHook: {note}", logger="current", level=logging.WARNING)

@@ -28,10 +28,14 @@ def seed_everything(*key: int) -> None:
 class NumberedBatches:
     """A batch sampler whose batches say which iteration and which place each index is for.
 
-    Yields lists of (iteration, place, index). `iteration` is the number of the next batch; `done`
-    iterations are not wanted any more and come as empty lists, which cost no loading: so mmengine's
-    iteration loop advances to where a resumed run stopped. `skip` batches at the start of the next
-    pass do not come at all: so its epoch loop goes on in the middle of an epoch.
+    Yields a list of (iteration, place, index) for each batch.
+
+    Attributes:
+        iteration: number of the next batch.
+        done: iterations before this one, which a resumed run has behind it, yield empty batches and
+            load nothing; mmengine's iteration loop draws and drops them to get there.
+        skip: so many batches at the start of the next pass are left out, so that mmengine's epoch
+            loop goes on in the middle of an epoch.
     """
 
     def __init__(self, batches: BatchSampler) -> None:
@@ -64,7 +68,7 @@ class NumberedBatches:
 
 
 class SeededDataset:
-    """The dataset, seeding all generators from the number of each sample. Else the dataset itself.
+    """A dataset that seeds all generators from the number of each sample before it is loaded.
 
     Attributes are read from and written to the wrapped dataset, as hooks that change a pipeline
     in mid-training expect.
@@ -75,7 +79,8 @@ class SeededDataset:
 
     def __getitem__(self, numbered: tuple[int, int, int]):
         iteration, place, index = numbered
-        # The last 1 keeps a sample's seed apart from that of an iteration, which is shorter.
+        # One number more than the (seed, rank, iteration) of the training process, so that the two
+        # never draw the same.
         seed_everything(*self.key, iteration, place, 1)
         return self.dataset[index]
 

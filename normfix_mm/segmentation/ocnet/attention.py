@@ -57,7 +57,7 @@ def _tokens(x: Tensor, width: int) -> Tensor:
 
 
 def _lengths(length: int, count: int) -> list[int]:
-    """`count` equal parts of a side and its remainder; a side shorter than that stays whole."""
+    """Lengths of `count` parts of a side, the last with the remainder; one if it is too short."""
     part = length // count
     parts = [part] * (count - 1) if part else []
     return [*parts, length - sum(parts)]

@@ -1,7 +1,7 @@
 """The three contexts of OCNet (arXiv 1809.00916): Base-OC, ASP-OC and Pyramid-OC.
 
 Modules and widths are those of the authors' code, github.com/openseg-group/OCNet.pytorch, with
-these differences, none of which changes what a network can be:
+these differences, none of which changes what the network can compute:
 
 * A convolution before a norm has no bias: the norm subtracts it again. The converter of
   checkpoints folds the published ones into the norm's mean.

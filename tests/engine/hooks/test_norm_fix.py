@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.toy_run import toy_config, train
+from engine.toy_run import toy_config, train
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
@@ -244,3 +244,88 @@ def test_the_batch_is_measured_on_a_copy():
     before = batch["x"].clone()
     assert check_scale_invariance(WritesIntoItsBatch(), batch, ["conv.weight"]) == {}
     assert torch.equal(batch["x"], before)
+
+
+class At(Hook):
+    """Does something to the model before an iteration."""
+
+    def __init__(self, iteration, what):
+        self.iteration, self.what = iteration, what
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.iteration:
+            self.what(runner.model)
+
+
+def run_with(config, *hooks):
+    runner = Runner.from_cfg(config)
+    for hook in hooks:
+        runner.register_hook(hook, priority="VERY_HIGH")
+    runner.train()
+    return runner
+
+
+def test_a_norm_that_stops_using_its_batch_in_mid_run_is_noticed(toy_data, tmp_path):
+    def switch(model):
+        model.backbone.layer1[0].bn2.train(False)  # adds to a shortcut
+
+    with pytest.raises(ValueError, match="backbone.layer1.0.conv2.weight"):
+        run_with(toy_config(toy_data, tmp_path, custom_hooks=[FIX]), At(3, switch))
+
+
+def test_a_stage_frozen_in_mid_run_keeps_its_bits_and_the_others_their_norm(toy_data, tmp_path):
+    kept = {}
+
+    def freeze(model):
+        for name in ("conv1", "bn1", "layer1"):
+            part = getattr(model.backbone, name)
+            part.eval().requires_grad_(False)
+            kept[name] = [p.detach().clone() for p in part.parameters()]
+
+    runner = run_with(toy_config(toy_data, tmp_path, custom_hooks=[FIX]), At(3, freeze))
+    for name, values in kept.items():
+        for p, value in zip(getattr(runner.model.backbone, name).parameters(), values, strict=True):
+            assert torch.equal(p, value)
+    fixing = next(h for h in runner.hooks if type(h).__name__ == "NormFixHook").norm_fix
+    assert not [n for n in fixing.names if "layer1" in n] and len(fixing.names) > 10
+    assert float(fixing.joint_norm()) == pytest.approx(float(fixing.target), rel=1e-6)
+    # ... and a run resumed from it, frozen only later, goes on.
+    again = toy_config(toy_data, tmp_path, custom_hooks=[FIX], length=3, resume=True)
+    run_with(again)
+
+
+def test_activation_checkpointing_of_the_runner(toy_data, tmp_path):
+    """Reentrant checkpoints work inside backward() alone."""
+    parts = ["backbone.layer2", "backbone.layer3"]
+    config = toy_config(toy_data, tmp_path, length=1, custom_hooks=[FIX])
+    config.activation_checkpointing = parts
+    train(config)
+    assert "weights are scale-invariant" in log_of(tmp_path)
+
+
+def test_a_weight_that_only_the_eps_of_its_norm_makes_variant_is_a_warning(toy_data, tmp_path):
+    def shrink(model):
+        model.backbone.layer1[0].conv2.weight.data.mul_(1e-3)
+
+    class BeforeTraining(Hook):
+        def before_train(self, runner):
+            shrink(runner.model)
+
+    run_with(toy_config(toy_data, tmp_path, length=1, custom_hooks=[FIX]), BeforeTraining())
+    log = log_of(tmp_path)
+    assert "eps of the norm behind them (1e-05)" in log and "backbone.layer1.0.conv2.weight" in log
+
+
+def test_a_config_with_none_of_our_hooks_has_the_right_gains(toy_data, tmp_path):
+    """Layers through conv_cfg, initialized by MMDetection after they were made."""
+    seen = []
+
+    class Look(Hook):
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            if runner.iter == 0:
+                conv = runner.model.neck.lateral_convs[0].conv
+                seen.append((conv.g.detach().clone(), conv.weight.detach().flatten(1).norm(dim=1)))
+
+    config = toy_config(toy_data, tmp_path, length=1, **{"optim_wrapper.optimizer.lr": 1e-9})
+    run_with(config, Look())
+    torch.testing.assert_close(*seen[0])

@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from helpers.toy_run import spoil_random_state, toy_config, train
+from engine.toy_run import spoil_random_state, toy_config, train
 from mmengine.registry import TRANSFORMS
 from mmengine.runner import Runner
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.toy_run import toy_config
+from engine.toy_run import toy_config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 

@@ -2,11 +2,11 @@
 
     python tools/compare.py FOLDER [--model mask-rcnn_r18_fpn] [--classes A B …] [--jobs 2]
 
-MODEL names three configs of `configs/coco_folder` or `configs/seg_folder`: its baseline, WS +
-ε-shift and FixNorm. For each method the learning rate is chosen by as many trials, judged
+MODEL names three configs of `configs/coco_folder`, `configs/seg_folder` or `configs/class_folder`:
+its baseline, WS + ε-shift and FixNorm. For each method the rate is chosen by as many trials, judged
 on images held out of the training set: half, once and twice `--rate`, and as long as some
 method's best lies at the edge of its grid, one more factor of two for every method, four at most.
-The judge is AP of the masks, of the boxes where there are no masks, or mIoU.
+The judge is AP of the masks, of the boxes where there are no masks, mIoU, or top-1 accuracy.
 The chosen rate is then trained with several seeds on the whole training set and judged on the
 validation set, which no choice has seen. `--rates` gives the rates and leaves the trials out.
 Every run is a process of its own; finished runs are kept, so an interrupted comparison goes on
@@ -30,7 +30,7 @@ from normfix_mm.run import command_line as cli
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
-FOLDERS = ("coco_folder", "seg_folder")
+FOLDERS = ("coco_folder", "seg_folder", "class_folder")
 METHODS = {"baseline (decay)": "baseline", "WS + ε-shift": "ws-eps", "FixNorm": "fixnorm"}
 FACTORS = (1 / 2, 1, 2)
 EXTENSIONS = 4
@@ -38,9 +38,10 @@ HELD_OUT = 40
 BOXES = {"bbox_mAP": "box AP", "bbox_mAP_50": "box AP50", "bbox_mAP_75": "box AP75"}
 MASKS = {"segm_mAP": "mask AP", "segm_mAP_50": "mask AP50", "segm_mAP_75": "mask AP75"}
 PIXELS = {"mIoU": "mIoU", "mAcc": "mAcc", "aAcc": "aAcc"}
-METRICS = BOXES | MASKS | PIXELS
-JUDGES = ("segm_mAP", "bbox_mAP", "mIoU")
-CLASS = "IoU/"
+IMAGES = {"accuracy/top1": "top-1"}
+METRICS = BOXES | MASKS | PIXELS | IMAGES
+JUDGES = ("segm_mAP", "bbox_mAP", "mIoU", "accuracy/top1")
+CLASS = ("IoU/", "recall/")
 
 
 def begin(out: Path, model: str, folder: Path, classes: list[str] | None) -> None:
@@ -77,6 +78,8 @@ def metrics_of(cfg: Config) -> list[str]:
     """What the runs of this config are measured by."""
     if cfg.get("default_scope") == "mmseg":
         return [*PIXELS]
+    if cfg.get("default_scope") == "mmpretrain":
+        return [*IMAGES]
     return [*BOXES, *(MASKS if "mask_head" in cfg.model.get("roi_head", {}) else ())]
 
 
@@ -181,9 +184,9 @@ def report(trials: dict[str, list[dict]], finals: dict[str, list[dict]]) -> str:
     every = [key for runs in finals.values() for run in runs for key in run]
     classes = [key for key in dict.fromkeys(every) if key.startswith(CLASS)]
     if classes:
-        lines += row("IoU", *finals, head=True)
+        lines += row(classes[0].partition("/")[0], *finals, head=True)
     for key in classes:
-        lines += row(key.removeprefix(CLASS), *(shown(runs, key) for runs in finals.values()))
+        lines += row(key.partition("/")[2], *(shown(runs, key) for runs in finals.values()))
     return "\n".join(lines)
 
 

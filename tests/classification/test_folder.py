@@ -21,6 +21,8 @@ from normfix_mm.report import labels
 from normfix_mm.report.__main__ import main as report
 from normfix_mm.report.run import Run
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ("airplane", "automobile", "bird")
 QUICK = (
     "train_cfg.max_epochs=2",

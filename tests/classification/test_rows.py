@@ -168,6 +168,7 @@ def test_settings_are_the_paper_s(table, name):
         assert eps == float(rest.rpartition("_eps")[2])
 
 
+@pytest.mark.slow
 @every_row
 def test_every_weight_of_the_full_model_gets_its_one_treatment(table, name):
     config = config_of(table, name)
@@ -251,6 +252,7 @@ def reduced(model: Config) -> Config:
     return model
 
 
+@pytest.mark.slow
 @every_row
 def test_two_iterations_on_real_images(table, name, images):
     config = config_of(table, name)

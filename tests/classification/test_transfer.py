@@ -18,6 +18,8 @@ from normfix_mm import preflight
 from normfix_mm.checkpoints import files
 from normfix_mm.errors import BadInput
 
+pytestmark = pytest.mark.slow
+
 NARROW = dict(depth=18, base_channels=16, stem_channels=16)
 KINDS = {
     "ws": (dict(type="NormalizedResNet", normalize=dict(form="WS")), "LinearClsHead"),

@@ -19,6 +19,8 @@ from torch.nn import functional as F
 
 from normfix_mm import CWNConv2d, EpsShift, WNConv2d, WSConv2d
 
+pytestmark = pytest.mark.slow
+
 # The rate grows by a factor of 7; with many times that, training amplifies rounding errors.
 RATE, LAM, STEPS = 0.05, 0.02, 1000
 LAYERS = {

@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers.small_folders import (
     CAMVID,
+    CLASSIFIERS,
     CONFIGS,
     DETECTORS,
     ROOT,
@@ -34,7 +35,7 @@ def compare_module():
 
 def test_each_model_has_its_three_configs():
     compare = compare_module()
-    models = sorted(DETECTORS + SEGMENTERS)
+    models = sorted(DETECTORS + SEGMENTERS + CLASSIFIERS)
     found = {compare.config_of(model, method) for model in models for method in compare.METHODS}
     assert found == set(CONFIGS)
     with pytest.raises(compare.BadInput, match=f"choose {', '.join(models)}"):
@@ -52,6 +53,18 @@ def test_masks_are_judged_and_reported_where_there_are_masks():
     assert "| method | lr | box AP | box AP50 | box AP75 | mask AP |" in table
     assert "| 0.500 ± 0.354 |" in table and "| 0.250 |" in table
     assert "mask" not in compare.report({"FixNorm": [boxes]}, {"FixNorm": [boxes]})
+
+
+def test_images_are_reported_in_percent_and_by_class():
+    compare = compare_module()
+    one = {"method": "FixNorm", "lr": 0.1, "accuracy/top1": 60.0, "recall/cat": 50.0}
+    other = one | {"accuracy/top1": 64.0, "recall/cat": 52.0}
+    assert compare.judged(one) == 60.0 and compare.best([one, other]) is other
+    table = compare.report({}, {"FixNorm": [one, other]})
+    assert "| method | lr | top-1 | seeds |" in table and "| 62.0 ± 2.8 |" in table
+    assert "| recall | FixNorm |" in table and "| cat | 51.0 ± 1.4 |" in table
+    cfg = Config.fromfile(config_of("resnet_r18", "baseline"), import_custom_modules=False)
+    assert compare.metrics_of(cfg) == ["accuracy/top1"]
 
 
 def test_pixels_are_reported_in_percent_and_by_class():

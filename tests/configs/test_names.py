@@ -12,7 +12,7 @@ EVERY = sorted(path for path in CONFIGS.glob("*/*.py") if path.parent.name != "_
 TABLES = [path for path in EVERY if path.parent.name == "classification"]
 PATHS = [path for path in EVERY if path not in TABLES]
 RULE = re.compile(
-    r"[a-z-]+_(r18|r50|r101)(_fpn|-d8)?(_ohem)?_(?P<method>baseline|wn|ws|ws-eps|fixnorm)"
+    r"[a-z-]+_(r18|r50|r101|lite0)(_fpn|-d8)?(_ohem)?_(?P<method>baseline|wn|ws|ws-eps|wn-eps|fixnorm)"
     r"_(?P<gpus>\d)xb(?P<batch>\d+)-(?P<cosine>cosine-)?(?P<length>\d+)(?P<unit>e|k|iters)"
     r"_(?P<data>coco|cityscapes-769x769|folder|digits)"
 )
@@ -41,10 +41,10 @@ def test_a_name_obeys_the_rule_and_says_what_is_inside(path):
     assert ("NormFixHook" in hooks) == (method == "fixnorm")
     assert (optim.optimizer.weight_decay == 0) == (method == "fixnorm")
     constructor = optim.get("constructor")
-    assert constructor == ("EpsShiftOptimWrapperConstructor" if method == "ws-eps" else None)
+    assert constructor == ("EpsShiftOptimWrapperConstructor" if "-eps" in method else None)
     if method in ("baseline", "ws", "ws-eps"):
         assert normalize.get("form") == (None if method == "baseline" else "WS")
-    if method == "wn":
+    if method in ("wn", "wn-eps"):
         assert normalize.form == "WN"
 
 

@@ -40,6 +40,7 @@ class Source:
         part: which part of an OpenMMLab model its names are of; None for the whole model.
         values: the state dict with values as OpenMMLab's layers need them.
         values_note: what `values` does, for the report.
+        form: of its weights, if all there are of it have one.
     """
 
     title: str
@@ -49,6 +50,7 @@ class Source:
     part: str | None = "backbone"
     values: Callable[[State], State] = dict
     values_note: str = ""
+    form: str | None = None
 
 
 class Renamed(NamedTuple):
@@ -282,6 +284,7 @@ SOURCES: dict[str, Source] = {
         ),
         _efficientnet_lite(),
         ((r"_fc\..*", "the source's classifier"),),
+        form="plain",
     ),
     "timm-mobilenetv2": Source("timm's MobileNetV2", _is_timm_mobilenet, _timm_mobilenet(), (_FC,)),
     "mmpretrain-resnetv1d": Source(

@@ -13,14 +13,14 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from timing import interleaved, machine
 
-from normfix_mm.datasets.coco_folder import use_folder
+from normfix_mm.datasets.coco_folder import CocoFolder
 
 CONFIGS = Path(__file__).parents[1] / "configs/coco_folder"
 
 
 def iteration(config: Path, folder: str, work_dir: str):
     """A function that trains one iteration of this config, after the hooks' before_train."""
-    cfg = use_folder(Config.fromfile(config), folder)
+    cfg = CocoFolder(folder).use(Config.fromfile(config))
     cfg.work_dir, cfg.experiment_name, cfg.log_level = work_dir, config.stem, "ERROR"
     cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
     runner = Runner.from_cfg(cfg)

@@ -16,12 +16,26 @@ import importlib
 import io
 import json
 import platform
+import re
 import sys
 import warnings
 from dataclasses import asdict, dataclass
 from importlib import metadata
 
 STACKS = ("OneDL", "OpenMMLab")
+# From the first version on, below the second, as in pyproject.toml; another may work, untested.
+SUPPORTED = {
+    "torch": ("2.4", "3"),
+    "onedl-mmengine": ("0.10.12", "1"),
+    "onedl-mmcv": ("2.3.6", "3"),
+    "onedl-mmdetection": ("3.5.1", "4"),
+    "onedl-mmsegmentation": ("1.4.2", "2"),
+    "onedl-mmpretrain": ("1.3.6", "2"),
+    "mmengine": ("0.10.7", "1"),
+    "mmcv": ("2.1.0", "2.2"),
+    "mmdet": ("3.3.0", "4"),
+    "mmsegmentation": ("1.2.2", "2"),
+}
 INSTALL = "run `make setup`, or pip install 'normfix-mm[{extra}]'"
 
 
@@ -55,6 +69,7 @@ FRAMEWORKS = (
 )
 OTHERS = (
     Part("pycocotools", ("pycocotools",)),
+    Part("torchvision", ("torchvision",), "weights of torchvision://"),
     Part("ftfy", ("ftfy",), "segmentation"),
     Part("regex", ("regex",), "segmentation"),
     Part("cityscapesscripts", ("cityscapesScripts",), "Cityscapes", "cityscapes"),
@@ -72,6 +87,25 @@ def version_of(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
+
+
+def unsupported(distribution: str, version: str) -> str:
+    """The remedy for a version that this package is not tested with; '' for one that it is."""
+    if distribution not in SUPPORTED:
+        return ""
+    oldest, below = SUPPORTED[distribution]
+    if _numbers(oldest) <= _numbers(version) < _numbers(below):
+        return ""
+    return (
+        f"supported is {distribution} from {oldest} on, below {below}: expect faults, or install "
+        "one in an environment of its own (`make setup`), since another torch breaks an mmcv that "
+        "was compiled for this one"
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """(2, 13, 0) of '2.13.0+cu130'."""
+    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
 
 
 def stack_of(installed: set[str]) -> str:
@@ -111,7 +145,8 @@ def examine() -> list[Finding]:
             Finding("torch", f"does not load ({why})", "install it: pip install torch"),
             Finding("stack", stack),
         ]
-    findings += [Finding("torch", torch.__version__), _stack(stack), _opencv()]
+    remedy = unsupported("torch", torch.__version__)
+    findings += [Finding("torch", torch.__version__, remedy, False), _stack(stack), _opencv()]
     findings += [_part(part, extra) for part in FRAMEWORKS + OTHERS]
     built_for, operators = _operators(extra)
     return [*findings, operators, _gpu(torch, built_for), *_ours(stack)]
@@ -137,7 +172,8 @@ def _part(part: Part, extra: str) -> Finding:
     module, why = load(part.module)
     if module is not None:
         version = here or [str(getattr(module, "__version__", "of unknown version"))]
-        return Finding(part.module, ", ".join(version))
+        told = [unsupported(d, v) for d in part.distributions if (v := version_of(d))]
+        return Finding(part.module, ", ".join(version), next(filter(None, told), ""), False)
     if not here:
         return Finding(part.module, "not installed", remedy, not part.need)
     return Finding(

@@ -158,6 +158,51 @@ def test_segmentation_is_looked_at_and_not_asked_for(tmp_path):
     assert "normfix-mm[cityscapes]" in found["remedy"]
 
 
+def test_versions_outside_of_what_is_tested_are_said_and_do_not_stop(tmp_path):
+    fake(tmp_path, "mmcv", "2.0.1", mmcv="__version__ = '2.0.1'")
+    (tmp_path / "mmcv/ops.py").write_text("get_compiling_cuda_version = lambda: 'not available'")
+    _, whole = report(tmp_path, SITE)
+    found = finding(whole, "mmcv")
+    assert "from 2.1.0 on, below 2.2" in found["remedy"] and not found["required"]
+
+
+@pytest.mark.parametrize(
+    ("distribution", "version", "fits"),
+    [
+        ("torch", "2.13.0+cu130", True),
+        ("torch", "2.4.0", True),
+        ("torch", "2.1.2+cu118", False),
+        ("torch", "3.0.0", False),
+        ("mmcv", "2.1.0", True),
+        ("mmcv", "2.2.0", False),
+        ("onedl-mmcv", "2.3.6rc1", True),
+        ("onedl-mmcv", "2.3.10", True),
+        ("something", "0.1", True),
+    ],
+)
+def test_supported_versions(distribution, version, fits):
+    assert (check_env.unsupported(distribution, version) == "") is fits
+
+
+def test_the_bounds_are_those_of_the_metadata():
+    requirement = pytest.importorskip("packaging.requirements").Requirement
+    toml = pytest.importorskip("tomllib", reason="Python 3.10 has no reader of TOML")
+    project = toml.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *extras["onedl"], *extras["openmmlab"]]
+    asked = {(need := requirement(line)).name: need.specifier for line in lines}
+    for name, (oldest, below) in check_env.SUPPORTED.items():
+        assert {str(each) for each in asked[name]} == {f">={oldest}", f"<{below}"}, name
+
+
+def test_torchvision_is_looked_at(tmp_path):
+    fake(tmp_path, "torchvision", "0.9", torchvision="raise RuntimeError('operator nms')")
+    _, whole = report(tmp_path, SITE)
+    found = finding(whole, "torchvision")
+    assert "operator nms" in found["found"] and not found["required"]
+    assert "weights of torchvision://" in found["remedy"]
+
+
 def test_the_printed_report(capsys):
     assert check_env.main([]) == 0
     printed = capsys.readouterr().out

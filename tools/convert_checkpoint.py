@@ -9,7 +9,11 @@ comes out under its own names, for ``init_cfg=dict(type='Pretrained', checkpoint
 """
 
 import argparse
+import signal
 from pathlib import Path
+
+if __name__ == "__main__":  # a Ctrl-C while the imports take their seconds needs no traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from normfix_mm.checkpoints import files
 from normfix_mm.convert.convert import as_part, convert
@@ -40,6 +44,7 @@ def main() -> None:
     )
     parser.add_argument("--as-model", action="store_true", help="names of a whole model")
     parser.add_argument("--image", help="measure on it whether the backbone is the same function")
+    cli.add_trust(parser)
     parser.add_argument("--report", help="write the report to this file too")
     args = parser.parse_args()
 

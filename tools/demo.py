@@ -15,12 +15,16 @@ import argparse
 import hashlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections import deque
 from pathlib import Path
 from typing import NamedTuple
+
+if __name__ == "__main__":  # a Ctrl-C while the imports take their seconds needs no traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = dict(fixnorm="FixNorm", baseline="ordinary decay")
@@ -82,12 +86,32 @@ def main() -> None:
         help="train so many epochs (detector) or iterations (segmenter), to try things out",
     )
     args = parser.parse_args()
-    try:
-        demo(SEGMENT if args.segment else DETECT, args)
-    except (ImportError, OSError, ValueError) as error:
-        sys.exit(f"demo: {error}")
-    except KeyboardInterrupt:
-        sys.exit("\ndemo: interrupted; the same command goes on from the last checkpoint")
+    task = SEGMENT if args.segment else DETECT
+    from normfix_mm.run import ending
+
+    def told() -> None:
+        try:
+            demo(task, args)
+        except (ImportError, OSError, ValueError) as error:
+            sys.exit(f"demo: {error}")
+        except KeyboardInterrupt:
+            raise ending.Interrupted(left(Path(args.out or task.out))) from None
+
+    ending.run(told, "demo")
+
+
+def left(out: Path) -> str:
+    """What an interruption has left of the runs, for who calls the same command again."""
+    from normfix_mm.run.resuming import latest_complete
+
+    runs = [out / kind for kind in NAMES if (out / kind / "demo_stamp").exists()]
+    open_runs = [folder for folder in runs if not (folder / "demo_done").exists()]
+    saved = [latest for folder in open_runs if (latest := latest_complete(str(folder)))]
+    if saved:
+        return f"the same command goes on from {saved[-1]}."
+    if open_runs:
+        return "no checkpoint was written yet: the same command starts this training anew."
+    return "the same command goes on; what is trained stays trained."
 
 
 def demo(task: Task, args: argparse.Namespace) -> None:
@@ -161,9 +185,13 @@ def train(task: Task, kind: str, work_dir: Path, args: argparse.Namespace) -> No
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
-        for line in process.stdout:
-            said.append(line)
-            show(task, line)
+        try:
+            for line in process.stdout:
+                said.append(line)
+                show(task, line)
+        except KeyboardInterrupt:
+            process.terminate()  # the signal may have come to this process alone
+            raise
     if process.returncode:
         raise ChildProcessError(f"training failed ({work_dir}); it ended with\n" + "".join(said))
     (work_dir / "demo_done").touch()

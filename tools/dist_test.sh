@@ -7,8 +7,9 @@ if [ $# -lt 3 ]; then
     exit 2
 fi
 config=$1 checkpoint=$2 gpus=$3
+command=$(printf '%q ' bash "$0" "$@")
 shift 3
-exec torchrun \
+exec python "$(dirname "$0")/launch.py" "$command" \
     --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" --nproc_per_node="$gpus" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${MASTER_PORT:-29500}" \
     "$(dirname "$0")/test.py" "$config" "$checkpoint" --launcher pytorch "$@"

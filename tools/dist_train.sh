@@ -7,8 +7,9 @@ if [ $# -lt 2 ]; then
     exit 2
 fi
 config=$1 gpus=$2
+command=$(printf '%q ' bash "$0" "$@")
 shift 2
-exec torchrun \
+exec python "$(dirname "$0")/launch.py" "$command" \
     --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" --nproc_per_node="$gpus" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${MASTER_PORT:-29500}" \
     "$(dirname "$0")/train.py" "$config" --launcher pytorch "$@"

@@ -6,7 +6,11 @@ printed; if they are too large, nothing is written.
 """
 
 import argparse
+import signal
 from pathlib import Path
+
+if __name__ == "__main__":  # a Ctrl-C while the imports take their seconds needs no traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from normfix_mm.run import command_line as cli
 
@@ -16,6 +20,7 @@ def main() -> None:
     cli.add_config(parser)
     parser.add_argument("checkpoint", type=Path, help="checkpoint file")
     parser.add_argument("out", type=Path, help="folder to make")
+    cli.add_trust(parser)
     parser.add_argument("--image", type=Path, help="image to compare both models on")
     args = parser.parse_args()
     from normfix_mm.export.fold_out import fold_out

@@ -9,6 +9,7 @@ import argparse
 import sys
 
 from normfix_mm.datasets.digits import make_digits
+from normfix_mm.run import ending
 
 
 def main() -> None:
@@ -26,4 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    ending.run(main, "make_digits")

@@ -8,6 +8,11 @@ not evaluate and needs no labels. For Cityscapes' server:
 """
 
 import os
+import shutil
+import signal
+
+if __name__ == "__main__":  # a Ctrl-C while the imports take their seconds needs no traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from normfix_mm import preflight
 from normfix_mm.errors import BadInput
@@ -39,7 +44,7 @@ def main() -> None:
     folder = args.format_only or (args.out if segmenter else None)
     folder = os.path.normpath(folder) if folder else None  # without a slash at its end
     part = predictions.write_predictions(cfg, folder, bool(args.format_only)) if folder else None
-    preflight.check(cfg, ("test",), source=None)
+    preflight.check(cfg, ("test",), source=None, contents=not args.skip_data_check)
     if args.show or args.show_dir:
         predictions.paint(cfg, args.show_dir, args.show, args.wait_time)
     if args.tta:
@@ -54,7 +59,12 @@ def main() -> None:
             from mmdet.evaluation import DumpDetResults as DumpResults
 
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
-    runner.test()
+    try:
+        runner.test()
+    except BaseException:
+        if part:  # incomplete, and in the way of the next try
+            shutil.rmtree(part, ignore_errors=True)
+        raise
     if folder:
         count = predictions.finish_predictions(part, folder)
         if count is not None:

@@ -3,6 +3,11 @@
 Paths, classes and checkpoints are checked before anything is trained (``normfix_mm.preflight``).
 """
 
+import signal
+
+if __name__ == "__main__":  # a Ctrl-C while the imports take their seconds needs no traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from normfix_mm import preflight
 from normfix_mm.errors import BadInput
 from normfix_mm.run import command_line as cli
@@ -41,8 +46,9 @@ def main() -> None:
         found = resuming.latest_complete(cfg.work_dir) if args.resume == "auto" else args.resume
         cfg.load_from = found
     source = "`--resume`" if args.resume else "`load_from`"
-    preflight.check(cfg, ("train", "val"), source)
-    build_runner(cfg).train()
+    preflight.check(cfg, ("train", "val"), source, contents=not args.skip_data_check)
+    with resuming.resumable(cfg.work_dir):
+        build_runner(cfg).train()
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ segmenter images/{train,val}/ and labels/{train,val}/, PNG files of class number
 """
 
 from normfix_mm import preflight
-from normfix_mm.datasets import folder_kind
-from normfix_mm.errors import BadInput
+from normfix_mm.datasets import folder_of
 from normfix_mm.run import command_line as cli
 from normfix_mm.run import resuming
 from normfix_mm.run.runner import build_runner
@@ -26,17 +25,15 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     args = parser.parse_args()
     cfg = cli.load_config(args)
-    try:
-        folder_kind(cfg).use_folder(
-            cfg, args.folder, args.classes, args.train_list, args.val_list, args.val_split
-        )
-    except (FileNotFoundError, ValueError) as error:
-        raise BadInput(str(error)) from None
+    folder_of(cfg, args.folder).use(
+        cfg, args.classes, args.train_list, args.val_list, args.val_split
+    )
     if args.resume:
         cfg.resume, cfg.load_from = True, resuming.latest_complete(cfg.work_dir)
     source = "`--resume`" if args.resume else "`load_from`"
-    preflight.check(cfg, ("train", "val"), source)
-    build_runner(cfg).train()
+    preflight.check(cfg, ("train", "val"), source, contents=not args.skip_data_check)
+    with resuming.resumable(cfg.work_dir):
+        build_runner(cfg).train()
 
 
 if __name__ == "__main__":

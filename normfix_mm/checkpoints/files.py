@@ -1,22 +1,18 @@
 """Checkpoint files, read without running what is in them and written whole or not at all.
 
-``torch.load(weights_only=True)`` and safetensors only. What old checkpoints carry beside their
-weights (logs of mmengine, numpy scalars, the arguments of the training script) is on a list of
-harmless types; anything else is refused and named, never unpickled.
+PyTorch's files through ``safe_load``, and safetensors.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from normfix_mm.checkpoints.safe_load import load
 from normfix_mm.checkpoints.whole_file import replacing
 from normfix_mm.errors import BadInput, one_line
 
@@ -34,13 +30,16 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
         the checkpoint's ``meta``, or the entries of a safetensors header.
 
     Raises:
-        BadInput: Absent, cut off, with objects that would have to be unpickled, or no weights.
+        BadInput: Absent, cut off, with objects that would have to be unpickled, no weights, or
+            some that are not finite.
     """
     path = Path(path)
     if not path.is_file():
         raise BadInput(f"The checkpoint {str(path)!r} does not exist; correct the path.")
     if path.suffix == SAFETENSORS:
-        return _read_safetensors(path)
+        weights, meta = _read_safetensors(path)
+        check_finite(weights, repr(str(path)))
+        return weights, meta
     content = load(path)
     held = next((content[k] for k in _HOLDERS if isinstance(content.get(k), Mapping)), content)
     weights = {name: value for name, value in held.items() if isinstance(value, Tensor)}
@@ -50,8 +49,43 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
             f"{', '.join(_HOLDERS)}, but {', '.join(map(str, list(content)[:8])) or 'nothing'}; "
             "save the state dict there."
         )
+    check_finite(weights, repr(str(path)))
     meta = content.get("meta")
     return _unwrapped(weights), dict(meta) if isinstance(meta, Mapping) else {}
+
+
+def check_finite(content: Mapping, named: str) -> None:
+    """Refuse tensors with NaN or infinity, in dictionaries and lists of any depth.
+
+    Args:
+        named: the file, for the message.
+
+    Raises:
+        BadInput: With the name of the first.
+    """
+    for name, tensor in _tensors(content, ""):
+        numbers = tensor.is_floating_point() or tensor.is_complex()
+        if not numbers or tensor.is_meta or tensor.layout is not torch.strided:
+            continue
+        values = tensor.float() if tensor.element_size() == 1 else tensor  # float8 has no isfinite
+        bad = int((~torch.isfinite(values)).sum())
+        if bad:
+            raise BadInput(
+                f"The checkpoint {named} holds {bad} values of {tensor.numel()} in {name!r} that "
+                "are not finite (NaN or infinity), so the run that wrote it had diverged: go back "
+                "to an earlier checkpoint, and lower the learning rate or clip the gradients."
+            )
+
+
+def _tensors(node, name: str) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(node, Tensor):
+        yield name, node
+    elif isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _tensors(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            yield from _tensors(value, f"{name}.{index}" if name else str(index))
 
 
 def write(path: str | Path, state: Mapping[str, Tensor], meta: Mapping) -> None:
@@ -72,46 +106,6 @@ def write(path: str | Path, state: Mapping[str, Tensor], meta: Mapping) -> None:
             f"{str(path)!r} cannot be written ({one_line(error, 120)}); give a path in a folder "
             "that can be made and has room."
         ) from None
-
-
-def load(path: str | Path, source: str | None = None) -> dict:
-    """All that a .pth file holds, on the CPU.
-
-    Args:
-        source: the option that named the file, for the messages.
-
-    Raises:
-        BadInput: cut off, with objects that would have to be unpickled, or no dictionary.
-    """
-    named = f"{str(path)!r} of {source}" if source else repr(str(path))
-    with contextlib.suppress(ImportError):  # without mmengine there are no logs of its to read
-        from normfix_mm.checkpoints.stacks import allow_history_buffers
-
-        allow_history_buffers()  # each time: the fork's own loading takes its names off the list
-    # A bag of attributes; timm and torchvision's reference scripts keep their options in one.
-    torch.serialization.add_safe_globals([argparse.Namespace])
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # zip, pickle and torch each have errors of their own
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        if refused:
-            raise BadInput(
-                f"The checkpoint {named} asks for the Python object `{refused[1]}`, which could "
-                "run code, so it was not loaded; where the file was made, or on a machine that you "
-                "can lose, save its weights alone: torch.save({'state_dict': model.state_dict()}, "
-                "FILE)."
-            ) from None
-        raise BadInput(
-            f"The checkpoint {named} cannot be read ({one_line(error, 120)}); it is no "
-            "checkpoint of PyTorch, or was cut off while being written or copied: fetch it again "
-            "or use an earlier one."
-        ) from None
-    if not isinstance(content, dict):
-        raise BadInput(
-            f"{named} holds a {type(content).__name__}, not a checkpoint; save the state dict "
-            "instead of the module."
-        )
-    return content
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict]:

@@ -11,18 +11,18 @@ all that can be done is to say so, loudly.
 
 from __future__ import annotations
 
-import ast
-import importlib
 import warnings
 
 from torch import nn
 
+from normfix_mm.checkpoints.stored_config import model_of
 from normfix_mm.errors import BadInput
 
 PLAIN = "plain"
 NOT_PLAIN = "normalized"  # in a form that is not known
-_SCOPES = ("mmdet", "mmseg", "mmpretrain", "mmengine")
-FORM_KEY = "normfix_form"  # in a checkpoint's `meta`: weight name to form
+# In a checkpoint's `meta`: weight name to form; and that another form was meant to be loaded.
+FORM_KEY = "normfix_form"
+MEANT_KEY = "normfix_mismatch_allowed"
 
 
 def model_forms(model: nn.Module) -> dict[str, str]:
@@ -43,12 +43,13 @@ def checkpoint_forms(checkpoint: dict) -> dict[str, str]:
     state = checkpoint.get("state_dict", checkpoint)
     names = {name.removeprefix("module.") for name in state}
     meta = checkpoint.get("meta") or {}
-    if meta.get(FORM_KEY):
-        return {name: form for name, form in meta[FORM_KEY].items() if name in names}
+    if isinstance(meta.get(FORM_KEY), dict) and meta[FORM_KEY]:
+        return {name: str(form) for name, form in meta[FORM_KEY].items() if name in names}
     stored = meta.get("cfg")
     if isinstance(stored, str):
-        forms = _forms_of_config(stored)
-        if forms is not None:
+        model = model_of(stored)
+        if model is not None:
+            forms = model_forms(model)
             # A form with a gain whose gain is not in the file has been folded since.
             return {
                 name: form if not takes_gain(form) or f"{name[:-7]}.g" in names else PLAIN
@@ -89,6 +90,14 @@ def check_forms(model: nn.Module, checkpoint: dict, path: str, prefix: str = "")
             warnings.warn(foreign_weights(loaded, wanted, path), stacklevel=2)
         return
     have, want = next(iter(wrong.values()))
+    if (checkpoint.get("meta") or {}).get(MEANT_KEY):
+        warnings.warn(
+            f"The checkpoint {path!r} was converted with --allow-mismatch: it holds {have} weights "
+            f"where the model has {want} ones ({len(wrong)} of {len(wanted)}), so the network "
+            "starts as another function.",
+            stacklevel=2,
+        )
+        return
     raise BadInput(
         f"The checkpoint {path!r} holds {have} weights where the model has {want} ones "
         f"({len(wrong)} of {len(wanted)}, first {next(iter(wrong))!r}): every key would match and "
@@ -152,53 +161,3 @@ def keeps_function(have: str, want: str) -> bool:
 def takes_gain(form: str) -> bool:
     """Whether layers of this form start with g = |W|, and so keep a plain weight's function."""
     return form == "FixNorm" or form.endswith("with gain")
-
-
-def _forms_of_config(text: str) -> dict[str, str] | None:
-    """Forms of the model that a stored config describes, None if it cannot be built here.
-
-    The text comes with the checkpoint, whoever made that: it is read as literals, not run as the
-    Python that it is, and names only registered types.
-    """
-    from mmengine.config import Config
-    from mmengine.registry import MODELS, DefaultScope
-
-    try:
-        cfg = Config(_literals(text, ("model", "default_scope", "custom_imports")))
-        for module in (cfg.get("custom_imports") or {}).get("imports", ()):
-            if module.startswith("normfix_mm."):
-                importlib.import_module(module)
-        _refuse_paths(cfg.model)
-        with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmdet")):
-            return model_forms(MODELS.build(cfg.model))
-    except Exception:  # another version's config, a package that is not installed: no evidence
-        return None
-
-
-def _literals(text: str, names: tuple[str, ...]) -> dict:
-    """What a config text assigns to these names, made of literals and `dict(key=literal)`."""
-
-    class DictCalls(ast.NodeTransformer):
-        def visit_Call(self, node):
-            self.generic_visit(node)
-            if getattr(node.func, "id", None) != "dict" or node.args:
-                return node  # which literal_eval refuses
-            keys = [kw.arg and ast.Constant(kw.arg) for kw in node.keywords]
-            return ast.Dict(keys, [kw.value for kw in node.keywords])
-
-    return {
-        node.targets[0].id: ast.literal_eval(DictCalls().visit(node.value))
-        for node in ast.parse(text).body
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) in names
-    }
-
-
-def _refuse_paths(node) -> None:
-    """mmengine imports and calls a `type` that no registry knows, if it is a dotted path."""
-    if isinstance(node, dict):
-        scope, dot, name = str(node.get("type", "")).partition(".")
-        if dot and (scope not in _SCOPES or "." in name):
-            raise ValueError(f"type={node['type']!r} is no registered name")
-    for child in node.values() if isinstance(node, dict) else node:
-        if isinstance(child, (dict, list, tuple)):
-            _refuse_paths(child)

@@ -21,7 +21,7 @@ except (ImportError, AssertionError, OSError) as error:
 import normfix_mm.engine  # noqa: F401  registers layers, optimizer constructor and hooks
 from normfix_mm.classification import backbones
 from normfix_mm.classification.backbones import *  # noqa: F403  one class for each backbone of MMPretrain
-from normfix_mm.classification.class_accuracy import ClassAccuracyMetric
+from normfix_mm.classification.class_accuracy import ClassAccuracy
 from normfix_mm.classification.cross_boundary_risk import CrossBoundaryRiskHook
 from normfix_mm.classification.heads import FixNormLinearClsHead, WNLinearClsHead
 from normfix_mm.classification.mobilenet_v1 import MobileNetV1
@@ -32,7 +32,7 @@ from normfix_mm.classification.se_resnet_d import SEResNetD
 from normfix_mm.models.backbones import normalized
 
 __all__ = [
-    "ClassAccuracyMetric",
+    "ClassAccuracy",
     "ClassVisualizationHook",
     "CrossBoundaryRiskHook",
     "FixNormLinearClsHead",

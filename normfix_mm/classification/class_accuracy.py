@@ -16,7 +16,7 @@ RECALL = "recall/"
 
 
 @METRICS.register_module(force=True)
-class ClassAccuracyMetric(Accuracy):
+class ClassAccuracy(Accuracy):
     """Accuracy, with its options, that also gives ``recall/<class>`` in percent.
 
     A class of which no image is evaluated has none and is left out.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from normfix_mm.checkpoints.forms import FORM_KEY, PLAIN, model_forms
+from normfix_mm.checkpoints.forms import FORM_KEY, MEANT_KEY, PLAIN, model_forms
 from normfix_mm.convert.absorb import absorb as absorb_into_norms
 from normfix_mm.convert.key_table import Report, Row
 from normfix_mm.convert.origin import check_target, fold_weights, origin_forms
@@ -111,11 +111,20 @@ def convert(
         wanted = {n: f for n, f in model_forms(target).items() if n in taken}
         if absorb:
             weights, forms = _absorb(weights, forms, wanted, target, report)
-        if not allow_mismatch:
+        try:
             check_target(forms, wanted, {"WS": ABSORB})
+        except BadInput as mismatch:
+            if not allow_mismatch:
+                raise
+            report.notes.append(f"WARNING: allowed nevertheless: {mismatch}")
+        else:
+            allow_mismatch = False
     elif absorb:
         raise BadInput("--absorb-into-bn needs --config, which says what is WS and has BN behind.")
-    return Conversion(weights, _meta(meta, name, forms, part or kind.part, fold), plain, report)
+    noted = _meta(meta, name, forms, part or kind.part, fold)
+    if allow_mismatch:  # for those who will read the file: this was meant
+        noted[MEANT_KEY] = True
+    return Conversion(weights, noted, plain, report)
 
 
 def _row(renamed, shape: tuple[int, ...], weights: Mapping, shapes: Mapping) -> Row:

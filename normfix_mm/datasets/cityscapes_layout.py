@@ -8,6 +8,7 @@ is what leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip hold.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def pictures(root: str | Path) -> dict[str, list[Picture]]:
     found = {}
     for split in WHOLE:
         folder = root / "leftImg8bit" / split
-        images = sorted(folder.glob(f"*/*{IMAGE}"))
+        images = sorted(_visible(folder, IMAGE))
         if split not in LABELLED:
             if images:
                 found[split] = [Picture(image, "", False) for image in images]
@@ -53,7 +54,7 @@ def pictures(root: str | Path) -> dict[str, list[Picture]]:
         there = {
             f"{path.parent.name}/{path.name.removesuffix(kind)}"
             for kind in (POLYGONS, IDS)
-            for path in truths.glob(f"*/*{TRUTH}{kind}")
+            for path in _visible(truths, f"{TRUTH}{kind}")
         }
         names = {
             image: f"{image.parent.name}/{image.name.removesuffix(IMAGE)}{TRUTH}"
@@ -64,6 +65,11 @@ def pictures(root: str | Path) -> dict[str, list[Picture]]:
             Picture(image, str(truths / name), split == "val") for image, name in names.items()
         ]
     return found
+
+
+def _visible(folder: Path, end: str) -> Iterator[Path]:
+    """Files of the cities; macOS leaves a hidden '._' companion beside each that was copied."""
+    return (path for path in folder.glob(f"*/*{end}") if not path.name.startswith("."))
 
 
 def _check_top(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""A folder of images by class as the data of a classification config: path given once.
+"""A folder of images by class as the data of a classification config.
 
 FOLDER/{train,val}/CLASS/NAME.jpg
 
@@ -10,152 +10,118 @@ folders whose names begin with a dot are none.
 
 from __future__ import annotations
 
+import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-
-from mmengine.config import Config
+from typing import TYPE_CHECKING
 
 from normfix_mm.checkpoints.whole_file import replacing
-from normfix_mm.datasets.coco_folder import drawn, set_num_classes
-from normfix_mm.errors import BadInput
+from normfix_mm.datasets.folder import Folder, Split
+from normfix_mm.datasets.seg_folder import SUFFIXES
+from normfix_mm.errors import BadInput, listing
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
 FOR_VALIDATION = 5  # of a folder without a split, one image in so many
-LAYOUT = "a classification folder has {train,val}/CLASS/, or CLASS/, with the images of each class"
 
 Labelled = tuple[str, int]  # an image's path below its part of the folder, its class number
 
 
-class ClassFolder:
+class ClassFolder(Folder):
     """A folder with a folder of images for each class.
 
     Attributes:
-        root: the folder.
         halves: whether it has `train` and `val`.
     """
 
+    layout = "a classification folder has {train,val}/CLASS/, or CLASS/, with images in each"
+
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).expanduser().resolve()
-        there = [part for part in ("train", "val") if (self.root / part).is_dir()]
-        self.halves = len(there) == 2
-        if not self.root.is_dir() or len(there) == 1:
-            lacking = next((p for p in ("train", "val") if p not in there), "") if there else ""
-            raise BadInput(f"{self.root / lacking} does not exist; {LAYOUT}.")
+        super().__init__(root)
+        self.halves = any((self.root / part).is_dir() for part in ("train", "val"))
 
-    def part(self, name: str) -> Path:
-        """Where the images of 'train' or 'val' lie."""
-        return self.root / name if self.halves else self.root
+    def parts(self, split: Split) -> list[Path]:
+        folder = self._part(split.name)
+        return [folder, split.list] if split.list else [folder]
 
-    def classes(self) -> list[str]:
-        """The class folders of the training images, sorted.
+    def classes(self, split: Split) -> Sequence[str]:
+        return _class_folders(self._part("train"))
 
-        Raises:
-            BadInput: Fewer than two.
-        """
-        return _class_folders(self.part("train"))
+    def settings(self, split: Split, classes: Sequence[str], cfg: Config) -> dict:
+        path = split.list
+        if path is None:
+            folder = Path(cfg.get("work_dir") or "work_dirs") / "images"
+            told = hashlib.sha256(repr((str(self.root), tuple(classes))).encode()).hexdigest()[:8]
+            name = f"{self.root.name}_{told}_{split.name}.txt"  # one's own, whoever shares the dir
+            path = self._write(folder / name, self.images(split.name, classes))
+        prefix = split.name if self.halves else ""
+        return dict(ann_file=str(path), data_prefix=dict(img_path=prefix))
+
+    def set_evaluators(self, cfg: Config) -> None:
+        """Among few classes count fewer best guesses: there is no top-5 of three."""
+        count = len(cfg.train_dataloader.dataset.metainfo["classes"])
+        parts = [cfg.model.get("head", {})]
+        for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+            parts += evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
+        for part in parts:
+            if "topk" in part:
+                given = part["topk"] if isinstance(part["topk"], (list, tuple)) else [part["topk"]]
+                part["topk"] = tuple(k for k in given if k < count) or (1,)
+
+    def training_images(self) -> list:
+        train = Split("train", None)
+        self._check(train)
+        return self.images("train", self.classes(train))
+
+    def write_list(self, out: Path, name: str, chosen: set) -> Path:
+        return self._write(out / f"{name}.txt", chosen)
 
     def images(self, name: str, classes: Sequence[str]) -> list[Labelled]:
-        """The images of 'train' or 'val'.
+        """The images of 'train' or 'val', with the numbers of their classes.
 
         Raises:
             BadInput: A class without a folder or image, or a folder of no class.
         """
-        if self.halves and name == "val":
-            self._check_same_classes()
-        images = _images(self.part(name), classes)
         if self.halves:
-            return images
-        held = set()
+            if name == "val":
+                self._refuse_unknown()
+            return _images(self._part(name), classes)
+        images = _images(self.root, classes)
+        held: set[Labelled] = set()
         for number, of in enumerate(classes):
-            paths = sorted(path for path, label in images if label == number)
-            if len(paths) < 2:
+            there = sorted(image for image in images if image[1] == number)
+            if len(there) < 2:
                 raise BadInput(f"{self.root / of} has one image; give at least two, one to test.")
-            count = max(1, len(paths) // FOR_VALIDATION)
-            held |= set(random.Random(0).sample(paths, count))
-        return [image for image in images if (image[0] in held) == (name == "val")]
+            count = max(1, len(there) // FOR_VALIDATION)
+            held |= set(random.Random(0).sample(there, count))
+        return [image for image in images if (image in held) == (name == "val")]
 
-    def _check_same_classes(self) -> None:
-        train, val = (set(_class_folders(self.part(name))) for name in ("train", "val"))
+    def _part(self, name: str) -> Path:
+        return self.root / name if self.halves else self.root
+
+    def _refuse_unknown(self) -> None:
+        train, val = (set(_class_folders(self._part(name))) for name in ("train", "val"))
         if val - train:
             raise BadInput(
-                f"{self.part('val')} has a class {min(val - train)!r} that {self.part('train')} "
+                f"{self._part('val')} has a class {min(val - train)!r} that {self._part('train')} "
                 "does not have; give both the same class folders."
             )
 
-
-def use_folder(
-    cfg: Config,
-    root: str | Path,
-    classes: Sequence[str] | None = None,
-    train_list: str | Path | None = None,
-    val_list: str | Path | None = None,
-    val_split: str = "val",
-) -> Config:
-    """Point every part of `cfg` that depends on the data at the folder, in place.
-
-    Sets the dataloaders' root, lists and class names, every `num_classes` of the model, and among
-    few classes fewer best guesses that are counted (no top-5 of three).
-
-    Args:
-        cfg: a classification config with train_dataloader, val_dataloader and evaluators.
-        root: the folder.
-        classes: names of class folders in the order of the labels; by default all, sorted.
-        train_list, val_list: lists of PATH NUMBER lines, for a split of one's own; paths are
-            below the folder's train and val, or below the folder if it has none.
-        val_split: 'train' if the images of `val_list` are among those of the train folder.
-
-    Raises:
-        BadInput: A folder or file is absent or not as it should be, or has not these classes.
-    """
-    folder = ClassFolder(root)
-    classes = tuple(classes or folder.classes())
-    work_dir = Path(cfg.get("work_dir") or ".").resolve()
-    for part, given, split in (("train", train_list, "train"), ("val", val_list, val_split)):
-        path = Path(given).resolve() if given else work_dir / f"{part}_images.txt"
-        if given is None:
-            write_list(path, folder.images(part, classes))
-        elif not path.is_file():
-            raise BadInput(f"{path} does not exist; give a list of PATH NUMBER lines.")
-        for loader in (part, "test") if part == "val" else (part,):
-            cfg[f"{loader}_dataloader"].dataset.update(
-                data_root=str(folder.part(split)),
-                data_prefix=dict(img_path=""),
-                ann_file=str(path),
-                metainfo=dict(classes=classes),
-            )
-    set_num_classes(cfg.model, len(classes))
-    _limit_guesses(cfg, len(classes))
-    return cfg
-
-
-def hold_out(root: Path, out: Path, count: int) -> tuple[Path, Path]:
-    """Lists in `out` of a split of the training images: all but `count`, and those.
-
-    Raises:
-        BadInput: No training images.
-        ValueError: Fewer than twice `count`.
-    """
-    folder = ClassFolder(root)
-    images = folder.images("train", folder.classes())
-    held = drawn([path for path, _ in images], count, folder.root)
-    paths = out / "rest.txt", out / "held_out.txt"
-    for path, inside in zip(paths, (False, True)):
-        write_list(path, [image for image in images if (image[0] in held) == inside])
-    return paths
-
-
-def write_list(path: Path, images: Sequence[Labelled]) -> None:
-    """Write PATH NUMBER lines, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part:
-        part.write_text("".join(f"{name} {label}\n" for name, label in images), encoding="utf-8")
+    @staticmethod
+    def _write(path: Path, images: Collection[Labelled]) -> Path:
+        path = path.resolve()
+        with replacing(path) as part:
+            text = "".join(f"{name} {label}\n" for name, label in sorted(images))
+            part.write_text(text, encoding="utf-8")
+        return path
 
 
 def _class_folders(folder: Path) -> list[str]:
     names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if len(names) < 2:
-        raise BadInput(f"{folder} has {len(names)} folders with images, not two or more; {LAYOUT}.")
+        raise BadInput(f"{folder} has {len(names)} folders, not two or more; {ClassFolder.layout}.")
     return names
 
 
@@ -163,7 +129,7 @@ def _images(folder: Path, classes: Sequence[str]) -> list[Labelled]:
     images = []
     for number, name in enumerate(classes):
         if not (folder / name).is_dir():
-            there = ", ".join(_class_folders(folder))
+            there = listing(_class_folders(folder))
             raise BadInput(f"{folder} has no class folder {name!r}; it has {there}.")
         paths = [
             path
@@ -174,13 +140,3 @@ def _images(folder: Path, classes: Sequence[str]) -> list[Labelled]:
             raise BadInput(f"{folder / name} has no image that ends in {', '.join(SUFFIXES)}.")
         images += [(path.relative_to(folder).as_posix(), number) for path in paths]
     return images
-
-
-def _limit_guesses(cfg: Config, classes: int) -> None:
-    parts = [cfg.model.get("head", {})]
-    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
-        parts += evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
-    for part in parts:
-        if "topk" in part:
-            given = part["topk"] if isinstance(part["topk"], (list, tuple)) else [part["topk"]]
-            part["topk"] = tuple(k for k in given if k < classes) or (1,)

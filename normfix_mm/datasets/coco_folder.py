@@ -1,111 +1,100 @@
-"""A COCO-format folder as the data of a detection config: path and classes given once.
+"""A folder in COCO format as the data of a detection config.
 
 FOLDER/images/{train,val}/…            FOLDER/annotations/instances_{train,val}.json
+
+MMDetection numbers the classes in the order of each file's categories, whatever order the config
+names them in, and its evaluation wants `iscrowd` of each annotation. Files are taken as people have
+them: where one is not in order, a copy of it that is stands in the work dir, and is what the config
+names.
 """
 
+from __future__ import annotations
+
 import json
-import random
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmengine.config import Config
+from normfix_mm.checkpoints.whole_file import replacing
+from normfix_mm.datasets.coco_annotations import Annotations, read_annotations, read_json
+from normfix_mm.datasets.folder import Folder, Split
+from normfix_mm.errors import BadInput, listing
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
-def use_folder(
-    cfg: Config,
-    root: str | Path,
-    classes: Sequence[str] | None = None,
-    train_list: str | Path | None = None,
-    val_list: str | Path | None = None,
-    val_split: str = "val",
-) -> Config:
-    """Point every part of `cfg` that depends on the data at the folder, in place.
+class CocoFolder(Folder):
+    """Images, and boxes or masks of what is on them."""
 
-    Sets both dataloaders' root, files and class names, the evaluators' annotation file and every
-    `num_classes` in the model.
+    layout = (
+        "a COCO-format folder has images/{train,val} and annotations/instances_{train,val}.json"
+    )
 
-    Args:
-        cfg: a detection config with train_dataloader, val_dataloader and evaluators.
-        root: the folder.
-        classes: names in the order of the labels; by default all categories of the annotations.
-        train_list, val_list: other annotations than the standard ones, for a split of one's own.
-        val_split: 'train' if the images of `val_list` are among those of images/train.
+    def parts(self, split: Split) -> list[Path]:
+        return [self.root / "images" / split.name, self._annotations(split)]
 
-    Raises:
-        FileNotFoundError: no such folder or file.
-        ValueError: a class that the annotations do not have.
-    """
-    root = Path(root).expanduser().resolve()
-    train_list = Path(train_list or root / "annotations/instances_train.json").resolve()
-    val_list = Path(val_list or root / "annotations/instances_val.json").resolve()
-    for path in (root / "images/train", root / "images" / val_split, train_list, val_list):
+    def classes(self, split: Split) -> Sequence[str]:
+        return read_annotations(self._annotations(split)).names
+
+    def settings(self, split: Split, classes: Sequence[str], cfg: Config) -> dict:
+        path = self._annotations(split)
+        there = read_annotations(path)
+        missing = [name for name in classes if name not in there.names]
+        if missing:
+            raise BadInput(f"{path} has no class {missing[0]!r}; it has {listing(there.names)}.")
+        if _wants_order(there, classes):
+            path = _in_order(path, classes, Path(cfg.get("work_dir") or "work_dirs"), split.name)
+        return dict(ann_file=str(path), data_prefix=dict(img=f"images/{split.name}/"))
+
+    def set_evaluators(self, cfg: Config) -> None:
+        for phase in ("val", "test"):
+            dataset = cfg[f"{phase}_dataloader"].dataset
+            while "ann_file" not in dataset:
+                dataset = dataset.dataset
+            evaluator = cfg[f"{phase}_evaluator"]
+            for each in evaluator if isinstance(evaluator, list) else [evaluator]:
+                each.ann_file = dataset.ann_file
+
+    def training_images(self) -> list:
+        path = self._annotations(Split("train", None))
         if not path.exists():
-            raise FileNotFoundError(
-                f"{path} does not exist; a COCO-format folder has images/{{train,val}} and "
-                "annotations/instances_{train,val}.json."
-            )
-    there = [category["name"] for category in json.loads(train_list.read_text())["categories"]]
-    classes = tuple(classes or there)
-    missing = [name for name in classes if name not in there]
-    if missing:
-        raise ValueError(f"{train_list} has no class {missing[0]!r}; it has {', '.join(there)}.")
+            raise BadInput(f"{path} does not exist; {self.layout}.")
+        return [image[0] for image in read_annotations(path).images]
 
-    for loader, ann_file, images in (
-        (cfg.train_dataloader, train_list, "images/train"),
-        (cfg.val_dataloader, val_list, f"images/{val_split}"),
-        (cfg.test_dataloader, val_list, f"images/{val_split}"),
-    ):
-        loader.dataset.update(
-            data_root=str(root),
-            ann_file=str(ann_file),
-            data_prefix=dict(img=f"{images}/"),
-            metainfo=dict(classes=classes),
-        )
-    cfg.val_evaluator.ann_file = cfg.test_evaluator.ann_file = str(val_list)
-    set_num_classes(cfg.model, len(classes))
-    return cfg
+    def write_list(self, out: Path, name: str, chosen: set) -> Path:
+        data, _ = read_json(self._annotations(Split("train", None)))
+        data["images"] = [image for image in data["images"] if image["id"] in chosen]
+        data["annotations"] = [a for a in data["annotations"] if a["image_id"] in chosen]
+        with replacing(out / f"instances_{name}.json") as part:
+            part.write_text(json.dumps(data))
+        return out / f"instances_{name}.json"
+
+    def _annotations(self, split: Split) -> Path:
+        return split.list or self.root / f"annotations/instances_{split.name}.json"
 
 
-def hold_out(root: Path, out: Path, count: int) -> tuple[Path, Path]:
-    """Annotations in `out` of a split of the training set: all but `count` images, and those.
-
-    Raises:
-        FileNotFoundError: no annotations.
-        ValueError: fewer than twice `count` images.
-    """
-    path = root / "annotations/instances_train.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; give a folder in COCO format.")
-    data = json.loads(path.read_text())
-    held = drawn([image["id"] for image in data["images"]], count, path)
-    paths = []
-    for name, chosen in (("rest", lambda i: i not in held), ("held_out", lambda i: i in held)):
-        part = data | {
-            "images": [image for image in data["images"] if chosen(image["id"])],
-            "annotations": [a for a in data["annotations"] if chosen(a["image_id"])],
-        }
-        paths.append(out / f"instances_{name}.json")
-        paths[-1].write_text(json.dumps(part))
-    return paths[0], paths[1]
+def _wants_order(there: Annotations, classes: Sequence[str]) -> bool:
+    """Whether MMDetection would misread the file, or its evaluation fail on it."""
+    order = [name for name in there.names if name in classes]
+    return bool(
+        order != list(classes) or there.byte_order_mark or there.crowd_unknown or there.zero_id
+    )
 
 
-def drawn(images: Sequence, count: int, path: Path) -> set:
-    """`count` of these images, always the same; refused if that would be more than half."""
-    if len(images) < 2 * count:
-        raise ValueError(
-            f"{path} has {len(images)} images; comparing holds {count} of them out of the trials, "
-            f"and needs at least {2 * count}."
-        )
-    return set(random.Random(0).sample(sorted(images), count))
-
-
-def set_num_classes(node, count: int) -> None:
-    """Give every `num_classes` in this part of a config the value `count`."""
-    if isinstance(node, dict):
-        if "num_classes" in node:
-            node["num_classes"] = count
-        for child in node.values():
-            set_num_classes(child, count)
-    elif isinstance(node, (list, tuple)):
-        for child in node:
-            set_num_classes(child, count)
+def _in_order(path: Path, classes: Sequence[str], work_dir: Path, name: str) -> Path:
+    """A copy in the work dir with categories in the order of `classes` and all that is needed."""
+    data, _ = read_json(path)
+    place = {each: k for k, each in enumerate(classes)}
+    data["categories"].sort(key=lambda category: place.get(category["name"], len(place)))
+    free = max((a["id"] for a in data.get("annotations", ())), default=0) + 1
+    for annotation in data.get("annotations", ()):
+        annotation.setdefault("iscrowd", 0)
+        annotation["id"] = annotation["id"] or free
+    copy = (work_dir / "annotations" / f"{name}_{path.name}").resolve()
+    with replacing(copy) as part:
+        part.write_text(json.dumps(data))
+    times = path.stat()
+    os.utime(copy, ns=(times.st_atime_ns, times.st_mtime_ns))  # it is as old as what it holds
+    return copy

@@ -1,8 +1,11 @@
-"""The datasets that a config names, and the steps of their pipelines."""
+"""The datasets that a config names: which there are, of what class, with what classes and files."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+
+from normfix_mm.errors import BadInput, quoted
 
 LOADERS = {
     "train": ("train_dataloader", None),
@@ -40,3 +43,92 @@ def type_name(config) -> str:
     """The bare name of what a config builds: without the registry that it is in."""
     kind = config.get("type")
     return (kind if isinstance(kind, str) else getattr(kind, "__name__", "")).rpartition(".")[2]
+
+
+def dataset_class(dataset) -> type | None:
+    """What the dataset's type stands for in the config's default scope; None if nothing."""
+    from mmengine.registry import DATASETS
+
+    kind = dataset.get("type")
+    if not isinstance(kind, str):
+        return kind
+    with DATASETS.switch_scope_and_registry(None) as present:  # two packages, one CityscapesDataset
+        return present.get(kind)
+
+
+def classes_of(dataset, where: str) -> tuple[str, ...] | None:
+    """The class names of a dataset, in the order of its labels; None where nothing names them.
+
+    Raises:
+        BadInput: They are no list of different names.
+    """
+    named = (dataset.get("metainfo") or {}).get("classes")
+    if named is None:
+        named = getattr(dataset_class(dataset), "METAINFO", {}).get("classes")
+    if isinstance(named, str) and os.path.isfile(named):  # a file with a name a line
+        with open(named, encoding="utf-8") as file:
+            named = file.read().splitlines()
+    if isinstance(named, str):
+        if not is_local(named):
+            return None
+        raise BadInput(
+            f"metainfo.classes of {where} is the one text {named!r}, not a list of names; one "
+            f"class needs a comma too: classes=({named!r},)."
+        )
+    if named is None:
+        return None
+    names = tuple(named)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise BadInput(
+            f"metainfo.classes of {where} is {named!r}; give the name of each class as a text."
+        )
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise BadInput(
+            f"metainfo.classes of {where} holds {quoted(twice)} more than once; give each class "
+            "one place."
+        )
+    return names
+
+
+def files_of(dataset) -> tuple[str, str]:
+    """Annotation file and folder of images, joined with the root as OpenMMLab joins them."""
+    root = dataset.get("data_root") or ""
+    prefix = prefixes_of(dataset)
+    images = prefix.get("img") or prefix.get("img_path") or ""
+    return os.path.join(root, dataset.get("ann_file") or ""), os.path.join(root, images)
+
+
+def prefixes_of(dataset) -> dict[str, str]:
+    """The folders under the root, by what lies in them; MMPretrain names one alone."""
+    prefix = dataset.get("data_prefix") or {}
+    return dict(img_path=prefix) if isinstance(prefix, str) else dict(prefix)
+
+
+def is_local(path: str) -> bool:
+    """Whether a path is one of this machine's, not an address."""
+    return "://" not in path
+
+
+def set_num_classes(node, count: int) -> None:
+    """Give every `num_classes` in this part of a config the value `count`."""
+    if isinstance(node, dict):
+        if "num_classes" in node:
+            node["num_classes"] = count
+        for child in node.values():
+            set_num_classes(child, count)
+    elif isinstance(node, (list, tuple)):
+        for child in node:
+            set_num_classes(child, count)
+
+
+_OF_WORKERS = ("persistent_workers", "prefetch_factor", "timeout", "multiprocessing_context")
+
+
+def drop_workers_options(cfg) -> None:
+    """Where a loader has no worker processes, drop what torch accepts only with them."""
+    for name, _ in LOADERS.values():
+        loader = cfg.get(name)
+        if isinstance(loader, dict) and not loader.get("num_workers"):
+            for option in _OF_WORKERS:
+                loader.pop(option, None)

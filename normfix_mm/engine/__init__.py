@@ -1,18 +1,17 @@
 """mmengine: layers in its registries, the optimizer constructor and the hooks.
 
 Importing this package registers everything under unique names in mmengine's root registries,
-where mmdet, mmseg and mmpretrain all find it.
+where mmdet, mmseg and mmpretrain all find it. It also makes mmengine's loading of checkpoints
+safe, see ``normfix_mm.checkpoints.mmengine_loading``.
 """
 
-from normfix_mm.checkpoints.stacks import allow_history_buffers
+import normfix_mm.checkpoints.mmengine_loading  # noqa: F401  registers, like those below
 from normfix_mm.engine.hooks.norm_fix import NormFixHook
 from normfix_mm.engine.hooks.norm_monitor import NormMonitorHook
 from normfix_mm.engine.hooks.reproducible import ReproducibleHook
 from normfix_mm.engine.hooks.weight_table import WeightTableHook
 from normfix_mm.engine.optim_wrapper_constructor import EpsShiftOptimWrapperConstructor
 from normfix_mm.engine.registry import LAYERS
-
-allow_history_buffers()
 
 __all__ = [
     "LAYERS",

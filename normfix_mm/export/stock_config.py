@@ -8,7 +8,7 @@
                                                   dict(type='CrossEntropyLoss'): no inference has it
     test_evaluator=[dict(type='ClassIoUMetric'), dict(type='CityscapesOfficialMetric')]
                                                   [dict(type='IoUMetric')]
-    test_evaluator=dict(type='ClassAccuracyMetric')   dict(type='Accuracy')
+    test_evaluator=dict(type='ClassAccuracy')   dict(type='Accuracy')
     custom_hooks=[dict(type='NormFixHook'), ...]  the others
     constructor='EpsShiftOptimWrapperConstructor', paramwise_cfg=dict(eps_shift=...)   neither
     custom_imports of this package                those of others, and for what has no stock form,

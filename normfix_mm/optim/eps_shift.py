@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from normfix_mm.errors import Stopped
-from normfix_mm.kernels.filter_edits import add_edits
+from normfix_mm.kernels.filter_edits import add_edits, edited
 from normfix_mm.layers.gain import end_start, settle_before_training, settle_gains
 from normfix_mm.optim.claims import claim, release
 from normfix_mm.optim.decoupling import is_decoupled, refuse_unknown
@@ -131,33 +131,31 @@ class EpsShift:
                 continue
             refuse_decay("EpsShift", group, infos[0])
             _refuse_sparse(infos)
+            params, forms = [i.param for i in infos], [str(i.form) for i in infos]
+            factors: list[float | Tensor | None]
             if self._is_decoupled(optimizer, group):
                 # found_inf: a fused optimizer skips this step, and so must we.
                 factors = [-1.0, group["lr"], keep_going(optimizer)]
-                targets = [info.param.data for info in infos]
+                given = [f for f in factors if f is not None]
+                add_edits(params, [p.data for p in params], forms, self.lam, self.eps, given)
             else:
                 # A fused optimizer unscales inside its kernel: what is added must be scaled too.
                 # maximize: the update adds the gradient, and the penalty still has to shrink.
                 factors = [-1.0 if group.get("maximize") else 1.0]
                 factors.append(getattr(optimizer, "grad_scale", None))
-                targets = self._lend(infos)
-            weights, forms = [i.param for i in infos], [str(i.form) for i in infos]
-            given = [f for f in factors if f is not None]
-            add_edits(weights, targets, forms, self.lam, self.eps, given)
+                given = [f for f in factors if f is not None]
+                grads = [p.grad for p in params if p.grad is not None]
+                self._lend(params, edited(params, grads, forms, self.lam, self.eps, given))
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         self._take_back()
 
-    def _lend(self, infos: list[WeightInfo]) -> list[Tensor]:
-        """Copies of the gradients, in their place for this step, that may be written to."""
-        copies = []
-        for info in infos:
-            original = info.param.grad
-            assert original is not None
-            copies.append(original.clone())
-            self._lent.append((info.param, original, copies[-1]))
-            info.param.grad = copies[-1]
-        return copies
+    def _lend(self, params: list[nn.Parameter], edits: list[Tensor]) -> None:
+        """Put edited gradients in the place of the real ones, for this step."""
+        for param, copy in zip(params, edits):
+            assert param.grad is not None
+            self._lent.append((param, param.grad, copy))
+            param.grad = copy
 
     def _take_back(self) -> None:
         """The gradients as they were; the penalty would pile up in those that are kept."""

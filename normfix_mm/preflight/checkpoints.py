@@ -1,27 +1,38 @@
-"""Is the checkpoint there, whole, and one of this model?"""
+"""Is the checkpoint there, whole, and one of this model?
+
+Addresses (``torchvision://resnet50``) are fetched into the cache here, before anything else takes
+time; what cannot be fetched is said now and not by the run.
+"""
 
 from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from torch import nn
 
-from normfix_mm.checkpoints import files
+from normfix_mm.checkpoints import addresses, files
+from normfix_mm.checkpoints.safe_load import is_trusted, load
 from normfix_mm.errors import BadInput, one_line, quoted
-from normfix_mm.preflight.data import is_local
+
+_PICKLES = (".pkl", ".pickle")
 
 
 def checkpoint_of(cfg) -> str | None:
-    """The local checkpoint that the Runner will load or resume from, if there is one."""
+    """The checkpoint that the Runner will load or resume from, if there is one."""
     path = cfg.get("load_from")
     if path is None and cfg.get("resume"):
         from mmengine.runner import find_latest_checkpoint
 
         marker = os.path.join(cfg.get("work_dir") or ".", "last_checkpoint")
         path = find_latest_checkpoint(os.path.dirname(marker)) if os.path.exists(marker) else None
-    return path if path is not None and is_local(path) else None
+    return path if path is not None and _is_readable(path) else None
+
+
+def _is_readable(path: str) -> bool:
+    """Whether it is a local file or an address that can be fetched, and no store of the user's."""
+    return "://" not in path or path.startswith(addresses.KNOWN)
 
 
 def read_checkpoint(path: str, source: str | None) -> dict:
@@ -31,8 +42,16 @@ def read_checkpoint(path: str, source: str | None) -> dict:
         source: The option that named it; None if an argument of its own did.
 
     Raises:
-        BadInput: If it is absent, truncated, no checkpoint, or cannot be read safely.
+        BadInput: If it is absent, truncated, no checkpoint, not finite, or cannot be read safely.
     """
+    if path.startswith(addresses.KNOWN):
+        return _finite(_fetched(path, source), path, source)
+    path = os.path.expanduser(path)  # as mmengine does
+    if os.path.isdir(path):
+        raise BadInput(
+            f"{path!r} is a folder; give the checkpoint file in it. (DeepSpeed's "
+            "folders would have to be unpickled; their zero_to_fp32.py makes a file of one.)"
+        )
     if not os.path.isfile(path):
         named = f"{path!r} of {source}" if source else repr(path)
         without = {
@@ -40,7 +59,56 @@ def read_checkpoint(path: str, source: str | None) -> dict:
             "`--resume`": ", or give --resume alone to go on from the latest of the work dir",
         }.get(source, f", or set {source} to None to start without it")
         raise BadInput(f"The checkpoint {named} does not exist; correct the path{without}.")
-    return files.load(path, source)
+    return _finite(load(path, source), path, source)
+
+
+def _fetched(address: str, source: str | None) -> dict:
+    from normfix_mm.checkpoints.mmengine_loading import load_from_address
+
+    addresses.fetched(address, source)
+    return load_from_address(address, "cpu")
+
+
+def _finite(content: dict, path: str, source: str | None) -> dict:
+    files.check_finite(content, f"{path!r} of {source}" if source else repr(path))
+    return content
+
+
+def check_pickles(cfg) -> None:
+    """Refuse annotations and the like that are pickles, which run code while they are read.
+
+    Raises:
+        BadInput: At the first that is there and that nobody has vouched for.
+    """
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader", "model"):
+        for path in _pickles(cfg.get(loader), ""):
+            if os.path.isfile(path) and not is_trusted(path):
+                raise BadInput(
+                    f"{path!r} of {loader} is a pickle, which can run code while it is read: write "
+                    "its content as JSON, or, if you trust whoever made it, name it with "
+                    "--trust-checkpoint."
+                )
+
+
+def _pickles(node, root: str) -> Iterator[str]:
+    """The files of a config that a framework will unpickle."""
+    if isinstance(node, Mapping):
+        root = node.get("data_root") or root
+        for key, value in node.items():
+            # OpenImages' classes are a hierarchy in an array of objects.
+            ends = (
+                (".pkl", ".pickle", ".np", ".npy")
+                if key == "hierarchy_file"
+                else (".pkl", ".pickle")
+            )
+            if key.endswith(("_file", "class_weight")) and isinstance(value, str):
+                if value.endswith(ends):
+                    yield os.path.join(root, value)
+            else:
+                yield from _pickles(value, root)
+    elif isinstance(node, (list, tuple)):
+        for child in node:
+            yield from _pickles(child, root)
 
 
 def check_keys(model: nn.Module, checkpoint: dict, path: str, complete: bool) -> None:
@@ -80,13 +148,13 @@ def check_keys(model: nn.Module, checkpoint: dict, path: str, complete: bool) ->
 
 
 def pretrained(node) -> Iterator[tuple[str, str]]:
-    """Local files that some ``init_cfg=dict(type='Pretrained')`` or ``pretrained`` names."""
+    """What some ``init_cfg=dict(type='Pretrained')`` or ``pretrained`` names, and which of them."""
     if isinstance(node, dict):
         named = {"pretrained": node.get("pretrained")}  # mmseg's configs still use it
         if node.get("type") == "Pretrained":
             named["init_cfg"] = node.get("checkpoint")
         for option, path in named.items():
-            if isinstance(path, str) and is_local(path):
+            if isinstance(path, str) and _is_readable(path):
                 yield path, option
         for child in node.values():
             yield from pretrained(child)

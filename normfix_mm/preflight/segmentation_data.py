@@ -1,78 +1,85 @@
-"""What can be known to be wrong with a segmenter's data before a run costs time.
+"""What can be known to be wrong with a segmenter's images and labels before a run costs time.
 
-Called by ``normfix_mm.preflight.check`` with the model that it has built: images, label files,
-their sizes and values, and, in ``segmentation_heads``, what the heads are for. Labels are read as
-the training reads them, by the ``LoadAnnotations`` of the pipeline; of a large dataset,
-`MOST_READ` evenly spaced ones are.
+Called by ``normfix_mm.preflight.check`` with the model that it has built. All files are looked at
+from outside (``pictures``). Labels are then read as the training reads them, by the
+``LoadAnnotations`` of the pipeline; of a large dataset, `MOST_READ` evenly spaced ones are.
 """
 
 from __future__ import annotations
 
 import copy
+import json
 import os
 from collections.abc import Mapping, Sequence
 
+import mmcv
 import numpy as np
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, TRANSFORMS
-from PIL import Image, UnidentifiedImageError
 from torch import nn
 
-from normfix_mm.datasets.config import LOADERS, datasets, transforms_named
+from normfix_mm.datasets.config import classes_of, transforms_named, used_datasets
+from normfix_mm.datasets.remembered import recall, remember, settled, stamp_of
 from normfix_mm.errors import BadInput, one_line, quoted
-from normfix_mm.preflight.segmentation_heads import (
-    check_classes,
-    check_crop,
-    check_losses,
-    heads_of,
+from normfix_mm.preflight.notes import Progress, note, warn
+from normfix_mm.preflight.pictures import (
+    Header,
+    Pictures,
+    check_pictures,
+    loader_of,
+    read_headers,
+    warn_of_leak,
 )
+from normfix_mm.preflight.segmentation_heads import heads_of
 
 MOST_READ = 1000  # label files of a dataset; those of Cityscapes take some 15 ms each
-_ROTATED = 5  # EXIF orientations from this one on exchange width and height
-_ORIENTATION = 0x0112
+_LARGEST = np.iinfo(np.uint8).max  # LoadAnnotations makes labels 8 bits, whatever they were
 
 
-def check_segmentation(cfg, model: nn.Module, phases: Sequence[str]) -> None:
-    """Check the data of these phases against the model, in the config's default scope.
+def check_labels(cfg, model: nn.Module, phases: Sequence[str]) -> None:
+    """Check the images and labels of these phases against the model, in the default scope.
 
     Raises:
         BadInput: At the first thing that is wrong.
     """
-    for loader in (LOADERS[phase][0] for phase in phases):
-        if cfg.get(loader) is not None:
-            for dataset in datasets(cfg[loader].dataset):
-                check_dataset(dataset, model, where=f"{loader}.dataset")
-    if "train" in phases:
-        check_losses(model)
-        check_crop(cfg, model)
+    heads = heads_of(model)
+    seen: list[str] = []
+    trained: list[Pictures] = []
+    for where, dataset in used_datasets(cfg, phases):
+        key = repr(dataset)
+        if not heads or dataset.get("backend_args") is not None or key in seen:
+            continue
+        seen.append(key)
+        pictures = _check_dataset(dataset, heads, where)
+        if pictures and where.startswith("train"):
+            trained.append(pictures)
+        elif pictures:
+            for each in trained:
+                warn_of_leak(each, pictures, where)
 
 
-def check_dataset(dataset: Mapping, model: nn.Module, where: str) -> None:
-    """Check one dataset of the config against the heads of the model.
+def _check_dataset(dataset: Mapping, heads: dict[str, nn.Module], where: str) -> Pictures | None:
+    """Check one dataset of the config; None if it is of another kind.
 
     Raises:
-        BadInput: No image, a missing or unreadable label file, image and label of different size,
-            a label that is no class, or another number of classes than a head has.
+        BadInput: No image, a missing or unreadable file, image and label of different size, a label
+            that is no class.
     """
-    heads = heads_of(model)
-    if not heads or dataset.get("backend_args") is not None:
-        return
-    try:
-        data = _built(dataset)
-    except Exception as error:  # a wrong option, classes that the dataset does not have, ...
-        raise BadInput(f"The dataset of {where} cannot be built: {one_line(error)}") from None
+    data = _build(dataset, where)
     if not isinstance(data, BaseSegDataset):
-        return
-    check_classes(data.metainfo.get("classes"), model, where)
+        return None
     if not len(data):
         raise BadInput(
             f"The dataset of {where} has no image that ends in {data.img_suffix!r} under "
             f"{data.data_prefix.get('img_path')!r}; correct `data_prefix` or `img_suffix`."
         )
-    loads, annotates = (_step(dataset, name) for name in ("LoadImage", "LoadAnnotations"))
-    if loads is None or annotates is None:
-        return
     infos = [data.get_data_info(index) for index in range(len(data))]
+    folder = data.data_prefix.get("img_path") or ""
+    images = [info["img_path"] for info in infos]
+    pictures = check_pictures(images, folder, where, data.ann_file or "", loader_of(dataset))
+    annotates = _label_reader(dataset)
+    if annotates is None:
+        return pictures
     absent = [info for info in infos if not os.path.isfile(info.get("seg_map_path", ""))]
     if absent:
         raise BadInput(
@@ -80,31 +87,106 @@ def check_dataset(dataset: Mapping, model: nn.Module, where: str) -> None:
             f"{absent[0].get('seg_map_path')!r} for {absent[0]['img_path']!r}; add the files, or "
             "correct `data_prefix`, `img_suffix` or `seg_map_suffix`."
         )
-    for info in infos[:: -(-len(infos) // MOST_READ)]:
-        _check_label(info, loads, annotates, heads, where)
+    labels = read_headers(
+        [info["seg_map_path"] for info in infos],
+        data.data_prefix.get("seg_map_path") or "",
+        "label file",
+        where,
+        lambda path: mmcv.imread(path, flag="unchanged"),
+    )
+    for info in infos:
+        _check_files(info, labels[info["seg_map_path"]], pictures, where)
+    read = infos[:: -(-len(infos) // MOST_READ)]
+    _check_values(read, annotates, heads, dataset, where, len(infos))
+    return pictures
 
 
-def _step(dataset: Mapping, name: str):
-    """The transform of the pipeline whose type begins with this, None if there is none."""
-    steps = transforms_named(dataset, name)
+def _build(dataset: Mapping, where: str):
+    options = dict(copy.deepcopy(dataset), pipeline=[])
+    try:
+        try:
+            # Serializing fails if there is nothing in it, which is ours to say.
+            return DATASETS.build(dict(options, serialize_data=False))
+        except TypeError as error:
+            if "serialize_data" not in str(error):
+                raise
+            return DATASETS.build(options)
+    except Exception as error:  # a wrong option, classes that the dataset does not have, ...
+        raise BadInput(f"The dataset of {where} cannot be built: {one_line(error)}") from None
+
+
+def _label_reader(dataset: Mapping):
+    steps = transforms_named(dataset, "LoadAnnotations")
     return TRANSFORMS.build(copy.deepcopy(steps[0])) if steps else None
 
 
-def _built(dataset: Mapping) -> BaseSegDataset:
-    options = dict(copy.deepcopy(dataset), pipeline=[])
-    try:
-        # Serializing fails if there is nothing in it, which is ours to say.
-        return DATASETS.build(dict(options, serialize_data=False))
-    except TypeError as error:
-        if "serialize_data" not in str(error):
-            raise
-        return DATASETS.build(options)
+def _check_files(info: dict, label: Header, pictures: Pictures, where: str) -> None:
+    path = info["seg_map_path"]
+    if label.kind.startswith("JPEG"):
+        raise BadInput(
+            f"The label file {path!r} of {where} is a JPEG file, which does not keep numbers; "
+            "write labels as PNG from what the JPEG files were made of."
+        )
+    size = pictures.size(info["img_path"])
+    if (label.width, label.height) != size:
+        raise BadInput(
+            f"The label file {path!r} of {where} has {label.width}x{label.height} pixels, its "
+            f"image {info['img_path']!r} {size[0]}x{size[1]}; write labels of the images' size."
+        )
 
 
-def _check_label(info: dict, loads, annotates, heads: dict[str, nn.Module], where: str) -> None:
+def _check_values(
+    infos: list[dict], annotates, heads: dict, dataset: Mapping, where: str, of: int
+) -> None:
+    """Read labels, compare them with the heads, say which classes there are."""
+    how = json.dumps(
+        [transforms_named(dataset, "LoadAnnotations"), infos[0].get("label_map")], default=str
+    )
+    how = (how, infos[0].get("reduce_zero_label"), os.path.dirname(infos[0]["seg_map_path"]))
+    known, kept, there = recall("labels", *how), {}, set()
+    ignored = {head.ignore_index for head in heads.values()}
+    progress, blank = Progress(f"label files of {where}", len(infos)), 0
+    for info in infos:
+        path = info["seg_map_path"]
+        stamp = stamp_of(path)
+        if known.get(path, [None])[0] == stamp:
+            values = known[path][1]
+        else:
+            values = _values(info, annotates, where)
+        _check_classes(values, heads, path, where)
+        there.update(values)
+        blank += not set(values) - ignored
+        if settled(stamp):
+            kept[path] = [stamp, values]
+        progress.step()
+    if any(known.get(path) != each for path, each in kept.items()):
+        remember(known | kept, "labels", *how)
+    note(
+        f"{where}: {of} images and labels"
+        + (f", {len(infos)} of the labels read" if len(infos) < of else "")
+        + (f"; {blank} labels have no pixel that counts" if blank else "")
+        + "."
+    )
+    if blank == len(infos):
+        raise BadInput(
+            f"No label file of {where} has a pixel that counts: all hold "
+            f"{quoted(sorted(ignored))}, which is ignored; write the class numbers 0, 1, …."
+        )
+    classes = classes_of(dataset, where) or ()
+    absent = [name for k, name in enumerate(classes) if k not in there]
+    if absent:
+        what = "will not be learned" if where.startswith("train") else "is not evaluated"
+        few = "" if len(infos) == of else f" in the {len(infos)} label files read"
+        warn(f"No pixel of {where} is of class {quoted(absent)}{few}: what never occurs {what}.")
+
+
+def _values(info: dict, annotates, where: str) -> list[int]:
+    """The labels that occur in a file, as the training reads it."""
     path = info["seg_map_path"]
     try:
         label = annotates(copy.deepcopy(info))["gt_seg_map"]
+        # Read again, before numbers of more bits are wrapped around.
+        stored = mmcv.imread(path, flag="unchanged", backend=annotates.imdecode_backend)
     except AssertionError as error:  # options of the dataset and of the step that contradict
         raise BadInput(
             f"The labels of {where} cannot be loaded ({one_line(error)}); give the option to the "
@@ -120,13 +202,16 @@ def _check_label(info: dict, loads, annotates, heads: dict[str, nn.Module], wher
             f"The label file {path!r} of {where} has {label.shape[-1]} channels; labels are images "
             "of one channel that holds the class numbers: convert the colours."
         )
-    size = _image_size(info, loads, where)
-    if label.shape != size:
+    if stored.dtype.itemsize > 1 and (stored.max() > _LARGEST or stored.min() < 0):
         raise BadInput(
-            f"The label file {path!r} of {where} has {label.shape[1]}x{label.shape[0]} pixels, its "
-            f"image {info['img_path']!r} {size[1]}x{size[0]}; write labels of the images' size."
+            f"The label file {path!r} of {where} holds numbers up to {stored.max()}, and training "
+            f"reads labels as 8 bits, where {stored.max()} becomes {int(stored.max()) % 256}; "
+            "write class numbers from 0 to 254, and 255 where nothing counts."
         )
-    values = np.unique(label).tolist()
+    return np.unique(label).tolist()
+
+
+def _check_classes(values: list[int], heads: dict, path: str, where: str) -> None:
     for name, head in heads.items():
         count, ignored = head.num_classes, head.ignore_index
         wrong = [value for value in values if value >= count and value != ignored]
@@ -137,20 +222,3 @@ def _check_label(info: dict, loads, annotates, heads: dict[str, nn.Module], wher
                 f"neither a class (0 to {count - 1}) nor the ignored {ignored}; correct the labels "
                 f"or num_classes{from_one if wrong == [count] else ''}."
             )
-
-
-def _image_size(info: dict, loads, where: str) -> tuple[int, int]:
-    """Height and width as the training sees them; from the file's header where that is enough."""
-    try:
-        try:
-            with Image.open(info["img_path"]) as image:
-                width, height = image.size
-                rotated = image.getexif().get(_ORIENTATION, 1) >= _ROTATED
-            return (width, height) if rotated else (height, width)
-        except UnidentifiedImageError:  # remote sensing has formats of its own
-            return loads(copy.deepcopy(info))["img"].shape[:2]
-    except Exception as error:  # absent, cut off, or whatever else a decoder says
-        raise BadInput(
-            f"The image {info['img_path']!r} of {where} cannot be read ({one_line(error, 120)}); "
-            "fetch or write it again."
-        ) from None

@@ -17,7 +17,7 @@ from mmseg.models.losses import CrossEntropyLoss
 from torch import nn
 
 from normfix_mm.datasets.config import datasets, transforms_named
-from normfix_mm.errors import BadInput, one_line, quoted
+from normfix_mm.errors import BadInput, one_line
 from normfix_mm.segmentation.losses import WeightedCrossEntropyLoss
 
 _ROOMY = (1024, 1024)  # a size that most networks take
@@ -27,22 +27,6 @@ _NO_META_FORM = re.compile("meta tensor|device meta")
 def heads_of(model: nn.Module) -> dict[str, BaseDecodeHead]:
     """Decode heads and auxiliary heads by their names in the model."""
     return {n: m for n, m in model.named_modules() if isinstance(m, BaseDecodeHead)}
-
-
-def check_classes(classes: Sequence[str] | None, model: nn.Module, where: str) -> None:
-    """Compare the classes of a dataset with those of each head.
-
-    Raises:
-        BadInput: At the first head that has another number.
-    """
-    for name, head in heads_of(model).items():
-        if classes and len(classes) != head.num_classes:
-            raise BadInput(
-                f"The dataset of {where} has {len(classes)} classes ({quoted(classes)}), but "
-                f"model.{name} has num_classes={head.num_classes}; make them agree with "
-                f"model.{name}.num_classes={len(classes)} or the dataset's "
-                "metainfo=dict(classes=...)."
-            )
 
 
 def check_losses(model: nn.Module) -> None:

@@ -40,10 +40,15 @@ def check_training(cfg, model: nn.Module) -> None:
                 wrapper = build_optim_wrapper(model, copy.deepcopy(optim))
             except (ValueError, TypeError, KeyError) as error:
                 raise BadInput(f"The optimizer cannot be built: {one_line(error)}") from None
-            except (AssertionError, RuntimeError):  # for example AMP without its device
+            except AssertionError as error:
+                if "only available training" in str(error):
+                    raise BadInput(
+                        f"Mixed precision (--amp, {optim.get('type')}) needs a GPU, and torch "
+                        "finds none here; leave it out, or see that the GPU is visible."
+                    ) from None
+            except RuntimeError:  # the processes or devices of the run are not there yet
                 pass
-    hooks = [*(cfg.get("custom_hooks") or ()), *(cfg.get("default_hooks") or {}).values()]
-    for hook in map(_built, hooks):
+    for hook in (_our_hook(options, where) for where, options in _hooks(cfg)):
         if hasattr(hook, "attach") and hasattr(wrapper, "optimizer"):
             try:
                 hook.attach(model, wrapper.optimizer)
@@ -51,7 +56,16 @@ def check_training(cfg, model: nn.Module) -> None:
                 raise BadInput(one_line(error, 600)) from None
 
 
-def _built(options):
+def _hooks(cfg) -> Iterator[tuple[str, dict]]:
+    """Where each hook stands in the config, and its options."""
+    for options in cfg.get("custom_hooks") or ():
+        yield "custom_hooks", options
+    for name, options in (cfg.get("default_hooks") or {}).items():
+        if isinstance(options, dict) and "type" in options:
+            yield f"default_hooks.{name}", options
+
+
+def _our_hook(options, where: str):
     """The hook of this config if it is one of ours, else None."""
     from mmengine.registry import HOOKS
 
@@ -60,8 +74,8 @@ def _built(options):
     kind = _registered(HOOKS, options.get("type"))
     if kind is None:
         raise BadInput(
-            f"custom_hooks, default_hooks: there is no hook {options.get('type')!r}; correct the "
-            "name, or import the module that registers it with custom_imports."
+            f"{where}: there is no hook {options.get('type')!r}; correct the name, or import "
+            "the module that registers it with custom_imports."
         )
     if not kind.__module__.startswith("normfix_mm."):
         return None
@@ -70,9 +84,9 @@ def _built(options):
         return kind(**copy.deepcopy(arguments))
     except TypeError as error:  # an option that the hook does not have
         takes = ", ".join(inspect.signature(kind).parameters) or "no option"
-        raise BadInput(f"{options['type']}: {one_line(error)}; it takes {takes}.") from None
+        raise BadInput(f"{where}: {one_line(error)}; it takes {takes}.") from None
     except ValueError as error:
-        raise BadInput(f"{options['type']}: {one_line(error)}") from None
+        raise BadInput(f"{where}: {one_line(error)}") from None
 
 
 def _registered(registry, kind):

@@ -7,8 +7,10 @@ import shlex
 import sys
 from pathlib import Path
 
+from normfix_mm.checkpoints.safe_load import weights_only
 from normfix_mm.report import page, picture
 from normfix_mm.report.run import NoRun, Run
+from normfix_mm.run import ending
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -59,5 +61,10 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"report: {error}")
 
 
+def safely() -> None:
+    with weights_only():
+        main()
+
+
 if __name__ == "__main__":
-    main()
+    ending.run(safely, "report")

@@ -50,6 +50,7 @@ def draw(runs: list[Run], count: int = 4) -> Drawn:
         FileNotFoundError: if the data or a checkpoint is missing.
         NoRun: if detectors and segmenters are mixed, or of another framework.
     """
+    from matplotlib import rc_context
     from mmengine.registry import DefaultScope
 
     scopes = {run.scope for run in runs}
@@ -67,7 +68,8 @@ def draw(runs: list[Run], count: int = 4) -> Drawn:
     dataset = validation_set(runs[0])
     with DefaultScope.overwrite_default_scope(scope):
         chosen = range(0, len(dataset), max(1, len(dataset) // count))[:count]
-        return painter.draw(runs, dataset, chosen)
+        with rc_context({"text.parse_math": False}):  # a `$` in a class's name is no formula
+            return painter.draw(runs, dataset, chosen)
 
 
 def validation_set(run: Run):
@@ -91,6 +93,8 @@ def predict(run: Run, load: Callable, samples: Iterable[dict]) -> list:
     import torch
     from mmengine.dataset import pseudo_collate
     from mmengine.utils import import_modules_from_strings
+
+    import normfix_mm.engine  # noqa: F401  whose loading of checkpoints runs no code of theirs
 
     cfg = run.config
     import_modules_from_strings(**cfg.get("custom_imports", dict(imports=[])))

@@ -6,7 +6,7 @@ import base64
 import html
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -61,9 +61,9 @@ def build(runs: list[Run], title: str, command: str | None = None) -> str:
         runs: the one it is about first, those it is compared with after it.
         command: what the reader types to make the page anew.
     """
-    parts = [f"<h1>{_text(title)}</h1>"]
+    parts = [f"<h1>{text(title)}</h1>"]
     if command:
-        parts.append(f"<p>Made by <code>{_text(command)}</code></p>")
+        parts.append(f"<p>Made by <code>{text(command)}</code></p>")
     parts += [
         "<h2>Results</h2>",
         _results(runs),
@@ -76,9 +76,14 @@ def build(runs: list[Run], title: str, command: str | None = None) -> str:
         "<h2>Settings</h2>",
         _settings(runs),
     ]
+    return document(title, parts)
+
+
+def document(title: str, parts: list[str]) -> str:
+    """A whole HTML file of these pieces of HTML, in the pages' style."""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n<meta name="viewport" '
-        f'content="width=device-width, initial-scale=1">\n<title>{_text(title)}</title>\n'
+        f'content="width=device-width, initial-scale=1">\n<title>{text(title)}</title>\n'
         f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
     )
 
@@ -104,7 +109,7 @@ def _results(runs: list[Run]) -> str:
             ]
         )
     note = "" if labels else "<p>No evaluation has been logged yet.</p>"
-    return note + _table("figures", head, rows)
+    return note + table("figures", head, rows)
 
 
 def _classes(runs: list[Run]) -> str:
@@ -114,7 +119,7 @@ def _classes(runs: list[Run]) -> str:
         rows = [[name, *(_number(run.class_recall.get(name)) for run in runs)] for name in names]
         rows.append(["all images", *(_number(run.results().get("top-1")) for run in runs)])
         head = ["class", *(run.name for run in runs)]
-        return "<h3>Recall of each class</h3>\n" + _table("figures classes", head, rows)
+        return "<h3>Recall of each class</h3>\n" + table("figures classes", head, rows)
     if not any("mIoU" in run.results() for run in runs):
         return ""
     names = list(dict.fromkeys(name for run in runs for name in run.class_iou))
@@ -122,7 +127,7 @@ def _classes(runs: list[Run]) -> str:
         return "<p>No IoU of single classes was logged; ClassIoUMetric as val_evaluator does.</p>"
     rows = [[name, *(_number(run.class_iou.get(name)) for run in runs)] for name in names]
     rows.append(["mIoU", *(_number(run.results().get("mIoU")) for run in runs)])
-    return "<h3>IoU of each class</h3>\n" + _table(
+    return "<h3>IoU of each class</h3>\n" + table(
         "figures classes", ["class", *(run.name for run in runs)], rows
     )
 
@@ -138,45 +143,42 @@ def _confusions(runs: list[Run]) -> str:
         try:
             found = labels.confusion(run)
         except (FileNotFoundError, ImportError, TypeError) as error:
-            parts.append(f"<p>No confusion of {_text(run.name)}: {_text(str(error))}.</p>")
+            parts.append(f"<p>No confusion of {text(run.name)}: {text(str(error))}.</p>")
             continue
         tried = int(found.counts.sum())
         caption = f"{run.name}: {tried} of {found.of} validation images, newest checkpoint."
         parts.append(_confusion(found, caption))
-    return (
-        '<h3>Which class is taken for which</h3>\n<div class="plots">' + "".join(parts) + "</div>"
-    )
+    return "<h3>Which class is taken for which</h3>\n" + "".join(parts)
 
 
 def _confusion(found: Confusion, caption: str) -> str:
     if len(found.names) <= plots.MOST_CLASSES:
-        return _figure(partial(plots.confusion, found=found), [], caption)
+        return figures([(partial(plots.confusion, found=found), caption)], [])
     mistakes = [(n, i, j) for (i, j), n in np.ndenumerate(found.counts) if n and i != j]
     rows = [
         [found.names[i], found.names[j], str(n)] for n, i, j in sorted(mistakes, reverse=True)[:12]
     ]
-    table = _table("figures", ["class", "taken for", "images"], rows)
-    return f"<figure>{table}<figcaption>{_text(caption)}</figcaption></figure>"
+    return table("figures", ["class", "taken for", "images"], rows) + f"<p>{text(caption)}</p>"
 
 
 def _images(runs: list[Run]) -> str:
     try:
         drawn = images.draw(runs)
     except (FileNotFoundError, ImportError) as error:
-        return f"<p>No pictures: {_text(str(error))}.</p>"
-    note = f"<p>{_text(drawn.note)}</p>\n"
+        return f"<p>No pictures: {text(str(error))}.</p>"
+    note = f"<p>{text(drawn.note)}</p>\n"
     if drawn.legend:
         return note + _legend(drawn) + _rows(drawn)
     parts = []
     for title, painted in zip(drawn.titles, zip(*drawn.rows)):
         cells = "".join(_image(images.png(image), title) for image in painted)
-        parts.append(f'<h3>{_text(title)}</h3>\n<div class="boxes">{cells}</div>')
+        parts.append(f'<h3>{text(title)}</h3>\n<div class="boxes">{cells}</div>')
     return note + "\n".join(parts)
 
 
 def _rows(drawn: images.Drawn) -> str:
     """A row for each image, a column for each title."""
-    heads = "".join(f"<h3>{_text(title)}</h3>" for title in drawn.titles)
+    heads = "".join(f"<h3>{text(title)}</h3>" for title in drawn.titles)
     cells = "".join(
         _image(images.png(picture), title)
         for row in drawn.rows
@@ -188,7 +190,7 @@ def _rows(drawn: images.Drawn) -> str:
 
 def _legend(drawn: images.Drawn) -> str:
     entries = [
-        f'<span><i style="background: #{r:02x}{g:02x}{b:02x}"></i>{_text(name)}</span>'
+        f'<span><i style="background: #{r:02x}{g:02x}{b:02x}"></i>{text(name)}</span>'
         for name, (r, g, b) in drawn.legend
     ]
     if drawn.ignored:
@@ -197,20 +199,26 @@ def _legend(drawn: images.Drawn) -> str:
 
 
 def _curves(runs: list[Run]) -> str:
-    figures = (_figure(draw, runs, caption) for draw, caption in plots.PLOTS)
-    return '<div class="plots">\n' + "\n".join(filter(None, figures)) + "\n</div>"
+    return figures(plots.PLOTS, runs)
 
 
-def _figure(draw: Callable, runs: list[Run], caption: str) -> str:
-    """A plot for light and dark pages; nothing if there is nothing to show."""
-    light, dark = (plots.picture(draw, runs, theme) for theme in ("light", "dark"))
-    if not light:
-        return ""
-    source = f'<source media="(prefers-color-scheme: dark)" srcset="{_data(dark)}">'
-    return (
-        f"<figure><picture>{source}{_image(light, caption)}</picture>"
-        f"<figcaption>{_text(caption)}</figcaption></figure>"
-    )
+def figures(drawings: Iterable[tuple[Callable, str]], runs) -> str:
+    """A grid of the plots that have something to show.
+
+    Args:
+        drawings: functions for :func:`normfix_mm.report.plots.picture`, each with its caption.
+        runs: what they draw.
+    """
+    shown = []
+    for draw, caption in drawings:
+        light, dark = (plots.picture(draw, runs, theme) for theme in ("light", "dark"))
+        if light:
+            source = f'<source media="(prefers-color-scheme: dark)" srcset="{_data(dark)}">'
+            shown.append(
+                f"<figure><picture>{source}{_image(light, caption)}</picture>"
+                f"<figcaption>{text(caption)}</figcaption></figure>"
+            )
+    return '<div class="plots">\n' + "\n".join(shown) + "\n</div>"
 
 
 def _settings(runs: list[Run]) -> str:
@@ -218,12 +226,14 @@ def _settings(runs: list[Run]) -> str:
     names = list(dict.fromkeys(name for column in columns for name in column))
     rows = [[name, *(column.get(name, "–") for column in columns)] for name in names]
     rows.append(["whole config", *(str(run.config_path) for run in runs)])
-    return _table("settings", ["", *(run.name for run in runs)], rows)
+    return table("settings", ["", *(run.name for run in runs)], rows)
 
 
-def _table(kind: str, head: list[str], rows: list[list[str]]) -> str:
+def table(kind: str, head: list[str], rows: list[list[str]]) -> str:
+    """A table, scrolled where it is too wide. `kind` is its class: 'figures' or 'settings'."""
+
     def line(cells: list[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{_text(cell)}</{tag}>" for cell in cells) + "</tr>"
+        return "<tr>" + "".join(f"<{tag}>{text(cell)}</{tag}>" for cell in cells) + "</tr>"
 
     body = "\n".join(line(row, "td") for row in rows)
     return f'<div class="wide"><table class="{kind}">\n{line(head, "th")}\n{body}\n</table></div>'
@@ -234,12 +244,13 @@ def _number(share: float | None) -> str:
 
 
 def _image(data: bytes, alt: str) -> str:
-    return f'<img src="{_data(data)}" alt="{_text(alt)}">'
+    return f'<img src="{_data(data)}" alt="{text(alt)}">'
 
 
 def _data(data: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(data).decode()
 
 
-def _text(text: str) -> str:
-    return html.escape(str(text))
+def text(content: object) -> str:
+    """Escaped for HTML."""
+    return html.escape(str(content))

@@ -169,22 +169,26 @@ PLOTS: tuple[tuple[Callable, str], ...] = (
 )
 
 
-def picture(draw: Callable, runs: list[Run], theme: str) -> bytes | None:
+def picture(draw: Callable, runs, theme: str) -> bytes | None:
     """PNG of one plot on a transparent ground, or None if no run has logged what it shows.
 
     Args:
+        draw: draws what it is given on matplotlib's axes; returns whether there was anything.
+        runs: what it is given.
         theme: 'light' or 'dark', the page it will be seen on.
     """
+    from matplotlib import rc_context
     from matplotlib.figure import Figure  # not pyplot: no state, no display
 
-    figure = Figure(figsize=(5.6, 3.4), dpi=130, layout="constrained")
-    axes = figure.add_subplot()
-    if not draw(axes, runs):
-        return None
-    figure.patch.set_alpha(0)
-    dress(axes, theme)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    with rc_context({"text.parse_math": False}):  # a `$` in a name is no formula
+        figure = Figure(figsize=(5.6, 3.4), dpi=130, layout="constrained")
+        axes = figure.add_subplot()
+        if not draw(axes, runs):
+            return None
+        figure.patch.set_alpha(0)
+        dress(axes, theme)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 

@@ -28,10 +28,9 @@ RESULTS = (
     ("top-1", "top1"),
     ("top-5", "top5"),
 )
-PERCENT = ("mIoU", "aAcc", "mAcc")  # what MMSegmentation logs as such; a Run holds shares of 1
-CLASS = "IoU/"  # begins the names of ClassIoUMetric's values
-RECALL = "recall/"  # and of ClassAccuracyMetric's
-ACCURACY = "accuracy/"  # and of MMPretrain's Accuracy, which are in percent
+# What MMSegmentation and MMPretrain log as such; a Run holds shares of 1.
+PERCENT = ("mIoU", "aAcc", "mAcc", "top1", "top5")
+CLASS = ("IoU/", "recall/")  # begin the names of ClassIoUMetric's and ClassAccuracy's values
 # Of default_hooks, those that every config has; what else stands there is worth a word.
 USUAL_HOOKS = ("timer", "logger", "param_scheduler", "checkpoint", "sampler_seed", "visualization")
 BACKBONE = ("type", "depth", "base_channels", "norm_eval", "frozen_stages")
@@ -73,43 +72,27 @@ class Run:
         if not configs:
             raise NoRun(f"{folder} holds no config, so no run was started there; train first")
         run = cls(name or configs[-1].stem, folder, config_path=configs[-1])
-        for log in sorted(folder.glob("*/vis_data/scalars.json")):
-            run._add(log.read_text().splitlines())
+        run.train, evaluations = scalars(folder)
+        run.val = {
+            step: dict(_result(key, value) for key, value in entry.items())
+            for step, entry in evaluations.items()
+            if any(key.split("/")[-1] in ("bbox_mAP", "mIoU", "top1") for key in entry)
+        }
         if not run.train:
             raise NoRun(f"{folder} holds no logged training step yet; let the run go on longer")
         return run
 
-    def _add(self, lines: list[str]) -> None:
-        at = max(self.train, default=0)  # a log that starts with an evaluation is of the last step
-        first = True
-        for line in lines:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue  # the last line of an interrupted run may be cut
-            if "loss" in entry:
-                # mmengine's 'step' of a training entry is the iteration, in both kinds of loop.
-                at = entry["step"]
-                if first:  # resumed: forget what the interrupted start had logged beyond this
-                    for curve in (self.train, self.val):
-                        for step in [step for step in curve if step >= at]:
-                            del curve[step]
-                    first = False
-                self.train[at] = entry
-            elif any(key.split("/")[-1] in ("bbox_mAP", "mIoU", "top1") for key in entry):
-                self.val[at] = dict(_result(key, value) for key, value in entry.items())
-
     @property
     def class_iou(self) -> dict[str, float]:
         """IoU of each class in a segmenter's last evaluation by ClassIoUMetric."""
-        return self._last(CLASS)
+        return self._of_classes("IoU/")
 
     @property
     def class_recall(self) -> dict[str, float]:
-        """Recall of each class in a classifier's last evaluation by ClassAccuracyMetric."""
-        return self._last(RECALL)
+        """Recall of each class in a classifier's last evaluation by ClassAccuracy."""
+        return self._of_classes("recall/")
 
-    def _last(self, prefix: str) -> dict[str, float]:
+    def _of_classes(self, prefix: str) -> dict[str, float]:
         last = self.val[max(self.val)] if self.val else {}
         return {k.removeprefix(prefix): v for k, v in last.items() if k.startswith(prefix)}
 
@@ -159,12 +142,40 @@ class Run:
         return statistics.median(times) if times else None
 
 
+def scalars(folder: str | Path) -> tuple[dict[int, dict], dict[int, dict]]:
+    """What a run has logged so far, as mmengine wrote it: training steps, evaluations.
+
+    Both by iteration, ascending. A work dir without a log gives two empty dictionaries.
+    """
+    train: dict[int, dict] = {}
+    val: dict[int, dict] = {}
+    for log in sorted(Path(folder).glob("*/vis_data/scalars.json")):
+        at = max(train, default=0)  # a log that starts with an evaluation is of the last step
+        first = True
+        for line in log.read_text().splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue  # the last line of an interrupted run may be cut
+            if "loss" in entry:
+                # mmengine's 'step' of a training entry is the iteration, in both kinds of loop.
+                at = entry["step"]
+                if first:  # resumed: forget what the interrupted start had logged beyond this
+                    for curve in (train, val):
+                        for step in [step for step in curve if step >= at]:
+                            del curve[step]
+                    first = False
+                train[at] = entry
+            else:
+                val[at] = entry
+    return train, val
+
+
 def _result(key: str, value: float) -> tuple[str, float]:
-    if key.startswith((CLASS, RECALL)) or key in PERCENT:
+    if key.startswith(CLASS):
         return key, value / 100
-    if key.startswith(ACCURACY):
-        return key.removeprefix(ACCURACY), value / 100
-    return key.split("/")[-1], value
+    key = key.split("/")[-1]
+    return key, value / 100 if key in PERCENT else value
 
 
 def _curve(entries: dict[int, dict], key: str) -> tuple[list[int], list[float]]:

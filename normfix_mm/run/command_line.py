@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Callable
 
-from normfix_mm.errors import BadInput
+from normfix_mm.checkpoints.safe_load import trust, weights_only
+from normfix_mm.datasets.config import drop_workers_options
+from normfix_mm.errors import BadInput, one_line
 from normfix_mm.preflight.stack import check_stack
+from normfix_mm.run import ending
 from normfix_mm.run.rows import choose_row
 from normfix_mm.run.weights import provide_weights
 
@@ -19,6 +21,11 @@ def parser(description: str) -> argparse.ArgumentParser:
     add_config(arguments)
     arguments.add_argument("--work-dir", help="folder for logs, checkpoints and results")
     arguments.add_argument(
+        "--skip-data-check",
+        action="store_true",
+        help="do not look into annotation files, pictures and label files before starting",
+    )
+    arguments.add_argument(
         "--launcher",
         choices=("none", "pytorch", "slurm", "mpi"),
         default="none",
@@ -27,7 +34,23 @@ def parser(description: str) -> argparse.ArgumentParser:
     arguments.add_argument(
         "--local_rank", "--local-rank", type=int, default=0, help="set by launchers, not by hand"
     )
+    add_trust(arguments)
     return arguments
+
+
+def add_trust(arguments: argparse.ArgumentParser) -> None:
+    """``--trust-checkpoint``, which takes effect as it is read."""
+
+    class Trust(argparse.Action):
+        def __call__(self, parser, namespace, value, option=None):
+            trust([value])
+
+    arguments.add_argument(
+        "--trust-checkpoint",
+        action=Trust,
+        metavar="FILE",
+        help="let this file run code while it is loaded, as pickles of old can; may be repeated",
+    )
 
 
 def add_config(arguments: argparse.ArgumentParser) -> None:
@@ -67,6 +90,7 @@ def load_config(args: argparse.Namespace):
     name = os.path.join(name, args.row) if args.row else name
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or os.path.join("work_dirs", name)
     provide_weights(cfg)
+    drop_workers_options(cfg)
     return cfg
 
 
@@ -85,20 +109,28 @@ def read_config(path: str, options: dict | None = None, row: str | None = None):
             f"The config {path!r} or a base of it does not exist ({error}); see configs/ "
             "for those there are."
         ) from None
-    except (ImportError, SyntaxError, OSError) as error:
+    except Exception as error:  # a config is a program, and may end in any of them
         raise BadInput(
-            f"The config {path!r} cannot be read ({type(error).__name__}: {error}); correct "
-            "it or install what its custom_imports name."
+            f"The config {path!r} cannot be read ({type(error).__name__}: {one_line(error)}); "
+            "correct it or install what its custom_imports name."
         ) from None
     choose_row(cfg, row)
-    cfg.merge_from_dict(options or {})
+    try:
+        cfg.merge_from_dict(options or {})
+    except (TypeError, KeyError, IndexError, AttributeError, ValueError) as error:
+        raise BadInput(
+            f"--cfg-options does not fit the config: {one_line(error)}; correct the names, or "
+            "write a config with `_base_` of this one."
+        ) from None
     return cfg
 
 
-def run(main: Callable[[], None]) -> None:
-    """Call ``main``; end with one sentence and status 1 on bad input, with no traceback."""
-    try:
-        check_stack()
-        main()
-    except BadInput as error:
-        sys.exit(f"error: {error}")
+def run(main: Callable[[], object]) -> None:
+    """Call ``main`` where checkpoints are never unpickled; end as ``ending`` says."""
+
+    def checked() -> None:
+        with weights_only():
+            check_stack()
+            main()
+
+    ending.run(checked)

@@ -40,6 +40,8 @@ def paint(cfg, folder: str | None, show: bool, wait_time: float) -> None:
     Raises:
         BadInput: The config has no hook or visualizer for it.
     """
+    from matplotlib import rcParams
+
     hook = cfg.get("default_hooks", {}).get("visualization")
     if hook is None or cfg.get("visualizer") is None:
         hooks, painter = ("", "Universal") if classifies(cfg) else ("Det", "DetLocal")
@@ -49,6 +51,7 @@ def paint(cfg, folder: str | None, show: bool, wait_time: float) -> None:
             f"'{hooks}VisualizationHook') and visualizer=dict(type='{painter}Visualizer', "
             "vis_backends=[dict(type='LocalVisBackend')]) in the config."
         )
+    rcParams["text.parse_math"] = False  # a `$` in a class's name is no formula
     if classifies(cfg):
         hook.type, hook.enable, hook.interval = "ClassVisualizationHook", True, 1
         hook.show, hook.wait_time, hook.out_dir = show, wait_time, folder
@@ -60,6 +63,8 @@ def paint(cfg, folder: str | None, show: bool, wait_time: float) -> None:
         cfg.visualizer.save_dir = folder  # a folder vis_data/ in it
     elif folder:
         hook.test_out_dir = folder
+        # At each batch the hook puts the work dir in front of it anew, unless that is absolute.
+        cfg.work_dir = os.path.abspath(cfg.work_dir)
 
 
 def use_tta(cfg) -> None:

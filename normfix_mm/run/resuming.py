@@ -8,10 +8,18 @@ is written) has nothing to go on from, although older checkpoints lie beside.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
+import shlex
+import sys
+import traceback
 import zipfile
+from collections.abc import Iterator
+
+from normfix_mm.errors import BadInput, one_line
+from normfix_mm.run.ending import COMMAND, Interrupted, interrupted_by
 
 
 def latest_complete(work_dir: str) -> str | None:
@@ -48,6 +56,58 @@ def latest_complete(work_dir: str) -> str | None:
         level=logging.WARNING,
     )
     return latest
+
+
+@contextlib.contextmanager
+def resumable(work_dir: str) -> Iterator[None]:
+    """Around training: an interruption says what was saved and the command that goes on.
+
+    Raises:
+        Interrupted: In the place of KeyboardInterrupt.
+        BadInput: The checkpoint holds another run's state, of another optimizer for example.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if interrupted_by(error):
+            raise Interrupted(how_to_go_on(work_dir)) from None
+        if isinstance(error, Exception) and not isinstance(error, BadInput) and _resuming(error):
+            raise BadInput(
+                "The state in the resumed checkpoint is not one of this config's runs "
+                f"({type(error).__name__}: {one_line(error)}): go on with the config that wrote "
+                "it, or start from its weights with load_from."
+            ) from None
+        raise
+
+
+def _resuming(error: BaseException) -> bool:
+    """Whether the error came while mmengine took a checkpoint's state for its own."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(
+        frame.f_code.co_name == "resume"
+        and frame.f_globals.get("__name__", "").startswith("mmengine.")
+        for frame in frames
+    )
+
+
+def how_to_go_on(work_dir: str) -> str:
+    """What a run that was interrupted has left in its work dir, and the command for it."""
+    saved = latest_complete(work_dir)
+    if saved is None:
+        return f"no checkpoint was written yet in {work_dir!r}: the same command starts anew."
+    return f"saved is {saved!r}; go on with: {_command()}"
+
+
+def _command() -> str:
+    """The command that the user typed, with --resume for a checkpoint of the work dir."""
+    typed = os.environ.get(COMMAND)
+    words = shlex.split(typed) if typed else ["python", *sys.argv]
+    kept = []
+    for index, word in enumerate(words):
+        named = index and words[index - 1] == "--resume" and not word.startswith("-")
+        if word != "--resume" and not word.startswith("--resume=") and not named:
+            kept.append(word)
+    return shlex.join([*kept, "--resume"])
 
 
 def _is_complete(path: str) -> bool:

@@ -14,7 +14,9 @@ from helpers.small_folders import METHODS, config_of, some_classes
 from helpers.tool import call
 from mmengine.config import Config
 
-from normfix_mm.datasets.class_folder import ClassFolder, use_folder
+from normfix_mm.datasets import folder_of
+from normfix_mm.datasets.class_folder import ClassFolder
+from normfix_mm.datasets.folder import Split
 from normfix_mm.errors import BadInput
 from normfix_mm.models.build import build_model
 from normfix_mm.report import labels
@@ -172,7 +174,7 @@ def test_a_folder_without_a_split_keeps_every_fifth_image_of_a_class_for_validat
     (flat / "bird" / ".hidden.jpg").write_bytes(b"")
     (flat / ".cache").mkdir()
     images = ClassFolder(flat)
-    assert images.classes() == list(CLASSES)
+    assert images.classes(Split("train", None)) == list(CLASSES)
     parts = {part: images.images(part, CLASSES) for part in ("train", "val")}
     assert {k: len(v) for k, v in parts.items()} == {"train": 21, "val": 3}
     assert {label for _, label in parts["val"]} == {0, 1, 2}
@@ -183,7 +185,7 @@ def test_a_folder_without_a_split_keeps_every_fifth_image_of_a_class_for_validat
 def test_classes_may_be_chosen_and_ordered(folder, tmp_path):
     cfg = Config.fromfile(config_of("resnet_r18", "fixnorm"))
     cfg.work_dir = str(tmp_path)
-    use_folder(cfg, folder, classes=("bird", "airplane"))
+    folder_of(cfg, folder).use(cfg, classes=("bird", "airplane"))
     assert cfg.model.head.num_classes == cfg.model.data_preprocessor.num_classes == 2
     lines = Path(cfg.train_dataloader.dataset.ann_file).read_text().splitlines()
     assert {line.rsplit("/")[0]: line[-1] for line in lines} == {"bird": "0", "airplane": "1"}
@@ -216,9 +218,9 @@ def spoil(folder: Path, how: str) -> None:
         ("another class", "val has a class 'zebra' that .*train does not have"),
         ("a class less", "val has no class folder 'bird'; it has airplane, automobile"),
         ("an empty class", "train/bird has no image that ends in"),
-        ("one class", "train has 1 folders with images, not two or more"),
-        ("a cut image", "image '.*' of train_dataloader.dataset cannot be read"),
-        ("text", "image '.*' of train_dataloader.dataset cannot be read"),
+        ("one class", "train has 1 folders, not two or more"),
+        ("a cut image", "picture .* of train_dataloader.dataset"),
+        ("text", "picture .* of train_dataloader.dataset"),
     ],
 )
 def test_a_folder_that_is_not_as_it_should_be_is_a_sentence_before_training(
@@ -240,7 +242,7 @@ def test_a_folder_that_is_not_as_it_should_be_is_a_sentence_before_training(
         (["val_evaluator.topk=(1,5)"], "counts the best 5 guesses of 3 classes"),
         (
             ["val_dataloader.dataset.metainfo.classes=(bird,airplane,automobile)"],
-            "val_dataloader.dataset has the classes 'bird', 'airplane', 'automobile'",
+            "label 0 is 'airplane' in train_dataloader.dataset, 'bird' in val_dataloader.dataset",
         ),
     ],
 )
@@ -251,10 +253,10 @@ def test_a_config_that_contradicts_its_data_is_a_sentence(runs, tmp_path, option
 
 
 def test_a_list_that_names_what_is_not_there_is_a_sentence(runs, tmp_path):
-    listed = runs["baseline"] / "train_images.txt"
+    (listed,) = (runs["baseline"] / "images").glob("*_train.txt")
     images = tmp_path / "images.txt"
     for line, message in (
-        ("bird/none.jpg 2", "1 of 25 images of train_dataloader.dataset do not exist"),
+        ("bird/none.jpg 2", "none.jpg"),
         ("bird/0000.jpg 3", "has the label 3, which is no class of model.head"),
     ):
         images.write_text(listed.read_text() + line + "\n")
@@ -266,6 +268,20 @@ def test_a_list_that_names_what_is_not_there_is_a_sentence(runs, tmp_path):
             )  # fmt: skip
 
 
-def test_the_folder_s_class_is_an_error_of_the_user_not_of_python(tmp_path):
+def test_a_folder_that_is_not_there_is_a_sentence(tmp_path):
+    cfg = Config.fromfile(config_of("resnet_r18", "fixnorm"))
     with pytest.raises(BadInput, match="does not exist; a classification folder has"):
-        ClassFolder(tmp_path / "nowhere")
+        folder_of(cfg, tmp_path / "nowhere").use(cfg)
+    with pytest.raises(BadInput, match="does not exist; a classification folder has"):
+        ClassFolder(tmp_path / "nowhere").hold_out(tmp_path, 2)
+
+
+def test_images_are_held_out_of_the_training_images_alone(folder, tmp_path):
+    rest, held = ClassFolder(folder).hold_out(tmp_path, 6)
+    lines = [path.read_text().splitlines() for path in (rest, held)]
+    assert [len(part) for part in lines] == [18, 6] and not set(lines[0]) & set(lines[1])
+    cfg = Config.fromfile(config_of("resnet_r18", "fixnorm"))
+    cfg.work_dir = str(tmp_path)
+    folder_of(cfg, folder).use(cfg, None, rest, held, "train")
+    assert cfg.val_dataloader.dataset.data_prefix == dict(img_path="train")
+    assert (folder / "train" / lines[1][0].rsplit(" ")[0]).is_file()

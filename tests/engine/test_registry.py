@@ -1,17 +1,13 @@
-"""Everything is found by name under every scope, and both stacks can read their checkpoints."""
+"""Everything is found by name under every scope."""
 
 import importlib
 
-import numpy as np
 import pytest
-import torch
 from mmdet.registry import MODELS as MMDET_MODELS
-from mmengine.logging import HistoryBuffer
 from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, DefaultScope, Registry
 
 import normfix_mm
 from normfix_mm import engine
-from normfix_mm.checkpoints.stacks import _statistic, allow_history_buffers
 from normfix_mm.engine import registry
 
 NAMES = ["WSConv2d", "WNConv2d", "CWNConv2d", "WNLinear", "FixNormConv2d", "FixNormLinear"]
@@ -64,25 +60,3 @@ def test_hooks_and_constructor_are_in_the_root_registries():
 def test_registering_again_is_no_error():
     importlib.reload(registry)
     assert MODELS.get("WNConv2d") is normfix_mm.WNConv2d
-
-
-def test_a_safe_load_reads_mmengines_log(tmp_path):
-    log = HistoryBuffer([1.0, 2.0], [1, 1])
-    saved = dict(log=log, runtime=dict(lr=np.float64(0.1), it=np.int64(3)))
-    torch.save(saved, tmp_path / "log.pth")
-    # The import did so already, but the maintained mmengine withdraws its names after each load.
-    allow_history_buffers()
-    loaded = torch.load(tmp_path / "log.pth", weights_only=True)
-    assert loaded["log"].mean() == 1.5 and loaded["runtime"]["it"] == 3
-
-
-def test_a_safe_load_reads_nothing_else(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return getattr, (HistoryBuffer, "__init__")
-
-    torch.save(Evil(), tmp_path / "evil.pth")
-    with pytest.raises(Exception, match="HistoryBuffer"):
-        torch.load(tmp_path / "evil.pth", weights_only=True)
-    with pytest.raises(ValueError, match="no mmengine log contains"):
-        _statistic(dict, "mean")

@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from torch import nn
 
 import normfix_mm.detection  # noqa: F401  registers layers, hooks and heads
-from normfix_mm.datasets.coco_folder import use_folder
+from normfix_mm.datasets.coco_folder import CocoFolder
 from normfix_mm.layers.gain import settle_gains
 
 WIDTH, SIZE = 16, (128, 96)
@@ -50,7 +50,7 @@ def stock(name: str, data: Path) -> Config:
         if "mask_head" in roi:
             roi.mask_head.update(num_convs=1, in_channels=WIDTH, conv_out_channels=WIDTH)
     model.test_cfg.get("rcnn", model.test_cfg).update(score_thr=0.0, max_per_img=30)
-    use_folder(cfg, data / DATA.get(name, "bccd"))
+    CocoFolder(data / DATA.get(name, "bccd")).use(cfg)
     for phase in ("train", "val", "test"):
         cfg[f"{phase}_dataloader"].update(batch_size=2, num_workers=0, persistent_workers=False)
         for step in cfg[f"{phase}_dataloader"].dataset.pipeline:

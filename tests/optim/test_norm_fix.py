@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from normfix_mm import EpsShift, FixNormLinear, NormFix, WSConv2d
+from normfix_mm.kernels import devices
 from normfix_mm.kernels.norms import squared_norms
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -213,3 +214,40 @@ def test_squared_norms_of_a_large_layer_do_not_drift():
     """A float32 sum over ResNet-50's largest weight stalls as it grows."""
     p = torch.randn(512, 4608, generator=torch.Generator().manual_seed(0)) * 0.02
     assert abs(float(squared_norms([p])[0]) / norm64([p]) ** 2 - 1) < 3e-7
+
+
+@pytest.mark.parametrize("few", [False, True])
+@pytest.mark.parametrize("size", [1e-40, 1e-30, 1e-20, 1e-9, 1e12, 1e18, 1e19, 1e30, 3e38])
+def test_norms_of_any_finite_weight(size, few, monkeypatch):
+    """Squares of float32 overflow at 1.8e19 and vanish below 1e-23."""
+    monkeypatch.setattr(devices, "few_kernels", lambda _: few)
+    torch.manual_seed(0)
+    extreme = torch.rand(3, 5000).mul_(2).sub_(1).mul_(size)
+    params = [torch.randn(40, 3), extreme, extreme[:, ::2], torch.zeros(7)]
+    expected = torch.tensor([p.double().square().sum() for p in params], dtype=torch.float64)
+    torch.testing.assert_close(squared_norms(params), expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("few", [False, True])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_the_norm_of_a_weight_that_is_not_finite_shows_it(value, few, monkeypatch):
+    monkeypatch.setattr(devices, "few_kernels", lambda _: few)
+    params = [torch.randn(9000), torch.randn(3, 3)]
+    params[0][8999] = value
+    squares = squared_norms(params)
+    assert not squares[0].isfinite() and squares[1].isfinite()
+    assert not squares.sum().isfinite()
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_a_joint_norm_of_tiny_or_huge_weights_is_held(size):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4))
+    with torch.no_grad():
+        model[0].weight.mul_(size)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    fixing = NormFix(optimizer, model)
+    for step in range(3):
+        generator = torch.Generator().manual_seed(step)
+        model[0].weight.grad = size * torch.randn(4, 3, 3, 3, generator=generator)
+        optimizer.step()
+        assert abs(norm64([model[0].weight]) / float(fixing.target) - 1) < 1e-6

@@ -10,6 +10,7 @@ import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner, save_checkpoint
+from mmengine.runner.checkpoint import get_torchvision_models
 from preflight.toy_preflight import CLASSES, sentence
 
 from normfix_mm import fold
@@ -119,9 +120,9 @@ def test_a_head_that_the_tested_checkpoint_does_not_have(cfg, tmp_path):
     check(cfg, ("test",))
     cfg.model.bbox_head.num_classes = 3
     for phase in ("train", "test"):
-        cfg[f"{phase}_dataloader"].dataset.metainfo = dict(classes=("disc", "box", "disc"))
-    assert "does not fit the model" in sentence(cfg, ("test",))
-    check(cfg, ("train",))
+        cfg[f"{phase}_dataloader"].dataset.metainfo = dict(classes=("disc", "box", "ring"))
+    assert "does not fit the model" in sentence(cfg, ("test",), contents=False)
+    check(cfg, ("train",), contents=False)
     cfg.model.bbox_head.update(num_classes=2, stacked_convs=2)
     cfg.test_dataloader.dataset.metainfo = dict(classes=CLASSES)
     assert "'bbox_head.cls_convs.1.conv.weight'" in sentence(cfg, ("test",))
@@ -189,16 +190,19 @@ def test_init_cfg_files_are_compared_too(cfg, tmp_path):
 
 @pytest.mark.parametrize("where", ["local", "torchvision://resnet18"])
 @pytest.mark.parametrize(("want", "warned"), [(WS, True), (WN, False), (None, False)])
-def test_weights_of_unknown_form_are_warned_of(cfg, tmp_path, where, want, warned):
+def test_weights_of_unknown_form_are_warned_of(cfg, tmp_path, monkeypatch, where, want, warned):
+    """Files as torchvision's are: bare names, no config."""
     set_backbone(cfg, want)
-    if where == "local":  # as torchvision's: bare names, no config
-        where = tmp_path / "resnet.pth"
-        plain = copy.deepcopy(cfg.model)
-        plain.backbone.pop("normalize", None)
-        plain.backbone.type = "ResNet"
-        with DefaultScope.overwrite_default_scope("mmdet"):
-            torch.save(MODELS.build(plain).backbone.state_dict(), where)
-    pretrain(cfg, where)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    name = Path(get_torchvision_models()["resnet18"]).name
+    file = tmp_path / "hub/checkpoints" / name
+    file.parent.mkdir(parents=True)
+    plain = copy.deepcopy(cfg.model)
+    plain.backbone.pop("normalize", None)
+    plain.backbone.type = "ResNet"
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        torch.save(MODELS.build(plain).backbone.state_dict(), file)
+    pretrain(cfg, file if where == "local" else where)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         check(cfg, ("train",))
@@ -253,6 +257,25 @@ def test_a_wrong_hook_setting_is_named(cfg, hook, decay, expected):
 def test_a_wrong_name_among_the_default_hooks_is_named(cfg):
     cfg.default_hooks.weight_table = dict(type="WeightTabelHook")
     assert "there is no hook 'WeightTabelHook'" in sentence(cfg)
+
+
+@pytest.mark.parametrize("hooks", ["custom_hooks", "default_hooks"])
+def test_our_hooks_are_tried_wherever_they_stand(cfg, hooks):
+    options = FIX | dict(include="nowhere")
+    cfg[hooks] = [options] if hooks == "custom_hooks" else dict(norm_fix=options)
+    cfg.optim_wrapper.optimizer.weight_decay = 0.0
+    assert "'nowhere' matches no weight" in sentence(cfg)
+    options["type"] = "NormFixHok"
+    cfg[hooks] = [options] if hooks == "custom_hooks" else dict(norm_fix=options)
+    named = hooks if hooks == "custom_hooks" else "default_hooks.norm_fix"
+    assert f"{named}: there is no hook 'NormFixHok'" in sentence(cfg)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU takes it")
+def test_mixed_precision_without_a_gpu(cfg):
+    cfg.optim_wrapper.type = "AmpOptimWrapper"
+    assert "(--amp, AmpOptimWrapper) needs a GPU, and torch finds none here" in sentence(cfg)
+    check(cfg, ("test",))
 
 
 def test_two_treatments_on_one_weight(cfg):

@@ -1,5 +1,6 @@
 """Bad input of a segmenter is found before training: labels, sizes, classes, crops."""
 
+import os
 import shutil
 import warnings
 
@@ -8,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from helpers.small_segmenters import CLASSES, config
+from helpers.spoiled import cut
 from mmengine.registry import MODELS, DefaultScope
 from mmseg.datasets import BaseSegDataset
 from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
 from normfix_mm.errors import BadInput
-from normfix_mm.preflight import check
+from normfix_mm.preflight import check, pictures, segmentation_data
 
 TRAIN = "train_dataloader.dataset"
 
@@ -77,8 +79,12 @@ def test_the_config_is_left_alone_and_no_evaluator_of_mmdet_is_needed(cfg):
         (f"{TRAIN}.seg_map_suffix", "_gt.png", "3 of 3 images of train_dataloader.dataset have no"),
         (f"{TRAIN}.ann_file", "absent.txt", "absent.txt' of train_dataloader"),
         (f"{TRAIN}.type", "CamVidDatasett", "CamVidDatasett"),
-        (f"{TRAIN}.metainfo", dict(classes=CLASSES[:7]), "has 7 classes ('Sky', 'Building'"),
-        ("model.decode_head.num_classes", 19, "but model.decode_head has num_classes=19"),
+        (
+            f"{TRAIN}.metainfo",
+            dict(classes=CLASSES[:7]),
+            "has 7 classes, val_dataloader.dataset 11",
+        ),
+        ("model.decode_head.num_classes", 19, "model.decode_head has num_classes=19, but train"),
         ("model.auxiliary_head.num_classes", 12, "model.auxiliary_head.num_classes=11"),
         ("model.pretrained", "absent.pth", "checkpoint 'absent.pth' of `pretrained` does not"),
         ("model.decode_head.in_channels", 60, "heads agree with what the backbone"),
@@ -213,12 +219,14 @@ def test_a_photograph_that_a_camera_marked_as_rotated(cfg, label, tmp_path):
 def test_unreadable_files(cfg, label, tmp_path):
     image = tmp_path / "camvid/images/train" / f"{label.stem}.jpg"
     image.write_bytes(b"no image")
-    assert f"image {str(image)!r} of {TRAIN} cannot be read" in sentence(cfg)
+    assert f"picture {str(image)!r} of {TRAIN} cannot be read" in sentence(cfg)
     image.unlink()
     names = tmp_path / "names.txt"  # with a list, nobody looks which images are there
     names.write_text(f"{label.stem}\n")
     cfg.train_dataloader.dataset.ann_file = str(names)
-    assert f"image {str(image)!r} of {TRAIN} cannot be read" in sentence(cfg)
+    text = sentence(cfg)
+    assert "1 of 1 pictures" in text and f"are not there, first {str(image)!r}" in text
+    Image.new("RGB", (480, 360)).save(image)
     label.write_bytes(label.read_bytes()[:200])
     assert f"label file {str(label)!r} of {TRAIN} cannot be read" in sentence(cfg)
 
@@ -226,6 +234,112 @@ def test_unreadable_files(cfg, label, tmp_path):
 def test_a_label_in_colours(cfg, label):
     Image.open(label).convert("RGB").save(label)
     assert "has 3 channels" in sentence(cfg)
+
+
+def test_labels_of_more_than_8_bits(cfg, label):
+    """LoadAnnotations wraps them around: 256 becomes class 0."""
+    pixels = np.array(Image.open(label)).astype(np.uint16)
+    Image.fromarray(pixels).save(label)
+    check(cfg, ("train",))
+    pixels[3, 3] = 256
+    Image.fromarray(pixels).save(label)
+    text = sentence(cfg)
+    assert f"{str(label)!r} of {TRAIN} holds numbers up to 256" in text
+    assert "as 8 bits, where 256 becomes 0" in text
+
+
+def test_labels_with_a_palette(cfg, label):
+    """Their numbers count, not their colours."""
+    image = Image.open(label).convert("L")
+    image = Image.frombytes("P", image.size, image.tobytes())
+    image.putpalette([k for k in range(256) for _ in range(3)])
+    image.save(label)
+    check(cfg, ("train",))
+    for step in cfg.train_dataloader.dataset.pipeline:
+        if step.type == "LoadAnnotations":
+            step.imdecode_backend = "cv2"  # which gives the colours
+    assert "has 3 channels" in sentence(cfg)
+
+
+def test_labels_as_jpeg(cfg, label):
+    for file in label.parent.iterdir():
+        Image.open(file).save(file.with_suffix(".jpg"), quality=100)
+    cfg.train_dataloader.dataset.seg_map_suffix = ".jpg"
+    assert "is a JPEG file, which does not keep numbers" in sentence(cfg)
+
+
+def test_classes_that_never_occur_are_said(cfg, label, capsys):
+    for file in label.parent.iterdir():
+        paint(file, 0, at=slice(None))
+    check(cfg, ("train",))
+    err = capsys.readouterr().err
+    assert f"warning: No pixel of {TRAIN} is of class 'Building', 'Pole'" in err
+    for file in label.parent.iterdir():
+        paint(file, 255, at=slice(None))
+    assert "has a pixel that counts: all hold 255" in sentence(cfg)
+
+
+def test_how_many_are_used_is_said(cfg, label, capsys):
+    paint(label, 255, at=slice(None))
+    check(cfg, ("train",))
+    out = capsys.readouterr().out
+    assert f"{TRAIN}: 3 images and labels; 1 labels have no pixel that counts." in out
+
+
+def test_images_of_both_sets_are_said(cfg, label, tmp_path, capsys):
+    image = tmp_path / "camvid/images/train" / f"{label.stem}.jpg"
+    other = sorted((tmp_path / "camvid/images/val").iterdir())[0]
+    shutil.copy(image, other)
+    check(cfg, ("train", "val"))
+    assert "1 of 3 pictures of val_dataloader.dataset are trained on" in capsys.readouterr().err
+
+
+def test_cut_off_files(cfg, label, tmp_path):
+    image = tmp_path / "camvid/images/train" / f"{label.stem}.jpg"
+    cut(image, 0.8)
+    assert f"The picture {str(image)!r} of {TRAIN} cannot be read" in sentence(cfg)
+
+
+def test_hidden_companions_of_macos(cfg, tmp_path):
+    for file in list((tmp_path / "camvid").rglob("*.*")):
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7")
+    check(cfg, ("train", "val", "test"))
+
+
+def test_classes_that_are_one_text(cfg):
+    for phase in ("train", "val", "test"):
+        cfg[f"{phase}_dataloader"].dataset.metainfo = dict(classes="Sky")
+    assert "is the one text 'Sky', not a list of names" in sentence(cfg)
+
+
+def test_datasets_with_classes_in_another_order(cfg):
+    cfg.val_dataloader.dataset.metainfo = dict(classes=CLASSES[::-1])
+    text = sentence(cfg)
+    assert "label 0 is 'Sky' in train_dataloader.dataset, 'Bicyclist' in val_dataload" in text
+
+
+def test_a_wrapped_dataset_is_looked_into(cfg, label):
+    dataset = cfg.train_dataloader.dataset
+    cfg.train_dataloader.dataset = dict(type="RepeatDataset", times=2, dataset=dataset)
+    check(cfg, ("train",))
+    paint(label, 200)
+    assert "holds 200" in sentence(cfg)
+
+
+def test_a_second_start_reads_nothing_again(cfg, label, tmp_path, monkeypatch):
+    for file in (tmp_path / "camvid").rglob("*.*"):
+        os.utime(file, (1e9, 1e9))
+    check(cfg, ("train", "val"))
+    for module, name in ((segmentation_data, "_values"), (pictures, "_read")):
+        monkeypatch.setattr(module, name, None)
+    check(cfg, ("train", "val"))
+    cfg.model.decode_head.num_classes = 3  # what was read is compared anew
+    with pytest.raises(BadInput):
+        check(cfg, ("train",))
+    monkeypatch.undo()
+    paint(label, 200)
+    cfg.model.decode_head.num_classes = len(CLASSES)
+    assert "holds 200" in sentence(cfg)
 
 
 def test_labels_that_are_not_loaded_are_not_asked_for(cfg, tmp_path):

@@ -16,10 +16,10 @@ model = dict(
 """
 
 
-def sentence(cfg, phases=("train", "val", "test")) -> str:
+def sentence(cfg, phases=("train", "val", "test"), contents=True) -> str:
     """The one sentence that a bad config gets."""
     with pytest.raises(BadInput) as caught:
-        check(cfg, phases)
+        check(cfg, phases, contents=contents)
     text = str(caught.value)
     assert "\n" not in text and len(text) < 700
     assert caught.value.__suppress_context__ or caught.value.__context__ is None

@@ -16,7 +16,7 @@ from mmseg import apis
 from torch import nn
 
 from normfix_mm import FixNormConv2d
-from normfix_mm.datasets import seg_folder
+from normfix_mm.datasets.seg_folder import SegFolder
 from normfix_mm.engine.hooks.invariance_check import check_scale_invariance
 from normfix_mm.optim.weights import norm_fix_weights
 from normfix_mm.segmentation import DilatedResNetV1c, OCHead
@@ -98,7 +98,7 @@ def test_what_fold_writes_is_stock_and_segments_the_same(name, trained, real_dat
 
 def test_a_folded_ocnet_has_plain_layers_and_names_the_module_it_needs(real_data, tmp_path, capsys):
     cfg = Config.fromfile(config_of("ocnet_r18-d8", "fixnorm"))
-    seg_folder.use_folder(cfg, real_data / "camvid", CLASSES)
+    SegFolder(real_data / "camvid").use(cfg, CLASSES)
     model = built(cfg)
     model.init_weights()
     with torch.no_grad():

@@ -1,6 +1,7 @@
 """The commands as a user types them: ours, MMDetection's own train.py, `mim train`."""
 
 import os
+import shlex
 import subprocess
 import sys
 from importlib.metadata import distributions
@@ -9,25 +10,11 @@ from pathlib import Path
 import mmdet
 import pytest
 import torch
+from helpers.small_command import CLASSES, CONFIG, write_config
 from helpers.tool import call, log_of
 from helpers.toy_coco import make_toy_coco, toy_options
-from mmdet.datasets import CocoDataset
-from mmengine.config import Config
 
 ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / "configs" / "retinanet" / "retinanet_r50_fpn_fixnorm_8xb2-90k_coco.py"
-CLASSES = CocoDataset.METAINFO["classes"]
-SMALL = """
-_base_ = {base!r}
-model = dict(
-    backbone=dict(depth=18, base_channels=8, stem_channels=8, init_cfg=None),
-    neck=dict(in_channels=[8, 16, 32, 64], out_channels=8),
-    bbox_head=dict(in_channels=8, feat_channels=8, stacked_convs=1),
-    test_cfg=dict(score_thr=0.0, max_per_img=3))
-tta_model = dict(tta_cfg=dict(max_per_img=3))
-train_cfg = dict(max_iters=2, val_interval=2)
-default_hooks = dict(checkpoint=dict(interval=1))
-"""
 
 
 def run(*command: object, ok: bool = True) -> str:
@@ -54,12 +41,7 @@ def toy(tmp_path_factory):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory, toy):
     """The paper's config with a tiny model, on the toy data."""
-    file = tmp_path_factory.mktemp("config") / "small.py"
-    cfg = Config.fromstring(SMALL.format(base=str(CONFIG)), ".py")
-    cfg.merge_from_dict(toy_options(toy))
-    cfg.pop("tta_pipeline")  # of up to 2000 pixels; without it our command takes flips
-    cfg.dump(file)
-    return file
+    return write_config(tmp_path_factory.mktemp("config") / "small.py", toy)
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +103,9 @@ def test_mim_train(small, tmp_path):
      ("dist_test.sh", ["c.py", "w.pth"], ["test.py", "c.py", "w.pth"])],
 )  # fmt: skip
 def test_launchers_start_torchrun(script, given, inner, tmp_path):
-    """A stand-in for torchrun: mmengine's launcher itself needs a GPU."""
-    (tmp_path / "torchrun").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
-    (tmp_path / "torchrun").chmod(0o755)
+    """A stand-in for python, which shows what tools/launch.py is given."""
+    (tmp_path / "python").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "python").chmod(0o755)
     env = os.environ | dict(
         PATH=f"{tmp_path}:{os.environ['PATH']}", MASTER_PORT="29617", NNODES="2"
     )
@@ -131,7 +113,10 @@ def test_launchers_start_torchrun(script, given, inner, tmp_path):
         ["bash", ROOT / "tools" / script, *given, "4", "--work-dir", "a b"],
         env=env, text=True, capture_output=True, check=True,
     )  # fmt: skip
-    arguments = done.stdout.splitlines()
+    launch, command, *arguments = done.stdout.splitlines()
+    assert Path(launch).samefile(ROOT / "tools/launch.py")
+    typed = ["bash", str(ROOT / "tools" / script), *given, "4", "--work-dir", "a b"]
+    assert shlex.split(command) == typed
     assert {"--nnodes=2", "--nproc_per_node=4", "--master_port=29617"} <= set(arguments)
     at = next(i for i, text in enumerate(arguments) if text.endswith(inner[0]))
     assert Path(arguments[at]).samefile(ROOT / "tools" / inner[0])

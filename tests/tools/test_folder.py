@@ -23,7 +23,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 
-from normfix_mm.datasets import folder_kind
+from normfix_mm.datasets import folder_of
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_methods_start_from_the_same_weights(model, blood_cells, streets):
     states = []
     for method in METHODS:
         cfg = Config.fromfile(config_of(model, method))
-        folder_kind(cfg).use_folder(cfg, streets if model in SEGMENTERS else blood_cells)
+        folder_of(cfg, streets if model in SEGMENTERS else blood_cells).use(cfg)
         torch.manual_seed(1)
         with DefaultScope.overwrite_default_scope(cfg.default_scope):
             built = MODELS.build(cfg.model)

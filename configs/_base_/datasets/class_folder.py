@@ -28,5 +28,5 @@ val_dataloader = dict(
     dataset=dict(type="CustomDataset", test_mode=True, pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type="ClassAccuracyMetric", topk=(1, 5))
+val_evaluator = dict(type="ClassAccuracy", topk=(1, 5))
 test_evaluator = val_evaluator

@@ -1,0 +1,89 @@
+"""Masks in COCO format, polygons or run lengths: can they be read, do they lie in their boxes?"""
+
+from __future__ import annotations
+
+import math
+
+
+class MaskCheck:
+    """Collects what is wrong with the masks of a file's annotations."""
+
+    def __init__(self) -> None:
+        self._absent: list[int] = []
+        self._broken: list[tuple[int, str]] = []
+        self._aside: list[int] = []
+
+    def look_at(self, entry: dict, width: float, height: float) -> None:
+        """Take one annotation of a picture of this size."""
+        mask = entry.get("segmentation")
+        if not mask:
+            self._absent.append(entry["id"])
+            return
+        reason = (
+            self._polygons(mask, entry)
+            if isinstance(mask, list)
+            else self._runs(mask, width, height)
+        )
+        if reason:
+            self._broken.append((entry["id"], reason))
+
+    def found(self) -> dict[str, list]:
+        """Of the absent, broken, and those outside their box: [how many, id of the first, why]."""
+        absent, aside = (
+            [len(ids), ids[0] if ids else None, ""] for ids in (self._absent, self._aside)
+        )
+        first = self._broken[0] if self._broken else (None, "")
+        return dict(absent=absent, broken=[len(self._broken), *first], aside=aside)
+
+    def _polygons(self, mask: list, entry: dict) -> str:
+        if not all(isinstance(part, list) for part in mask):
+            return "it is not a list of polygons, each a list x1, y1, x2, y2, …"
+        parts = [part for part in mask if len(part) >= 6 and len(part) % 2 == 0]
+        if not parts:  # some odd parts are passed over, by MMDetection too
+            return "no polygon of it has three or more points x, y"
+        for part in parts:
+            if not all(type(v) in (int, float) and math.isfinite(v) for v in part):
+                return "its polygons hold what is no finite number"
+        x, y, w, h = entry["bbox"]
+        left, right = (f(f(part[::2]) for part in parts) for f in (min, max))
+        top, bottom = (f(f(part[1::2]) for part in parts) for f in (min, max))
+        if right < x - 1 or left > x + w + 1 or bottom < y - 1 or top > y + h + 1:
+            self._aside.append(entry["id"])
+        return ""
+
+    def _runs(self, mask, width: float, height: float) -> str:
+        if not isinstance(mask, dict) or "counts" not in mask or "size" not in mask:
+            return "it is neither a list of polygons nor run lengths with 'counts' and 'size'"
+        counts, size = mask["counts"], mask["size"]
+        if size != [height, width]:
+            return f"its size is {size!r}, the picture's [height, width] {[height, width]!r}"
+        if isinstance(counts, str):
+            counts = run_lengths(counts)
+        if not isinstance(counts, list) or not all(type(v) is int and v >= 0 for v in counts):
+            return "its counts are no run lengths"
+        if sum(counts) != width * height:
+            return f"its counts do not add up to the {width * height} pixels of the picture"
+        return ""
+
+
+def run_lengths(text: str) -> list[int] | None:
+    """The run lengths that COCO's compressed text holds; None if it is none.
+
+    pycocotools' decoder gives unwritten memory for a text that was cut off, and does not say so.
+    Five bits a character, the sixth says that more follow; from the third number on they are
+    differences to the one before the last (``rleFrString`` in its maskApi.c).
+    """
+    counts: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            return None
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            counts.append(value + counts[-2] if len(counts) > 2 else value)
+            value = shift = 0
+    return None if shift else counts

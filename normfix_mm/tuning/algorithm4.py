@@ -1,0 +1,197 @@
+"""FixNorm's Algorithm 4: the learning rate and α in eleven trainings' worth of search.
+
+Phase 1 tries K rates in each of N rounds, with the first α. The best rate of a round is the upper
+end of the next one's range: the best rate of a short training is at least that of a longer one.
+Rates of different rounds compete; lr_best is that of the best score in any round. Phase 2 trains
+the remaining α with lr_best, at the last round's length.
+
+The paper's UniformSplit is not written out. These are the splits that give the rates it reports:
+
+    first round    K rates without lr_min:   lr_min + (k + 1) (lr_max - lr_min) / K
+    later rounds   K rates with both ends:   lr_min + k (lr_max - lr_min) / (K - 1)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from normfix_mm.errors import BadInput
+from normfix_mm.tuning.search import Scores, Trial, best_of, name_of, rounded
+
+BUDGETS = (0.2, 1.0)
+SPLITS = 5
+ALPHAS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+
+
+def uniform_split(lr_min: float, lr_max: float, count: int, first: bool) -> list[float]:
+    """The rates of a round, ascending, to six digits."""
+    step = (lr_max - lr_min) / (count if first else count - 1)
+    return [rounded(lr_min + (k + first) * step) for k in range(count)]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of phase 1: its range of rates, its trials, and the best when all are known."""
+
+    number: int
+    lr_range: tuple[float, float]
+    trials: list[Trial]
+    best: Trial | None
+
+
+@dataclass(frozen=True)
+class Algorithm4:
+    """The search.
+
+    Args:
+        lr_range: lr_min and lr_max of the first round.
+        budgets: T of each round as a share of Tmax, not falling.
+        splits: K, the rates of a round.
+        alphas: the candidates of α; the first serves in phase 1.
+
+    Raises:
+        BadInput: a range that is empty or negative, budgets that fall or are not in (0, 1], fewer
+            than two splits, or no α.
+    """
+
+    lr_range: tuple[float, float]
+    budgets: Sequence[float] = BUDGETS
+    splits: int = SPLITS
+    alphas: Sequence[float] = ALPHAS
+    sampled = False
+
+    def __post_init__(self) -> None:
+        check_range("learning rates", self.lr_range)
+        check_budgets(self.budgets)
+        if self.splits < 2:
+            raise BadInput(f"{self.splits} rates a round; a round compares at least two.")
+        alphas = list(self.alphas)
+        bad = [a for a in alphas if not (a > 0 and math.isfinite(a))]
+        if bad or not alphas or len(set(alphas)) < len(alphas):
+            raise BadInput(f"The candidates of α, {alphas}, must be different positive numbers.")
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        return {"lr": tuple(self.lr_range), "alpha": (min(self.alphas), max(self.alphas))}
+
+    def plan(self, scores: Scores) -> list[Trial]:
+        rounds = self.rounds(scores)
+        trials = {trial.name: trial for each in rounds for trial in each.trials}
+        if len(rounds) == len(self.budgets) and all(each.best for each in rounds):
+            lr = best_of(list(trials.values()), scores).values["lr"]
+            for alpha in self.alphas[1:]:
+                trial = self._trial("alpha", lr, alpha, self.budgets[-1])
+                trials.setdefault(trial.name, trial)
+        return list(trials.values())
+
+    def rounds(self, scores: Scores) -> list[Round]:
+        """The rounds of phase 1 whose rates are known.
+
+        The search ends with a round of which no rate has come to a score: none can be the next
+        upper end.
+        """
+        lr_min, lr_max = self.lr_range
+        rounds: list[Round] = []
+        for number, share in enumerate(self.budgets, 1):
+            rates = uniform_split(lr_min, lr_max, self.splits, first=number == 1)
+            rates = list(dict.fromkeys(rates))  # one where the best of a round was lr_min
+            trials = [self._trial(f"round {number}", lr, self.alphas[0], share) for lr in rates]
+            known = all(trial.name in scores for trial in trials)
+            best = best_of(trials, scores) if known else None
+            rounds.append(Round(number, (lr_min, lr_max), trials, best))
+            if best is None:
+                break
+            lr_max = best.values["lr"]
+        return rounds
+
+    def best(self, scores: Scores) -> Trial | None:
+        return best_of(self.plan(scores), scores)
+
+    def remarks(self, scores: Scores) -> list[str]:
+        """What to know about the result: a best value at the edge of what was tried."""
+        best = self.best(scores)
+        if best is None:
+            return []
+        lr, alpha, said = best.values["lr"], best.values["alpha"], []
+        lr_min, lr_max = self.lr_range
+        if lr in (lr_min, lr_max):
+            side, other = ("lowest", "lower") if lr == lr_min else ("highest", "higher")
+            said.append(
+                f"The best rate, {lr:g}, is the {side} of the range {lr_min:g} to {lr_max:g}: a "
+                f"{other} one may be better; widen --lr-range."
+            )
+        elif (last := self.rounds(scores)[-1]).lr_range[1] == lr and len(self.budgets) > 1:
+            said.append(
+                f"The best rate, {lr:g}, is the upper edge of round {last.number}'s range "
+                f"{last.lr_range[0]:g} to {lr:g}, which the shorter trainings set: a longer first "
+                "round would tell more."
+            )
+        if len(self.alphas) > 1 and alpha in (min(self.alphas), max(self.alphas)):
+            end = "smallest" if alpha == min(self.alphas) else "largest"
+            said.append(f"The best α, {alpha:g}, is the {end} of the candidates.")
+        return said
+
+    def failure(self, scores: Scores) -> str | None:
+        """Why the search could not go on to its end, if it could not."""
+        last = self.rounds(scores)[-1]
+        if last.best or any(trial.name not in scores for trial in last.trials):
+            return None
+        rates = [trial.values["lr"] for trial in last.trials]
+        return (
+            f"No training of round {last.number} came to a score (the rates {rates[0]:g} to "
+            f"{rates[-1]:g} all diverged or failed); see their logs, or lower --lr-range."
+        )
+
+    def cost(self) -> float:
+        return self.splits * sum(self.budgets) + (len(self.alphas) - 1) * self.budgets[-1]
+
+    def outlook(self) -> list[tuple[str, str, float]]:
+        first = self.alphas[0]
+        lr_min, lr_max = self.lr_range
+        rows = [
+            ("round 1", f"lr {lr:g}, α {first:g}", self.budgets[0])
+            for lr in uniform_split(lr_min, lr_max, self.splits, first=True)
+        ]
+        for number, share in enumerate(self.budgets[1:], 2):
+            top = f"round {number - 1}'s best"
+            for k in range(self.splits):
+                part = f"{lr_min:g} + {k}/{self.splits - 1} of the way to {top}"
+                part = f"{lr_min:g}" if k == 0 else top if k == self.splits - 1 else part
+                rows.append((f"round {number}", f"lr {part}, α {first:g}", share))
+        rows += [("alpha", f"the best lr, α {a:g}", self.budgets[-1]) for a in self.alphas[1:]]
+        return rows
+
+    @staticmethod
+    def _trial(phase: str, lr: float, alpha: float, share: float) -> Trial:
+        values = {"lr": lr, "alpha": float(alpha)}
+        return Trial(name_of(values, share), values, share, phase)
+
+
+def check_range(what: str, ends: Sequence[float]) -> None:
+    """Refuse a range that is empty, not finite or not positive."""
+    if len(ends) != 2 or not all(math.isfinite(end) for end in ends):
+        raise BadInput(f"The range of {what}, {list(ends)}, must be two numbers.")
+    low, high = ends
+    if low <= 0:
+        raise BadInput(f"The range of {what}, {low:g} to {high:g}, must begin above zero.")
+    if low >= high:
+        raise BadInput(f"The range of {what}, {low:g} to {high:g}, is empty; give low, then high.")
+
+
+def check_budgets(budgets: Sequence[float]) -> None:
+    """Refuse budgets that are not shares of Tmax, or that fall."""
+    if not budgets or not all(math.isfinite(share) and share > 0 for share in budgets):
+        raise BadInput(
+            f"The budgets {list(budgets)} must be positive: shares of the config's length."
+        )
+    longest = max(budgets)
+    if longest > 1:
+        raise BadInput(
+            f"A budget of {longest:g} is longer than the config: budgets are shares of its length, "
+            "1 the whole; lengthen the config instead."
+        )
+    if any(before > after for before, after in pairwise(budgets)):
+        raise BadInput(f"The budgets {list(budgets)} fall; a later round trains as long or longer.")

@@ -1,0 +1,146 @@
+"""What is tuned, and on what: a config with its data, and the config of each trial."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmengine.config import Config
+
+from normfix_mm.datasets import folder_of
+from normfix_mm.errors import BadInput
+from normfix_mm.tuning.knobs import set_values
+
+
+@dataclass
+class Job:
+    """What to tune, and on what.
+
+    Args:
+        given: the config as given.
+        name: what the study is called.
+        out: where trials and results go.
+        folder: data of one's own, for a config of `configs/coco_folder` or `configs/seg_folder`.
+        classes: of the folder; by default all that it has.
+        hold_out: images of the training set that judge the trials; 0 takes the validation images.
+        seed: of every trial that sets none.
+
+    Attributes:
+        whole: the config with the folder's data and the seed.
+        cfg: the same as the trials train it, without the images that are held out.
+
+    Raises:
+        BadInput: the folder is not what the config trains on.
+    """
+
+    given: Config
+    name: str
+    out: Path
+    folder: Path | None = None
+    classes: Sequence[str] | None = None
+    hold_out: int = 0
+    seed: int = 0
+    whole: Config = field(init=False)
+    cfg: Config = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.hold_out and self.folder is None:
+            raise BadInput("--hold-out needs a FOLDER to take the images from.")
+        self.whole = self.cfg = with_folder(self.given, self.folder, self.classes)
+        if self.hold_out:
+            split = held_out(self.given, self.folder, self.out, self.hold_out)
+            self.cfg = with_folder(self.given, self.folder, self.classes, split)
+        for cfg in (self.whole, self.cfg):
+            set_values(cfg, dict(seed=self.seed))
+
+    def data(self) -> dict:
+        """The part of the settings that says which data this is."""
+        if self.folder is None:
+            return {}
+        return dict(
+            folder=_digest(self.folder), classes=self.classes or "all", hold_out=self.hold_out
+        )
+
+
+def with_folder(cfg: Config, folder, classes=None, split=None) -> Config:
+    """A copy of the config with the data of a folder.
+
+    Args:
+        split: lists of its training images that are trained on, and that judge.
+
+    Raises:
+        BadInput: the folder is not what the config trains on.
+    """
+    cfg = copy.deepcopy(cfg)
+    if folder is None:
+        return cfg
+    lists = (split[0], split[1], "train") if split else ()
+    try:
+        folder_of(cfg, folder).use(cfg, classes, *lists)
+    except (FileNotFoundError, ValueError) as error:
+        raise BadInput(str(error)) from None
+    return cfg
+
+
+def held_out(cfg: Config, folder: Path, out: Path, count: int) -> tuple[Path, Path]:
+    """Lists in `out` of the folder's training images: all but `count`, and those.
+
+    Raises:
+        BadInput: there are too few images.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out) as temporary:
+        try:
+            made = folder_of(cfg, folder).hold_out(Path(temporary), count)
+        except (FileNotFoundError, ValueError) as error:
+            raise BadInput(str(error)) from None
+        # Another worker's trainings may be reading what is there, which is the same.
+        for path in made:
+            there = out / path.name
+            if not there.exists() or there.read_bytes() != path.read_bytes():
+                path.replace(there)
+    return out / made[0].name, out / made[1].name
+
+
+def tidied(cfg: Config) -> Config:
+    """The config as a trial runs it: logged where we look, one checkpoint kept."""
+    checkpoint = (cfg.get("default_hooks") or {}).get("checkpoint")
+    if checkpoint:
+        checkpoint["max_keep_ckpts"] = 1
+    visualizer = cfg.get("visualizer")
+    if visualizer is not None:
+        backends = list(visualizer.get("vis_backends") or [])
+        if not any(backend["type"] == "LocalVisBackend" for backend in backends):
+            visualizer["vis_backends"] = [*backends, dict(type="LocalVisBackend")]
+    return cfg
+
+
+def flattened(node, prefix: str = "") -> dict[str, object]:
+    """The settings of a config by dotted name."""
+    if isinstance(node, (dict, Config)) and len(node):
+        pairs = node.items()
+    elif isinstance(node, (list, tuple)) and any(isinstance(n, (dict, list, tuple)) for n in node):
+        pairs = enumerate(node)
+    else:
+        return {} if prefix == "work_dir" else {prefix: node if _is_plain(node) else str(node)}
+    leaves: dict[str, object] = {}
+    for key, child in pairs:
+        leaves |= flattened(child, f"{prefix}.{key}" if prefix else str(key))
+    return leaves
+
+
+def _is_plain(node) -> bool:
+    return node is None or isinstance(node, (bool, int, float, str, list, tuple, dict))
+
+
+def _digest(folder: Path) -> str:
+    """Of the names and sizes of a folder's files, wherever it lies."""
+    if not folder.is_dir():
+        raise BadInput(f"The folder {folder} does not exist.")
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    told = "\n".join(f"{path.relative_to(folder)} {path.stat().st_size}" for path in files)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]

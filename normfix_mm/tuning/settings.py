@@ -1,0 +1,107 @@
+"""What decides a search: given, else the config's `tune_cfg`, else the papers'."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mmengine.config import Config
+
+from normfix_mm.errors import BadInput, listing
+from normfix_mm.tuning import algorithm4, bayes, knobs
+from normfix_mm.tuning.grid import Grid
+from normfix_mm.tuning.lease import LEASE
+from normfix_mm.tuning.search import Search
+
+METHODS = ("fixnorm", "bo-wd", "grid")
+# What each method is decided by, beside the config and the data.
+SETTINGS = {
+    "fixnorm": ("lr_range", "budgets", "splits", "alphas"),
+    "bo-wd": ("lr_range", "lam_range", "trials"),
+    "grid": ("grid", "share"),
+}
+COMMON = ("metric", "direction", "seed", "lease")
+
+
+def checked(method: str, rounds: int | None, settings: dict) -> dict:
+    """The settings that were given, checked for those that are of no use to the method."""
+    given = {key: value for key, value in settings.items() if value is not None}
+    useless = [key for key in given if key not in (*SETTINGS[method], *COMMON)]
+    if useless:
+        raise BadInput(f"--method {method} has no use for {', '.join(useless)}.")
+    if rounds is None:
+        return given
+    if method != "fixnorm" or rounds < 1:
+        raise BadInput("rounds is a number of 1 or more, of --method fixnorm.")
+    budgets = given.setdefault("budgets", _budgets(rounds))
+    if len(budgets) != rounds:
+        raise BadInput(f"{rounds} rounds, but {len(budgets)} budgets; give one for each round.")
+    return given
+
+
+def _budgets(rounds: int) -> list[float]:
+    if rounds == 1:
+        return [1.0]
+    first, last = algorithm4.BUDGETS
+    return [round(first + i * (last - first) / (rounds - 1), 6) for i in range(rounds)]
+
+
+def complete(method: str, cfg: Config, given: Mapping) -> dict:
+    """All settings of the search."""
+    told = dict(cfg.get("tune_cfg") or {})
+    if "rounds" in told:
+        told.setdefault("budgets", _budgets(told["rounds"]))
+    metric = given.get("metric") or told.get("metric")
+    metric, direction = (metric, knobs.direction_of(metric)) if metric else knobs.metric_of(cfg)
+    usual = dict(
+        lr_range=knobs.default_lr_range(cfg),
+        budgets=algorithm4.BUDGETS,
+        splits=algorithm4.SPLITS,
+        alphas=algorithm4.ALPHAS,
+        lam_range=bayes.LAM_RANGE,
+        trials=bayes.TRIALS,
+        grid={},
+        share=1.0,
+        metric=metric,
+        direction=direction,
+        seed=cfg.get("randomness", {}).get("seed") or 0,
+        lease=LEASE,
+    )
+    unknown = set(told) - {*usual, "rounds"}
+    if unknown:
+        raise BadInput(
+            f"tune_cfg has {listing(sorted(unknown))}, which no search has; it takes "
+            f"{listing(['rounds', *usual], 20)}."
+        )
+    usual |= {key: told[key] for key in usual if key in told}
+    usual |= given
+    if usual["direction"] not in ("maximize", "minimize"):
+        raise BadInput(f"direction is maximize or minimize, not {usual['direction']!r}.")
+    return dict(method=method) | {key: usual[key] for key in (*SETTINGS[method], *COMMON)}
+
+
+def search_of(settings: Mapping) -> Search:
+    """The search that the settings describe.
+
+    Raises:
+        BadInput: they describe none.
+    """
+    if settings["method"] == "fixnorm":
+        return algorithm4.Algorithm4(
+            tuple(settings["lr_range"]),
+            tuple(settings["budgets"]),
+            settings["splits"],
+            tuple(settings["alphas"]),
+        )
+    if settings["method"] == "bo-wd":
+        return bayes.BayesianDecay(
+            tuple(settings["lr_range"]), tuple(settings["lam_range"]), settings["trials"]
+        )
+    algorithm4.check_budgets([settings["share"]])
+    return Grid({k: tuple(v) for k, v in settings["grid"].items()}, settings["share"])
+
+
+def check_method(method: str, cfg: Config) -> None:
+    if method == "fixnorm":
+        knobs.check_fixnorm(cfg)
+    elif method == "bo-wd":
+        knobs.check_decay(cfg)

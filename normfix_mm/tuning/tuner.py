@@ -1,0 +1,232 @@
+"""A search from its beginning to its end: settings, study, trials, what it leaves.
+
+`tools/tune.py` is this function with a command line.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import re
+import shlex
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from mmengine.config import Config
+
+from normfix_mm.checkpoints.whole_file import replacing
+from normfix_mm.errors import BadInput
+from normfix_mm.tuning import knobs, page
+from normfix_mm.tuning.job import Job, flattened, tidied
+from normfix_mm.tuning.measure import Cost, measure
+from normfix_mm.tuning.progress import Progress, described, duration
+from normfix_mm.tuning.results import TABLE, Result, summed_up, write_config, write_table
+from normfix_mm.tuning.schedule import iterations, shortened
+from normfix_mm.tuning.search import Search, Trial
+from normfix_mm.tuning.settings import METHODS, check_method, checked, complete, search_of
+from normfix_mm.tuning.storage import Address
+from normfix_mm.tuning.study import RETRIES, Study, create, find
+from normfix_mm.tuning.training import Trainer
+from normfix_mm.tuning.worker import Worker
+
+JOURNAL = "journal.log"
+
+
+def tune(
+    config: str | os.PathLike | Config,
+    folder: str | os.PathLike | None = None,
+    *,
+    method: str = "fixnorm",
+    rounds: int | None = None,
+    classes: Sequence[str] | None = None,
+    hold_out: int = 0,
+    storage: str | None = None,
+    study: str | None = None,
+    out: str | os.PathLike | None = None,
+    jobs: int = 1,
+    gpus_per_trial: int | None = None,
+    threads: int | None = None,
+    retries: int | None = None,
+    worker: bool = False,
+    dry_run: bool = False,
+    command: Sequence[str] | None = None,
+    beside: Sequence[str] = (),
+    pace: float = 5.0,
+    made_by: Sequence[str] = ("normfix_mm.tuning.tune",),
+    **settings,
+) -> Result | None:
+    """Tune a config.
+
+    Args:
+        config: a config, or its file.
+        folder: data of one's own, for a config of `configs/coco_folder` or `configs/seg_folder`.
+        method: 'fixnorm' (Algorithm 4), 'bo-wd' (Bayesian optimization of rate and decay) or
+            'grid'.
+        rounds: N, in place of `budgets`: from a fifth of the length in equal steps to all of it.
+        classes, hold_out: see :class:`Job`.
+        storage: address of Optuna's storage; by default a journal file in `out`.
+        study: its name there; by default the config's with the method.
+        out: folder of trials and results; `work_dirs/tune/STUDY` by default.
+        jobs: trials at a time; 0 only watches others' work.
+        gpus_per_trial: processes of a trial, under torchrun.
+        threads: of each process; by default the cores divided among the jobs.
+        retries: how often a trial that crashes is tried again; 1 by default. Given again, the
+            command tries once more what has failed for good.
+        worker: only run trials, and leave the results to others.
+        dry_run: only print what would be run, and what it costs.
+        command: trains a config in place of `tools/train.py`: given the file, --work-dir DIR and,
+            where that has a checkpoint, --resume, it leaves what mmengine leaves.
+        beside: other studies of the storage whose progress the page draws as well.
+        pace: seconds between looks at the study.
+        made_by: the command that the page names, word by word.
+        **settings: what decides the search; those not given are the study's if there is one, the
+            config's `tune_cfg`, or the papers'. Of Algorithm 4: `lr_range`, `budgets`, `splits`,
+            `alphas`; of bo-wd: `lr_range`, `lam_range`, `trials`; of a grid: `grid` (values by
+            name), `share`; of all: `metric`, `direction`, `seed`, and `lease`, the seconds after
+            which a silent worker is taken to be dead.
+
+    Returns:
+        The result; None of a worker and of a dry run.
+
+    Raises:
+        BadInput: anything that is wrong with the above, said in one sentence.
+        KeyboardInterrupt: stopped; called again it goes on.
+    """
+    if method not in METHODS:
+        raise BadInput(f"There is no method {method!r}; choose {', '.join(METHODS)}.")
+    if jobs < 0 or (retries is not None and retries < 0):
+        raise BadInput("jobs and retries are numbers of 0 or more.")
+    cfg, name = _read(config)
+    name = study or f"{name}_{method}"
+    out = Path(out or Path("work_dirs/tune") / re.sub(r"[^\w.=+-]", "-", name))
+    folder = None if folder is None else Path(folder)
+    options = dict(gpus=gpus_per_trial, command=command)
+    options["threads"] = threads or max(
+        1, (os.cpu_count() or 1) // max(1, jobs * (gpus_per_trial or 1))
+    )
+    given = checked(method, rounds, settings)
+    address = Address(storage or str(out / JOURNAL))
+    known = None if dry_run else find(address, name)
+    if known is not None:
+        known.refuse_other(dict(method=method) | given)
+    whole = known.settings if known else complete(method, cfg, given)
+    check_method(method, cfg)
+    knobs.check_metric(cfg, whole["metric"])
+    search = search_of(whole)
+    for trial in search.plan({}):
+        knobs.set_values(copy.deepcopy(cfg), trial.values)  # has the config a place for them?
+    job = Job(cfg, name, out, folder, classes, hold_out, whole["seed"])
+    if dry_run:
+        with tempfile.TemporaryDirectory() as temporary:
+            cost = measure(job.cfg, Path(temporary), **options)
+        print(outlook(search, job.cfg, cost, jobs))
+        return None
+    whole |= job.data() | dict(gpus_per_trial=gpus_per_trial or 1)
+    leaves = flattened(job.given)
+    if known is None:
+        known = _begin(address, name, search, job, whole, leaves, options)
+    known.refuse_other(whole, leaves)
+    if not worker:
+        known.allow(RETRIES if retries is None else retries)
+
+    def build(trial: Trial) -> Config:
+        cfg = shortened(job.cfg, trial.share, known.facts["epoch_length"])
+        return knobs.set_values(tidied(cfg), trial.values)
+
+    trainer = Trainer(out / "trials", build, whole["metric"], known.maximize, **options)
+    expected = Cost(**{key: known.facts[key] for key in Cost.__annotations__})
+    tmax = known.facts["tmax"]
+    show = Progress(search, tmax, expected.seconds(tmax) - expected.start, expected.start)
+    say = partial(print, flush=True)
+    pace = min(pace, known.lease / 4)
+    board = Worker(known, search, trainer, jobs, pace, show=show, say=say).run()
+    if worker:
+        return None
+    result = summed_up(search, board, whole["metric"], tmax)
+    return _leave(result, job, known, made_by, _others(address, beside))
+
+
+def outlook(search: Search, cfg: Config, cost: Cost, jobs: int = 1) -> str:
+    """Every trial that a search runs, and what all of them cost."""
+    tmax = iterations(cfg, cost.epoch_length)
+    lines, seconds, units = [], 0.0, 0.0
+    for phase, text, share in search.outlook():
+        short = shortened(cfg, share, cost.epoch_length)
+        count = iterations(short, cost.epoch_length)
+        interval = short.train_cfg.get("val_interval", 1)
+        total = short.train_cfg.get("max_epochs") or short.train_cfg.get("max_iters")
+        seconds += cost.seconds(count, math.ceil(total / interval))
+        units += count / tmax
+        lines.append(f"{phase:8}  {count:>8} iterations  {count / tmax:.3g} Tmax  {text}")
+    total = f"{len(lines)} trials, {units:.4g} Tmax of {tmax} iterations"
+    time = f"about {seconds / 3600 / max(1, jobs):.2g} hours ({duration(seconds / max(1, jobs))})"
+    at = f" with {jobs} at a time" if jobs > 1 else ""
+    return "\n".join([*lines, f"{total}: {time}{at}, at {cost.iteration:.3g} s an iteration"])
+
+
+def _read(config) -> tuple[Config, str]:
+    if isinstance(config, Config):
+        row = config.get("row") or {}
+        stem = Path(config.filename or "config").stem
+        return copy.deepcopy(config), "_".join(filter(None, (stem, row.get("name"))))
+    try:
+        return Config.fromfile(str(config)), Path(config).stem
+    except (FileNotFoundError, SyntaxError, ImportError) as error:
+        raise BadInput(f"The config {str(config)!r} cannot be read: {error}.") from None
+
+
+def _begin(address, name: str, search: Search, job: Job, whole, leaves, options) -> Study:
+    """A new study, once a few iterations have shown that the config trains and how fast."""
+    print("measuring a few iterations", flush=True)
+    job.out.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="probe_", dir=job.out))
+    cost = measure(job.cfg, folder, **options)
+    shutil.rmtree(folder)
+    for share in {share for _, _, share in search.outlook()}:
+        shortened(job.cfg, share, cost.epoch_length)  # refused now, if it leaves nothing to train
+    print(outlook(search, job.cfg, cost).splitlines()[-1], flush=True)
+    facts = asdict(cost) | dict(tmax=iterations(job.cfg, cost.epoch_length))
+    return create(address, name, whole["direction"] == "maximize", whole, leaves, facts)
+
+
+def _others(address: Address, names: Sequence[str]) -> dict[str, Result]:
+    """Other studies of the storage, as they are."""
+    results = {}
+    for name in names:
+        study = find(address, name)
+        if study is None:
+            raise BadInput(f"There is no study {name!r} in {address} to draw beside this one.")
+        search = search_of(study.settings)
+        board = study.look(search)
+        results[name] = summed_up(search, board, study.settings["metric"], study.facts["tmax"])
+    return results
+
+
+def _leave(result: Result, job: Job, study: Study, made_by, others: dict) -> Result:
+    """Write the results."""
+    try:
+        result.table, result.page = job.out / TABLE, job.out / "index.html"
+        write_table(result.table, result)
+        words = shlex.join(study.address.clean(word) for word in made_by)
+        html = page.build({study.name: result, **others}, study.name, words)
+        with replacing(result.page) as part:
+            part.write_text(html)
+        if result.best is not None:
+            cfg = knobs.set_values(copy.deepcopy(job.whole), result.values)
+            result.config = job.out / f"{study.name}_tuned.py"
+            write_config(result.config, cfg, result, Path(job.given.filename or "A config").name)
+    except OSError as error:
+        raise BadInput(
+            f"The results cannot be written to {job.out}: {error}; the study is complete, give the "
+            "same command again."
+        ) from None
+    if result.best is not None:
+        print(f"best {result.metric} {result.best.value:.4g}: {described(result.best.trial)}")
+    for said in result.remarks:
+        print(said)
+    return result

@@ -1,0 +1,183 @@
+"""What the preflight says of checkpoints: of other classes, not finite, not of a run, elsewhere."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.runner.checkpoint import get_torchvision_models
+from preflight.toy_preflight import CLASSES, sentence
+
+from normfix_mm.checkpoints import files
+from normfix_mm.checkpoints.safe_load import trust
+from normfix_mm.convert.convert import convert
+from normfix_mm.preflight import check
+from normfix_mm.preflight.trained_classes import check_resumable
+
+WS = dict(type="NormalizedResNet", normalize=dict(form="WS"))
+
+
+@pytest.fixture
+def content(cfg):
+    """What a run of this config writes."""
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        model = MODELS.build(cfg.model)
+        metainfo = DATASETS.build(cfg.train_dataloader.dataset).metainfo
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    return dict(
+        meta=dict(epoch=1, iter=3, dataset_meta=metainfo, cfg=cfg.pretty_text),
+        state_dict=model.state_dict(),
+        optimizer=optimizer.state_dict(),
+    )
+
+
+@pytest.fixture
+def resumed(cfg, tmp_path):
+    """Check the config with --resume of this content."""
+
+    def run(content) -> str | None:
+        torch.save(content, tmp_path / "iter_3.pth")
+        cfg.resume, cfg.load_from = True, str(tmp_path / "iter_3.pth")
+
+    return run
+
+
+def set_classes(cfg, *classes: str) -> None:
+    cfg.model.bbox_head.num_classes = len(classes)
+    for phase in ("train", "val", "test"):
+        cfg[f"{phase}_dataloader"].dataset.metainfo = dict(classes=classes)
+
+
+def test_a_run_of_the_same_classes_goes_on(cfg, content, resumed):
+    resumed(content)
+    check(cfg, ("train", "val"))
+
+
+def test_a_resumed_run_must_have_the_classes_in_its_order(cfg, content, resumed):
+    resumed(content)
+    set_classes(cfg, *CLASSES[::-1])
+    text = sentence(cfg, ("train",))
+    assert "same classes in another order" in text
+    assert "class number 0 was 'disc' and is 'box'" in text and "load_from" in text
+    cfg.resume = False
+    check(cfg, ("train",))  # weights alone are taken to other classes
+
+
+def test_a_resumed_run_must_have_the_same_classes(cfg, content):
+    set_classes(cfg, "disc", "circle", "ball")
+    with pytest.raises(ValueError, match=r"config has no 'box'; the config adds 'ball', 'circle'"):
+        check_resumable(content, "iter_3.pth", cfg)
+
+
+def test_a_model_is_not_tested_under_its_names_in_another_order(cfg, content, resumed):
+    resumed(content)
+    set_classes(cfg, *CLASSES[::-1])
+    cfg.resume = False
+    assert "would be taken for other classes" in sentence(cfg, ("test",))
+
+
+def test_weights_alone_cannot_be_resumed(cfg, content, resumed):
+    resumed(dict(state_dict=content["state_dict"]))
+    assert "no state of a run" in sentence(cfg, ("train",))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_named(cfg, content, resumed, value):
+    content["state_dict"]["bbox_head.retina_cls.weight"].view(-1)[5] = value
+    resumed(content)
+    text = sentence(cfg, ("train",))
+    assert "1 values of" in text and "'state_dict.bbox_head.retina_cls.weight'" in text
+    assert "earlier checkpoint" in text
+    cfg.resume = False
+    assert "not finite" in sentence(cfg, ("test",))
+
+
+def test_nor_may_the_optimizer_s_state_be(cfg, content, resumed):
+    content["optimizer"]["state"] = {7: dict(momentum_buffer=torch.tensor([0.0, float("nan")]))}
+    resumed(content)
+    assert "'optimizer.state.7.momentum_buffer'" in sentence(cfg, ("train",))
+
+
+def test_conversion_and_folding_refuse_them_too(tmp_path):
+    for name in ("a.pth", "a.safetensors"):
+        files.write(tmp_path / name, {"conv.weight": torch.tensor([1.0, float("nan")])}, {})
+        with pytest.raises(ValueError, match=r"1 values of 2 in 'conv.weight' that are not finite"):
+            files.read(tmp_path / name)
+
+
+def test_a_mismatch_that_was_meant_is_warned_of_and_taken(cfg, content, tmp_path):
+    """The file says so itself, to every command that reads it later."""
+    cfg.model.backbone.update(WS)
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        target = MODELS.build(cfg.model.backbone)
+    names = {k[9:]: v for k, v in content["state_dict"].items() if k.startswith("backbone.")}
+    options = dict(target=target, form="plain")
+    with pytest.raises(ValueError, match="holds plain weights"):
+        convert(names, {}, **options)
+    made = convert(names, {}, allow_mismatch=True, **options)
+    assert "WARNING: allowed nevertheless" in str(made.report)
+    files.write(tmp_path / "made.pth", made.state, made.meta)
+    cfg.model.backbone.init_cfg = dict(type="Pretrained", checkpoint=str(tmp_path / "made.pth"))
+    with pytest.warns(UserWarning, match="converted with --allow-mismatch: it holds plain weights"):
+        check(cfg, ("train",))
+    again = convert(names, {}, allow_mismatch=True, target=target, form="WS")
+    assert made.meta.keys() - again.meta.keys() == {"normfix_mismatch_allowed"}
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nobody answers
+    (tmp_path / "hub/checkpoints").mkdir(parents=True)
+    return tmp_path / "hub/checkpoints"
+
+
+def test_weights_that_cannot_be_downloaded_are_missed_before_training(cfg, cache):
+    cfg.model.backbone.init_cfg = dict(type="Pretrained", checkpoint="torchvision://resnet18")
+    text = sentence(cfg, ("train",))
+    assert text.startswith("The weights 'torchvision://resnet18' of `init_cfg` are not in the")
+    assert str(cache) in text
+    check(cfg, ("test",))  # which initializes nothing
+
+
+def test_downloaded_weights_are_looked_at_as_others_are(cfg, cache, content):
+    name = Path(get_torchvision_models()["resnet18"]).name
+    names = {k[9:]: v for k, v in content["state_dict"].items() if k.startswith("backbone.")}
+    torch.save(names, cache / name)
+    cfg.model.backbone.init_cfg = dict(type="Pretrained", checkpoint="torchvision://resnet18")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        check(cfg, ("train",))
+    names["conv1.weight"][0] = float("nan")
+    torch.save(names, cache / name)
+    assert "'conv1.weight'" in sentence(cfg, ("train",))
+
+
+def test_pickles_among_the_data_are_refused_before_they_are_read(cfg, tmp_path):
+    (tmp_path / "a.pkl").write_bytes(b"")
+    cfg.train_dataloader.dataset.update(data_root=str(tmp_path), ann_file="a.pkl")
+    text = sentence(cfg, ("train",))
+    assert f"{str(tmp_path / 'a.pkl')!r} of train_dataloader is a pickle" in text
+    assert "--trust-checkpoint" in text
+    trust([tmp_path / "a.pkl"])
+    assert "is a pickle" not in sentence(cfg, ("train",))  # but no JSON
+
+
+def test_a_folder_is_no_checkpoint(cfg, tmp_path):
+    cfg.load_from = str(tmp_path)
+    assert "is a folder; give the checkpoint file in it" in sentence(cfg, ("train",))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        dict(state_dict="weights"),
+        dict(state_dict={5: torch.ones(1)}),
+        dict(meta=None),
+        dict(meta=torch.ones(2)),
+    ],
+)
+def test_other_things_in_the_place_of_weights_and_metadata(cfg, content, resumed, damage):
+    resumed(content | damage)
+    assert "is damaged: its '" in sentence(cfg, ("train",))

@@ -1,0 +1,151 @@
+"""Algorithm 4 as a function: the papers' rates, its order, its cost, what it says of edges."""
+
+import math
+
+import pytest
+
+from normfix_mm.errors import BadInput
+from normfix_mm.tuning.algorithm4 import Algorithm4, uniform_split
+
+
+def landscape(lr: float, alpha: float, power: float):
+    """A score with the paper's priors: convex in log lr, α by itself, shorter wants more."""
+
+    def score(trial) -> float:
+        best = lr * trial.share**-power
+        lost = (
+            math.log(trial.values["lr"] / best) ** 2 + math.log2(trial.values["alpha"] / alpha) ** 2
+        )
+        return -lost - (1 - trial.share)
+
+    return score
+
+
+def searched(search: Algorithm4, score) -> dict[str, float]:
+    """The scores at the end, each round's trials scored in reverse: order must not matter."""
+    scores: dict[str, float] = {}
+    while new := [t for t in search.plan(scores) if t.name not in scores]:
+        for trial in reversed(new):
+            scores[trial.name] = score(trial)
+    return scores
+
+
+@pytest.mark.parametrize(
+    ("ends", "first", "rates"),
+    [
+        ((0.2, 3.2), True, [0.8, 1.4, 2.0, 2.6, 3.2]),
+        ((0.2, 2.6), False, [0.2, 0.8, 1.4, 2.0, 2.6]),
+        ((0.2, 0.8), False, [0.2, 0.35, 0.5, 0.65, 0.8]),
+        ((0.2, 1.4), False, [0.2, 0.5, 0.8, 1.1, 1.4]),
+        ((0.005, 0.1), True, [0.024, 0.043, 0.062, 0.081, 0.1]),
+        ((0.005, 0.043), False, [0.005, 0.0145, 0.024, 0.0335, 0.043]),
+    ],
+)
+def test_splits_are_those_of_the_papers_tables(ends, first, rates):
+    assert uniform_split(*ends, 5, first) == rates  # to the digit: a config shows them
+
+
+@pytest.mark.parametrize(
+    ("lr_range", "peak", "found"),
+    [
+        ((0.2, 3.2), (1.4, 0.5, 0.385), (1.4, 0.5)),  # ResNet50-D, 120 epochs: 2.6, then 1.4
+        ((0.2, 3.2), (0.5, 16, 0.29), (0.5, 16)),  # MobileNetV2, 150 epochs: .8, then .5
+        ((0.005, 0.1), (0.0145, 0.5, 0.675), (0.0145, 0.5)),  # RetinaNet on COCO
+        ((0.005, 0.1), (0.0335, 1, 0.155), (0.0335, 1)),  # OCNet on Cityscapes
+    ],
+)
+def test_the_papers_values_are_found_in_eleven_trainings(lr_range, peak, found):
+    search = Algorithm4(lr_range)
+    scores = searched(search, landscape(*peak))
+    best = search.best(scores)
+    assert (best.values["lr"], best.values["alpha"]) == found
+    plan = search.plan(scores)
+    assert len(plan) == 15 and sum(t.share for t in plan) == pytest.approx(11) == search.cost()
+    assert len(search.outlook()) == 15
+    assert sum(share for *_, share in search.outlook()) == pytest.approx(11)
+
+
+def test_a_round_waits_for_all_of_the_one_before():
+    search = Algorithm4((0.005, 0.1))
+    first = search.plan({})
+    assert [t.share for t in first] == [0.2] * 5 and {t.values["alpha"] for t in first} == {0.5}
+    scores = {t.name: 1.0 for t in first[:4]}
+    assert search.plan(scores) == first
+    scores[first[4].name] = 2.0
+    assert len(search.plan(scores)) == 10
+    second = search.plan(scores)[5:]
+    scores |= {t.name: -1.0 for t in second[1:]}
+    assert len(search.plan(scores)) == 10
+    scores[second[0].name] = -1.0
+    assert len(search.plan(scores)) == 15
+
+
+def test_rates_of_different_rounds_compete():
+    search = Algorithm4((0.2, 3.2))
+    first = search.plan({})
+    scores = {t.name: 0.9 if t.values["lr"] == 2.0 else 0.1 for t in first}
+    scores |= {t.name: 0.5 for t in search.plan(scores)[5:]}
+    last = search.plan(scores)[10:]
+    assert {t.values["lr"] for t in last} == {2.0}  # the short training's, which no other reached
+    assert [t.values["alpha"] for t in last] == [1, 2, 4, 8, 16]
+    assert search.best(scores).share == 0.2
+
+
+def test_a_diverged_run_is_never_the_best_and_a_round_of_nothing_else_ends_the_search():
+    search = Algorithm4((0.2, 3.2))
+    first = search.plan({})
+    scores = {t.name: -math.inf for t in first}
+    assert search.plan(scores) == first and search.best(scores) is None
+    assert "round 1" in search.failure(scores) and "--lr-range" in search.failure(scores)
+    scores[first[0].name] = 0.1
+    assert search.failure(scores) is None
+    assert max(t.values["lr"] for t in search.plan(scores)[5:]) == 0.8
+
+
+def test_one_training_serves_two_rounds_of_one_length():
+    search = Algorithm4((0.2, 3.2), budgets=(1, 1))
+    plan = search.plan(searched(search, landscape(1.4, 4, 0)))
+    assert len({t.name for t in plan}) == len(plan) == 13  # .8 and 1.4 are in both rounds
+
+
+def test_the_lowest_rate_as_upper_end_leaves_one_rate():
+    search = Algorithm4((0.2, 3.2), budgets=(0.1, 0.2, 1), splits=2, alphas=(1,))
+    scores = searched(search, lambda trial: -trial.values["lr"])
+    assert [r.lr_range for r in search.rounds(scores)] == [(0.2, 3.2), (0.2, 1.7), (0.2, 0.2)]
+    assert search.best(scores).values["lr"] == 0.2
+
+
+def test_edges_are_said():
+    search = Algorithm4((0.2, 3.2), alphas=(1, 2, 4))
+    high = searched(search, landscape(99, 2, 0))
+    assert "3.2, is the highest" in search.remarks(high)[0] and len(search.remarks(high)) == 1
+    low = searched(search, landscape(0.01, 4, 0))
+    assert "0.2, is the lowest" in search.remarks(low)[0] and "largest" in search.remarks(low)[1]
+    inner = searched(search, landscape(1.4, 2, 0.385))
+    assert search.remarks(inner) == []
+    kept = searched(search, landscape(2.0, 2, 0))  # round 1's best again: an edge, but an inner one
+    assert "upper edge of round 2" in search.remarks(kept)[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(lr_range=(0.1, 0.1)), "is empty"),
+        (dict(lr_range=(0.2, 0.1)), "low, then high"),
+        (dict(lr_range=(-0.1, 0.1)), "above zero"),
+        (dict(lr_range=(0.0, 0.1)), "above zero"),
+        (dict(lr_range=(0.1, math.nan)), "two numbers"),
+        (dict(lr_range=(0.1, math.inf)), "two numbers"),
+        (dict(budgets=(0.2, 1.5)), "longer than the config"),
+        (dict(budgets=(1, 0.2)), "fall"),
+        (dict(budgets=(0, 1)), "positive"),
+        (dict(budgets=()), "positive"),
+        (dict(splits=1), "at least two"),
+        (dict(alphas=()), "different positive"),
+        (dict(alphas=(1, 1)), "different positive"),
+        (dict(alphas=(-1, 1)), "different positive"),
+    ],
+)
+def test_what_makes_no_search_is_refused(options, words):
+    with pytest.raises(BadInput, match=words):
+        Algorithm4(**dict(lr_range=(0.2, 3.2)) | options)

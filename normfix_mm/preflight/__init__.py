@@ -16,6 +16,7 @@ left to the Runner.
     schedules           as long as the training?
     segmentation_data   a segmenter's images and labels
     segmentation_heads  its heads, losses and crops
+    classification_data a classifier's images and labels, and what its evaluators count
     notes               what is said and does not stop the run
 """
 
@@ -85,6 +86,12 @@ def check(
             if "train" in phases:
                 check_losses(model)
                 check_crop(cfg, model)
+        if cfg.get("default_scope") == "mmpretrain":
+            from normfix_mm.preflight.classification_data import check_guesses, check_images
+
+            if contents:
+                check_images(cfg, model, phases)
+            check_guesses(cfg, model, phases)
         path = checkpoint_of(cfg)
         if path is not None:
             checkpoint = read_checkpoint(path, source)

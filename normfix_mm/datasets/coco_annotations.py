@@ -1,8 +1,8 @@
 """What an annotation file in COCO format holds: read once, checked entry by entry, counted.
 
-Which boxes are trained on is MMDetection's rule (``CocoDataset.parse_data_info``): those marked ``ignore``, outside
-their picture, of area 0 or narrower than a pixel are dropped without a word, crowds are regions
-that neither count as hit nor as missed. Everything here is a property of the file alone, so it is
+Which boxes are trained on is MMDetection's rule (``CocoDataset.parse_data_info``): those marked
+``ignore``, outside their picture, of area 0 or narrower than a pixel are dropped without a word,
+crowds are regions that neither count as hit nor as missed. Everything here is a property of the file alone, so it is
 remembered until the file changes.
 """
 
@@ -140,7 +140,7 @@ def _counted(path: str) -> Annotations:
         area_of_sides &= _is_about(entry["area"], w * h)
         fractions &= max(x, y, w, h) <= 1
     total = len(data.get("annotations", ()))
-    # One box that reaches out may be carelessly drawn; how many may not depends on what else agrees.
+    # Boxes that reach out may be carelessly drawn; how many may be depends on what else agrees.
     least = 1 if area_of_corners else total / 3 if area_of_sides else total / 10
     found.corners = bool(total and corners and found.beyond >= max(least, 1))
     found.fractions = bool(total and fractions)

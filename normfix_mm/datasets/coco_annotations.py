@@ -2,8 +2,8 @@
 
 Which boxes are trained on is MMDetection's rule (``CocoDataset.parse_data_info``): those marked
 ``ignore``, outside their picture, of area 0 or narrower than a pixel are dropped without a word,
-crowds are regions that neither count as hit nor as missed. Everything here is a property of the file alone, so it is
-remembered until the file changes.
+crowds are regions that neither count as hit nor as missed. Everything here is a property of the
+file alone, so it is remembered until the file changes.
 """
 
 from __future__ import annotations

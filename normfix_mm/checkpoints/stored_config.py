@@ -13,9 +13,11 @@ import re
 from torch import nn
 
 _SCOPES = ("mmdet", "mmseg", "mmpretrain", "mmengine")
-# Modules whose classes make layers of their options, and nothing else of them.
+# Modules whose classes make layers of their options, and nothing else of them. (Classifiers' global
+# pooling has a namesake among what MMDetection re-identifies with.)
 _LAYERS = re.compile(
-    r"(?!.*(language_model|multimodal|multi_modal|tracking|mot|reid|timm|hugging|text_encoder|kd_))"
+    r"(?!.*(language_model|multimodal|multi_modal|tracking|mot|reid\.(?!gap)|timm|hugging|"
+    r"text_encoder|kd_))"
     r"(torch\.nn|mmengine\.(model|utils\.dl_utils)|mmcv\.(cnn|ops)|normfix_mm|"
     r"mm(det|seg|pretrain)\.(models|structures|evaluation))\b"
 )

@@ -13,7 +13,8 @@ import torch
 from engine.toy_run import toy_config
 from mmengine.config import Config
 
-from normfix_mm import preflight
+from normfix_mm.errors import BadInput
+from normfix_mm.preflight.checkpoints import read_checkpoint
 from normfix_mm.run.resuming import latest_complete
 
 ROOT = Path(__file__).parents[2]
@@ -161,8 +162,8 @@ def test_a_checkpoint_cut_off_later_is_passed_over(runs, tmp_path):
     for noted in (str(work_dir / "iter_12.pth"), ""):  # "": killed while the note was written
         note.write_text(noted)
         assert latest_complete(str(work_dir)) == str(work_dir / "iter_8.pth")
-    with pytest.raises(preflight.BadInput, match="cannot be read .* use an earlier one"):
-        preflight.read_checkpoint(str(work_dir / "iter_12.pth"), "`load_from`")
+    with pytest.raises(BadInput, match="cannot be read .* use an earlier one"):
+        read_checkpoint(str(work_dir / "iter_12.pth"), "`load_from`")
     for noted in ("iter_4.pth", "iter_12.pth"):  # of a work dir that was moved
         note.write_text(f"/where/it/was/{noted}")
         there = "iter_4.pth" if noted == "iter_4.pth" else "iter_8.pth"

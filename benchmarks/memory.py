@@ -13,8 +13,17 @@ def return_freed_memory() -> None:
 
     Without it, memory that an earlier step has freed may serve a later one uncounted.
     """
+    _again_with(MALLOC_MMAP_THRESHOLD_="65536")
+
+
+def keep_freed_memory() -> None:
+    """Start this script again so that the C library keeps what is freed for later use."""
+    _again_with(MALLOC_MMAP_THRESHOLD_=str(1 << 30), MALLOC_TRIM_THRESHOLD_=str(1 << 34))
+
+
+def _again_with(**options: str) -> None:
     if "MALLOC_MMAP_THRESHOLD_" not in os.environ:
-        os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
+        os.environ |= options
         os.execv(sys.executable, [sys.executable, *sys.argv])
 
 

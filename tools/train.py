@@ -1,4 +1,4 @@
-"""Train a detector: ``python tools/train.py CONFIG``, with MMDetection's flags.
+"""Train a model: ``python tools/train.py CONFIG``, with OpenMMLab's flags.
 
 Paths, classes and checkpoints are checked before anything is trained (``normfix_mm.preflight``).
 """
@@ -16,7 +16,7 @@ from normfix_mm.run.runner import build_runner
 
 
 def main() -> None:
-    parser = cli.parser("Train a detector")
+    parser = cli.parser("Train a detector, a segmenter or a classifier")
     parser.add_argument("--amp", action="store_true", help="automatic mixed precision")
     parser.add_argument(
         "--auto-scale-lr",

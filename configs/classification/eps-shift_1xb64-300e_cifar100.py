@@ -10,7 +10,7 @@ after 150 and 225; cutout and mixup with their authors' parameters (a square of 
 WS is on every convolution; the classifier and squeeze-and-excitation stay plain under decay.
 """
 
-_base_ = ["../_base_/classification.py", "../_base_/datasets/cifar100.py"]
+_base_ = ["../_base_/mmpretrain_runtime.py", "../_base_/datasets/cifar100.py"]
 
 model = dict(
     type="ImageClassifier",

@@ -23,7 +23,7 @@ What the paper leaves open, and our choice:
 """
 
 _base_ = [
-    "../_base_/classification.py",
+    "../_base_/mmpretrain_runtime.py",
     "../_base_/datasets/imagenet.py",
     "./rows/eps-shift_imagenet.py",
 ]

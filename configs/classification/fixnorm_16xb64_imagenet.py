@@ -19,7 +19,7 @@ What the paper leaves open ("other settings follow reference implementations"), 
 """
 
 _base_ = [
-    "../_base_/classification.py",
+    "../_base_/mmpretrain_runtime.py",
     "../_base_/datasets/imagenet.py",
     "./rows/fixnorm_imagenet.py",
 ]
@@ -55,11 +55,7 @@ param_scheduler = [
         convert_to_iter_based=True,
     ),
 ]
-custom_hooks = [
-    dict(type="NormFixHook", mode="joint", weights="conv+classifier"),
-    dict(type="WeightTableHook"),
-    dict(type="ReproducibleHook"),
-]
+custom_hooks = [dict(type="NormFixHook", mode="joint", weights="conv+classifier")]
 auto_scale_lr = dict(enable=False, base_batch_size=1024)
 
 _squeezes = [dict(form="WN", kind="se")]
@@ -162,7 +158,7 @@ options = dict(
         decay={
             "model.backbone.normalize": [],
             "model.head.type": "LinearClsHead",
-            "custom_hooks": [dict(type="WeightTableHook"), dict(type="ReproducibleHook")],
+            "custom_hooks": [],
         },
     ),
 )

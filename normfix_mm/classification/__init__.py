@@ -21,14 +21,20 @@ except (ImportError, AssertionError, OSError) as error:
 import normfix_mm.engine  # noqa: F401  registers layers, optimizer constructor and hooks
 from normfix_mm.classification import backbones
 from normfix_mm.classification.backbones import *  # noqa: F403  one class for each backbone of MMPretrain
+from normfix_mm.classification.class_accuracy import ClassAccuracy
+from normfix_mm.classification.cross_boundary_risk import CrossBoundaryRiskHook
 from normfix_mm.classification.heads import FixNormLinearClsHead, WNLinearClsHead
 from normfix_mm.classification.mobilenet_v1 import MobileNetV1
+from normfix_mm.classification.pictures import ClassVisualizationHook
 from normfix_mm.classification.resnext_cifar import ResNeXtCIFAR, SEResNeXtCIFAR
 from normfix_mm.classification.se_mobilenet_v2 import SEMobileNetV2
 from normfix_mm.classification.se_resnet_d import SEResNetD
 from normfix_mm.models.backbones import normalized
 
 __all__ = [
+    "ClassAccuracy",
+    "ClassVisualizationHook",
+    "CrossBoundaryRiskHook",
     "FixNormLinearClsHead",
     "MobileNetV1",
     "ResNeXtCIFAR",

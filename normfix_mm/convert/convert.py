@@ -80,7 +80,8 @@ def convert(
     names = {row.old: row.new for row in renamed if row.new}
     values = kind.values(state)
     weights = {new: values[old] for old, new in names.items()}
-    forms, text = origin_forms(state, meta, names, weights, file_name, form)
+    declared = form or kind.form
+    forms, text = origin_forms(state, meta, names, weights, file_name, declared)
     report = Report(f"{name}, {kind.title}", form=text)
     report.notes += [kind.values_note] if kind.values_note else []
     plain = _plain(weights, forms)

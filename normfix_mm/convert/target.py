@@ -56,7 +56,16 @@ def compare(conversion: Conversion, model: nn.Module, part: str | None, path: st
     states = conversion.plain, conversion.state
     if part is None:
         states = (_below(state, "backbone.") for state in states)
-    distances = deviations(model.backbone, *states, model.data_preprocessor(data)["inputs"])
+    inputs = model.data_preprocessor(data)["inputs"]
+    try:
+        distances = deviations(model.backbone, *states, inputs)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise BadInput(
+            f"The image {path!r} of {pixels.shape[1]}x{pixels.shape[0]} pixels leaves one at the "
+            "end of the backbone, too few for BN's statistics; give a larger one with --image."
+        ) from None
     return [
         f"relative change of the backbone's outputs on the image, {mode}: "
         + ", ".join(f"{distance:.2g}" for distance in each)

@@ -10,6 +10,7 @@ names.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from normfix_mm.checkpoints.whole_file import replacing
-from normfix_mm.datasets.coco_annotations import Annotations, read_annotations, read_json
+from normfix_mm.datasets.coco_annotations import Annotations, read_annotations
+from normfix_mm.datasets.coco_entries import read_json
 from normfix_mm.datasets.folder import Folder, Split
 from normfix_mm.errors import BadInput, listing
 
@@ -92,7 +94,8 @@ def _in_order(path: Path, classes: Sequence[str], work_dir: Path, name: str) -> 
     for annotation in data.get("annotations", ()):
         annotation.setdefault("iscrowd", 0)
         annotation["id"] = annotation["id"] or free
-    copy = (work_dir / "annotations" / f"{name}_{path.name}").resolve()
+    mark = hashlib.sha256(repr((str(path), classes)).encode()).hexdigest()[:8]
+    copy = (work_dir / "annotations" / f"{name}_{path.stem}_{mark}.json").resolve()
     with replacing(copy) as part:
         part.write_text(json.dumps(data))
     times = path.stat()

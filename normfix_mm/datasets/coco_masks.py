@@ -41,9 +41,12 @@ class MaskCheck:
         parts = [part for part in mask if len(part) >= 6 and len(part) % 2 == 0]
         if not parts:  # some odd parts are passed over, by MMDetection too
             return "no polygon of it has three or more points x, y"
-        for part in parts:
-            if not all(type(v) in (int, float) and math.isfinite(v) for v in part):
-                return "its polygons hold what is no finite number"
+        try:
+            finite = all(math.isfinite(sum(part)) for part in parts)
+        except (OverflowError, TypeError):
+            finite = False
+        if not finite:
+            return "its polygons hold what is no finite number"
         x, y, w, h = entry["bbox"]
         left, right = (f(f(part[::2]) for part in parts) for f in (min, max))
         top, bottom = (f(f(part[1::2]) for part in parts) for f in (min, max))

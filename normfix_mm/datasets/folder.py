@@ -88,7 +88,7 @@ class Folder(ABC):
         names = self.training_images()
         if len(names) < 2 * count:
             raise BadInput(
-                f"{self.root} has {len(names)} training images; comparing holds {count} of them "
+                f"{self.root} has {len(names)} images to train on; comparing holds {count} of them "
                 f"out of the trials, and needs at least {2 * count}."
             )
         held = set(random.Random(0).sample(sorted(names), count))

@@ -4,7 +4,7 @@ Their stages (what the network itself calls: backbone, neck, each head) are comp
 inputs: whenever the first model calls one, the second model's is called with what it was given.
 That leaves no room for near-ties: in NMS and in the choice of proposals a rounding error decides
 between two boxes, and everything behind would differ. Then both run on their own, and their final
-boxes, scores, labels and masks (or segmentation maps) are compared as sets.
+boxes, scores, labels and masks are compared as sets, or their segmentation maps or class scores.
 """
 
 from __future__ import annotations
@@ -70,6 +70,10 @@ def compare(model: nn.Module, other: nn.Module, cfg: Config, image: Path) -> tup
         moved = (found.pred_sem_seg.data != result.pred_sem_seg.data).float().mean().item()
         lines.append(f"segmentation: logits differ relatively by {change:.1e}, {moved:.2%} pixels")
         fine &= change <= STAGE and moved <= PIXELS
+    if "pred_score" in result:
+        change = float((found.pred_score - result.pred_score).abs().max())
+        lines.append(f"classes: scores differ by at most {change:.1e} (tolerance {SCORE:.0e})")
+        fine &= change <= SCORE
     return lines, fine
 
 

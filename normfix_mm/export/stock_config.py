@@ -1,4 +1,4 @@
-"""The stock form of a config: what MMDetection or MMSegmentation builds without this package.
+"""The stock form of a config: what OpenMMLab's packages build without this one.
 
     type='NormalizedResNet', normalize=...        type='ResNet'             `stock`, `own_options`
     type='FixNormRetinaHead', alpha=...           type='RetinaHead'
@@ -8,6 +8,7 @@
                                                   dict(type='CrossEntropyLoss'): no inference has it
     test_evaluator=[dict(type='ClassIoUMetric'), dict(type='CityscapesOfficialMetric')]
                                                   [dict(type='IoUMetric')]
+    test_evaluator=dict(type='ClassAccuracy')   dict(type='Accuracy')
     custom_hooks=[dict(type='NormFixHook'), ...]  the others
     constructor='EpsShiftOptimWrapperConstructor', paramwise_cfg=dict(eps_shift=...)   neither
     custom_imports of this package                those of others, and for what has no stock form,

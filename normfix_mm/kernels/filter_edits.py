@@ -21,7 +21,13 @@ import torch
 from torch import Tensor
 
 from normfix_mm.kernels import devices, formulas
-from normfix_mm.kernels.rows import TINY_VARIANCE, as_rows, as_weight, standardized_rows
+from normfix_mm.kernels.rows import (
+    TINY_VARIANCE,
+    as_rows,
+    as_weight,
+    memory_format,
+    standardized_rows,
+)
 from normfix_mm.kernels.scalars import on_device
 
 # Elements of one piece: weight, direction and target stay in a CPU's caches between kernels.
@@ -87,7 +93,8 @@ def edits_of_many(
         if not together.numel():
             edit = together
         else:
-            edit = as_weight(_edit(as_rows(together), kind, eps), together)
+            order = memory_format(together)
+            edit = as_weight(_edit(as_rows(together, order), kind, eps), together, order)
             edit *= _product(lam, factors, edit.device)
         for k, part in zip(at, edit.split([len(weights[k]) for k in at])):
             edits[k] = part
@@ -122,11 +129,12 @@ def _piece_by_piece(
         scale = _product(lam, factors, whole.device)
         together = rows_alike(whole.detach(), target, source)
         if together is None:
-            rows = as_rows(whole.detach())
+            order = memory_format(whole)
+            rows = as_rows(whole.detach(), order)
             edit = torch.zeros_like(rows)
             for part, into, start in pieces(rows, edit, edit):
                 _add_edit(part, into, start, _kind(form), eps, scale)
-            edit = as_weight(edit, whole.float() if whole.dtype in HALF else whole)
+            edit = as_weight(edit, whole.float() if whole.dtype in HALF else whole, order)
             torch.add(source, edit, out=target)
             continue
         for part, into, start in pieces(*together):

@@ -41,7 +41,7 @@ def standardize_backward(
 
 def center_normalize(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(w - mu)/‖w - mu‖, mu, 1/sigma (biased)."""
-    scale = rows.new_full((len(rows),), rows.shape[1] ** -0.5)
+    scale = rows.new_full((rows.shape[0],), rows.shape[1] ** -0.5)
     out, mean, rstd = standardized_rows(rows, scale)
     if not _between(rstd, 1e-6, 1e6):
         out = formulas.center_normalize(rows)
@@ -51,7 +51,7 @@ def center_normalize(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def center_normalize_backward(grad: Tensor, rows: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
     if not _between(rstd, 1e-6, 1e6):
         return formulas.center_normalize_vjp(grad, rows)
-    scale = rows.new_full((len(rows),), rows.shape[1] ** -0.5)
+    scale = rows.new_full((rows.shape[0],), rows.shape[1] ** -0.5)
     return project(grad, rows, mean, rstd, scale)
 
 
@@ -95,7 +95,7 @@ def normalize_layer_backward(
 
 
 def _column(gain: Tensor | None, rows: Tensor) -> Tensor:
-    return rows.new_ones(len(rows), 1) if gain is None else gain.view(-1, 1)
+    return rows.new_ones(rows.shape[0], 1) if gain is None else gain.view(-1, 1)
 
 
 def _between(values: Tensor, low: float, high: float) -> bool:

@@ -25,7 +25,8 @@ def squared_norms(params: Sequence[Tensor]) -> Tensor:
         return torch.stack([n.to(params[0].device) for n in norms]).square_()
     # The last first: those the optimizer has just written are still in the cache.
     parts = [_norms_of_rows(p) for p in reversed(params)][::-1]
-    return torch.stack([part.to(torch.float64).square_().sum() for part in parts])
+    squares = torch.cat(parts).to(torch.float64).square_().split([len(part) for part in parts])
+    return torch.stack([part.sum() for part in squares])
 
 
 def _norms_of_rows(param: Tensor) -> Tensor:

@@ -9,7 +9,9 @@ backward operators have no derivative: a second one is taken of `formulas`, in `
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -39,9 +41,10 @@ def _forward(kernel: Callable) -> Callable:
     """From (rows, …) -> (rows, statistics…) to weights."""
 
     def run(weight: Tensor, *others) -> tuple[Tensor, ...]:
-        rows = as_rows(weight)
+        order = memory_format(weight)
+        rows = as_rows(weight, order)
         out, *statistics = kernel(rows, *_wide(others, rows))
-        return as_weight(out, weight), *statistics
+        return as_weight(out, weight, order), *statistics
 
     return run
 
@@ -50,12 +53,14 @@ def _backward(kernel: Callable) -> Callable:
     """From (gradient, rows, …) -> rows' gradient, or this and the gain's, to weights."""
 
     def run(grad: Tensor, weight: Tensor, *others) -> Tensor | tuple[Tensor, Tensor]:
-        rows = as_rows(weight)
-        out = kernel(as_rows(grad, like=weight), rows, *_wide(others, rows))
+        order = memory_format(weight)
+        rows = as_rows(weight, order)
+        out = kernel(as_rows(grad, order), rows, *_wide(others, rows))
         if isinstance(out, Tensor):
-            return as_gradient(out, weight)
-        gain = others[0]
-        return as_gradient(out[0], weight), out[1] if gain is None else as_gradient(out[1], gain)
+            return as_gradient(out, weight, order)
+        gain, radial = others[0], out[1]
+        radial = radial if gain is None else as_gradient(radial, gain, torch.contiguous_format)
+        return as_gradient(out[0], weight, order), radial
 
     return run
 
@@ -92,6 +97,35 @@ def _wide(others: tuple, rows: Tensor) -> list:
     return [other.to(rows.dtype) if isinstance(other, Tensor) else other for other in others]
 
 
+def _on_cuda(name: str) -> Callable:
+    """The kernel in Triton; by torch's own operators where Triton is absent or cannot compile."""
+    here: list[Callable] = []
+
+    def run(*args):
+        if not here:
+            here.append(getattr(_triton_rows() or portable, name))
+            try:
+                return here[0](*args)
+            except Exception as error:  # no C compiler, a GPU that Triton does not know, …
+                if here[0] is getattr(portable, name):
+                    raise
+                warnings.warn(
+                    f"{name}: Triton fails, slower kernels instead: {error}", stacklevel=2
+                )
+                here[0] = getattr(portable, name)
+        return here[0](*args)
+
+    return run
+
+
+def _triton_rows() -> ModuleType | None:
+    try:
+        from normfix_mm.kernels import triton_rows
+    except ImportError:
+        return None
+    return triton_rows
+
+
 for _schemas, _on_weights, _fake in (
     (FORWARD, _forward, _forward_fake),
     (BACKWARD, _backward, _backward_fake),
@@ -99,5 +133,6 @@ for _schemas, _on_weights, _fake in (
     for _name, _schema in _schemas.items():
         library.define(_name + _schema)
         library.impl(_name, _on_weights(getattr(fused, _name)), "CPU")
+        library.impl(_name, _on_weights(_on_cuda(_name)), "CUDA")
         library.impl(_name, _on_weights(getattr(portable, _name)), "CompositeExplicitAutograd")
         torch.library.register_fake(f"normfix_mm::{_name}", _fake(_name), lib=library)

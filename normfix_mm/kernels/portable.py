@@ -10,7 +10,7 @@ from normfix_mm.kernels import formulas
 
 
 def standardize(rows: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    return formulas.standardize(rows, eps), _unused(rows), _unused(rows)
+    return formulas.standardize(rows, eps), unused(rows), unused(rows)
 
 
 def standardize_backward(grad: Tensor, rows: Tensor, eps: float, mean, rstd) -> Tensor:
@@ -18,7 +18,7 @@ def standardize_backward(grad: Tensor, rows: Tensor, eps: float, mean, rstd) -> 
 
 
 def center_normalize(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return formulas.center_normalize(rows), _unused(rows), _unused(rows)
+    return formulas.center_normalize(rows), unused(rows), unused(rows)
 
 
 def center_normalize_backward(grad: Tensor, rows: Tensor, mean, rstd) -> Tensor:
@@ -26,7 +26,7 @@ def center_normalize_backward(grad: Tensor, rows: Tensor, mean, rstd) -> Tensor:
 
 
 def normalize(rows: Tensor, gain: Tensor | None) -> tuple[Tensor, Tensor]:
-    return formulas.normalize(rows, gain), _unused(rows)
+    return formulas.normalize(rows, gain), unused(rows)
 
 
 def normalize_backward(
@@ -46,5 +46,6 @@ def normalize_layer_backward(
     return out.view_as(rows), radial
 
 
-def _unused(rows: Tensor) -> Tensor:
+def unused(rows: Tensor) -> Tensor:
+    """Room for one number a row."""
     return torch.empty(len(rows), dtype=rows.dtype, device=rows.device)

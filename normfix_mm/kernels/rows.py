@@ -9,45 +9,45 @@ from torch import Tensor
 
 # Keeps 1/sigma finite on constant filters; far below any standard deviation worth the name.
 TINY_VARIANCE = 1e-24
+WIDE = (torch.float32, torch.float64)
 
 
 def memory_format(weight: Tensor) -> torch.memory_format:
     """channels_last for a weight that lies so, else contiguous."""
-    if (
-        weight.dim() == 4
-        and not weight.is_contiguous()
-        and weight.is_contiguous(memory_format=torch.channels_last)
-    ):
-        return torch.channels_last
-    return torch.contiguous_format
+    if weight.is_contiguous() or weight.dim() != 4:
+        return torch.contiguous_format
+    last = weight.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
 
 
-def as_rows(weight: Tensor, like: Tensor | None = None) -> Tensor:
+def as_rows(weight: Tensor, order: torch.memory_format) -> Tensor:
     """The weight as a contiguous (filters, n) matrix in fp32, fp64 for fp64.
 
-    Elements stand in the order of memory: normalizations do not mind the order inside a filter.
-    `like` gives another tensor's order.
+    Elements stand in the given order, best that of memory, which is then not copied:
+    normalizations do not mind the order inside a filter.
     """
-    wide = weight if weight.dtype == torch.float64 else weight.float()
-    if memory_format(weight if like is None else like) is torch.channels_last:
-        wide = wide.permute(0, 2, 3, 1)
-    return wide.reshape(len(weight), -1).contiguous()
+    if weight.dtype not in WIDE:
+        weight = weight.float()
+    if order is torch.channels_last:
+        weight = weight.permute(0, 2, 3, 1)
+    return weight.reshape(weight.shape[0], -1).contiguous()
 
 
-def as_weight(rows: Tensor, weight: Tensor) -> Tensor:
-    """Rows of `as_rows(weight)` back in the weight's shape, dtype and memory format."""
-    if memory_format(weight) is torch.channels_last:
+def as_weight(rows: Tensor, weight: Tensor, order: torch.memory_format) -> Tensor:
+    """Rows of `as_rows(weight, order)` in the weight's shape and dtype, lying in this order."""
+    if order is torch.channels_last:
         filters, channels, height, width = weight.shape
         rows = rows.view(filters, height, width, channels).permute(0, 3, 1, 2)
-    return rows.view(weight.shape).to(weight.dtype)
+    rows = rows.view(weight.shape)
+    return rows if rows.dtype == weight.dtype else rows.to(weight.dtype)
 
 
-def as_gradient(rows: Tensor, weight: Tensor) -> Tensor:
+def as_gradient(rows: Tensor, weight: Tensor, order: torch.memory_format) -> Tensor:
     """`as_weight` for a gradient: finite values stay finite in float16."""
     if weight.dtype == torch.float16:
         most = torch.finfo(torch.float16).max
         rows = torch.where(rows.isfinite(), rows.clamp(-most, most), rows)
-    return as_weight(rows, weight)
+    return as_weight(rows, weight, order)
 
 
 def bessel(n: int) -> float:

@@ -87,8 +87,10 @@ def normalize_layers(module: nn.Module, rules: Mapping | Sequence[Mapping]) -> n
                     f"Two rules match layer {name!r}, the second is {dict(rule)}; narrow one of "
                     "them with `layers` or `exclude`."
                 )
-            connected = twin is WNConv2d and _is_squeeze(module, name)
-            plan[name] = (WNPointwiseConv2d, {}) if connected else (twin, options)
+            plan[name] = twin, options
+            if twin is WNConv2d and _is_squeeze(module, name):
+                one_gain = {key: value for key, value in options.items() if key != "gain"}
+                plan[name] = WNPointwiseConv2d, one_gain
     _refuse_ties(module, plan)
     layers = dict(module.named_modules())
     for name, (twin, options) in plan.items():

@@ -6,7 +6,9 @@ left to the Runner.
 
     stack               the packages
     data                folders and files of the datasets, and in COCO format what is in them:
-    coco                annotations    pictures    evaluators
+    coco                annotations
+    pictures, headers   pictures
+    evaluators          what is compared with
     classes             of the datasets and of the heads
     checkpoints         what `load_from`, `--resume` and `init_cfg` name
     trained_classes     the classes that a checkpoint was trained on
@@ -14,6 +16,7 @@ left to the Runner.
     schedules           as long as the training?
     segmentation_data   a segmenter's images and labels
     segmentation_heads  its heads, losses and crops
+    classification_data a classifier's images and labels, and what its evaluators count
     notes               what is said and does not stop the run
 """
 
@@ -83,6 +86,12 @@ def check(
             if "train" in phases:
                 check_losses(model)
                 check_crop(cfg, model)
+        if cfg.get("default_scope") == "mmpretrain":
+            from normfix_mm.preflight.classification_data import check_guesses, check_images
+
+            if contents:
+                check_images(cfg, model, phases)
+            check_guesses(cfg, model, phases)
         path = checkpoint_of(cfg)
         if path is not None:
             checkpoint = read_checkpoint(path, source)

@@ -75,6 +75,8 @@ def _numbers(model: nn.Module):
     heads = {
         "head": getattr(model, "head", None),  # of a classifier
         "bbox_head": getattr(model, "bbox_head", None),
+        "mask_head": getattr(model, "mask_head", None),
+        "panoptic_head": getattr(model, "panoptic_head", None),
         "roi_head.bbox_head": getattr(roi, "bbox_head", None),
         "roi_head.mask_head": getattr(roi, "mask_head", None),
     }

@@ -84,8 +84,8 @@ def check_names(dataset, where: str) -> None:
 
 
 def annotations_of(dataset) -> Annotations:
-    """What the file of a plain dataset holds; its masks are looked at if they are trained on."""
-    return read_annotations(files_of(dataset)[0], wants_masks(dataset), note)
+    """What the file of a plain dataset holds."""
+    return read_annotations(files_of(dataset)[0], note)
 
 
 def wants_masks(dataset) -> bool:
@@ -111,6 +111,8 @@ def check_annotations(dataset, where: str, training: bool) -> None:
             "stand in it."
         )
     refuse_byte_order_mark(found, where)
+    if training and not transforms_named(dataset, "LoadAnnotations"):
+        return  # pictures without labels, of semi-supervised training
     if not found.annotated:
         if training:
             raise BadInput(
@@ -122,7 +124,7 @@ def check_annotations(dataset, where: str, training: bool) -> None:
     boxes = Counter()
     for name, counts in zip(names, found.boxes):
         boxes.update(counts if name in classes else {"of other classes": sum(counts.values())})
-    if found.masks:
+    if wants_masks(dataset):
         check_masks(found, where)
     total = sum(boxes.values())
     if not training:  # which leaves out crowds alone

@@ -75,7 +75,7 @@ def check_evaluators(cfg, phase: str) -> None:
 
 
 def _check_file(path: str, where: str, masks: bool) -> None:
-    found = read_annotations(path, masks, note)
+    found = read_annotations(path, note)
     if not found.annotated:
         raise BadInput(
             f"The annotation file {path!r} of {where} has no list 'annotations' to compare with; "
@@ -93,16 +93,16 @@ def _check_file(path: str, where: str, masks: bool) -> None:
             f"{path!r} of {where} has an annotation of id 0, which pycocotools takes for missed "
             "however well it is found; number annotations from 1."
         )
-    if masks and found.masks:
+    if masks:
         check_masks(found, where)
 
 
 def _check_pictures(path: str, judged: list, where: str, loader: str) -> None:
-    truth = read_annotations(path, say=note)
+    truth = read_annotations(path, note)
     ids = sorted(str(image[0]) for image in truth.images)
     predicted, names = [], []
     for dataset in judged:
-        found = read_annotations(files_of(dataset)[0], say=note)
+        found = read_annotations(files_of(dataset)[0], note)
         classes = classes_of(dataset, loader) or tuple(found.names)
         names = [name for name in found.names if name in classes]
         predicted += [str(image[0]) for image in pictures_of(dataset, found)]

@@ -147,4 +147,5 @@ def _iterations(loader: dict, length_of: Callable) -> int | None:
     batch *= int(os.environ.get("WORLD_SIZE", 1))
     sampler = loader.get("batch_sampler") or {}
     drop = loader.get("drop_last") or sampler.get("drop_last")
-    return pictures // batch if drop else math.ceil(pictures / batch)
+    count = pictures // batch if drop else math.ceil(pictures / batch)
+    return min(count, loader.get("num_batch_per_epoch") or count)

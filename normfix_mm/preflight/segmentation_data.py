@@ -21,19 +21,18 @@ from torch import nn
 from normfix_mm.datasets.config import classes_of, transforms_named, used_datasets
 from normfix_mm.datasets.remembered import recall, remember, settled, stamp_of
 from normfix_mm.errors import BadInput, one_line, quoted
+from normfix_mm.preflight.headers import Header, read_headers
 from normfix_mm.preflight.notes import Progress, note, warn
 from normfix_mm.preflight.pictures import (
-    Header,
     Pictures,
     check_pictures,
     loader_of,
-    read_headers,
+    unnamed,
     warn_of_leak,
 )
 from normfix_mm.preflight.segmentation_heads import heads_of
 
 MOST_READ = 1000  # label files of a dataset; those of Cityscapes take some 15 ms each
-_LARGEST = np.iinfo(np.uint8).max  # LoadAnnotations makes labels 8 bits, whatever they were
 
 
 def check_labels(cfg, model: nn.Module, phases: Sequence[str]) -> None:
@@ -87,6 +86,9 @@ def _check_dataset(dataset: Mapping, heads: dict[str, nn.Module], where: str) ->
             f"{absent[0].get('seg_map_path')!r} for {absent[0]['img_path']!r}; add the files, or "
             "correct `data_prefix`, `img_suffix` or `seg_map_suffix`."
         )
+    more = unnamed(folder, images) if data.data_prefix.get("img_path") else 0
+    if more:
+        note(f"{more} pictures in {folder} are not used by {where}, which takes {data.img_suffix}.")
     labels = read_headers(
         [info["seg_map_path"] for info in infos],
         data.data_prefix.get("seg_map_path") or "",
@@ -172,6 +174,13 @@ def _check_values(
             f"No label file of {where} has a pixel that counts: all hold "
             f"{quoted(sorted(ignored))}, which is ignored; write the class numbers 0, 1, …."
         )
+    only = there - ignored
+    if len(only) == 1 and where.startswith("train"):
+        raise BadInput(
+            f"All pixels that count in the label files of {where} are of class {only.pop()}, so "
+            "that there is nothing to tell apart; write the class numbers 0, 1, … (of a mask of 0 "
+            "and 255, where 255 does not count: 0 and 1)."
+        )
     classes = classes_of(dataset, where) or ()
     absent = [name for k, name in enumerate(classes) if k not in there]
     if absent:
@@ -202,11 +211,12 @@ def _values(info: dict, annotates, where: str) -> list[int]:
             f"The label file {path!r} of {where} has {label.shape[-1]} channels; labels are images "
             "of one channel that holds the class numbers: convert the colours."
         )
-    if stored.dtype.itemsize > 1 and (stored.max() > _LARGEST or stored.min() < 0):
+    if not np.array_equal(stored, stored.astype(np.uint8)):
+        number = stored[stored != stored.astype(np.uint8)].max()
         raise BadInput(
-            f"The label file {path!r} of {where} holds numbers up to {stored.max()}, and training "
-            f"reads labels as 8 bits, where {stored.max()} becomes {int(stored.max()) % 256}; "
-            "write class numbers from 0 to 254, and 255 where nothing counts."
+            f"The label file {path!r} of {where} holds {number:g}, and training reads labels as 8 "
+            f"bits, where it becomes {np.asarray(number).astype(np.uint8)}; write class numbers "
+            "from 0 to 254, and 255 where nothing counts."
         )
     return np.unique(label).tolist()
 

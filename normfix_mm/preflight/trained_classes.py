@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from normfix_mm.datasets.config import used_datasets
+from normfix_mm.datasets.config import classes_of, used_datasets
 from normfix_mm.errors import BadInput, quoted
 
 
@@ -59,17 +59,9 @@ def classes_in(checkpoint: dict) -> list[str] | None:
 
 def _classes_of(cfg, phase: str) -> list[str] | None:
     """The classes of a phase's first dataset, which mmengine notes; None where nothing tells."""
-    from mmengine.registry import DATASETS
-
-    for _, dataset in used_datasets(cfg, (phase,)):
-        kind = dataset["type"]
-        if isinstance(kind, str):
-            with DATASETS.switch_scope_and_registry(None) as present:
-                kind = present.get(kind)
-        default = getattr(kind, "METAINFO", {}).get("classes")
-        classes = (dataset.get("metainfo") or {}).get("classes", default)
-        # A string names a file of classes, which the dataset will read.
-        return list(map(str, classes)) if isinstance(classes, (list, tuple)) else None
+    for where, dataset in used_datasets(cfg, (phase,)):
+        classes = classes_of(dataset, where)
+        return None if classes is None else list(classes)
     return None
 
 

@@ -1,7 +1,7 @@
 """Validation images beside what is true of them and what trained models see in them.
 
 A config's scope says what its model is: ``boxes`` draws for MMDetection, ``label_maps`` for
-MMSegmentation. What both need is here.
+MMSegmentation, ``labels`` for MMPretrain. What they share is here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from normfix_mm.report.run import NoRun, Run
 
 SIDE = 300  # pixels of the longer side of a drawn image
-PAINTERS = dict(mmdet="boxes", mmseg="label_maps")
+PAINTERS = dict(mmdet="boxes", mmseg="label_maps", mmpretrain="labels")
 
 
 @dataclass
@@ -44,14 +44,14 @@ def draw(runs: list[Run], count: int = 4) -> Drawn:
 
     Args:
         runs: with checkpoints, all on the same data.
-        count: number of images.
+        count: number of images, unless the painter draws another.
 
     Raises:
         FileNotFoundError: if the data or a checkpoint is missing.
         NoRun: if detectors and segmenters are mixed, or of another framework.
     """
     from matplotlib import rc_context
-    from mmengine.registry import DATASETS, DefaultScope
+    from mmengine.registry import DefaultScope
 
     scopes = {run.scope for run in runs}
     if len(scopes) > 1 or not scopes <= set(PAINTERS):
@@ -63,21 +63,32 @@ def draw(runs: list[Run], count: int = 4) -> Drawn:
     for run in runs:
         if run.checkpoint is None:
             raise FileNotFoundError(f"{run.folder} holds no checkpoint")
-    importlib.import_module(f"{scope}.datasets")
     painter = importlib.import_module(f".{PAINTERS[scope]}", __package__)
+    count = getattr(painter, "COUNT", count)
+    dataset = validation_set(runs[0])
     with DefaultScope.overwrite_default_scope(scope):
-        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools talks
-            dataset = DATASETS.build(runs[0].config.val_dataloader.dataset)
         chosen = range(0, len(dataset), max(1, len(dataset) // count))[:count]
         with rc_context({"text.parse_math": False}):  # a `$` in a class's name is no formula
             return painter.draw(runs, dataset, chosen)
 
 
-def predict(run: Run, load: Callable, samples: list[dict]) -> list:
+def validation_set(run: Run):
+    """The run's validation set, built."""
+    from mmengine.registry import DATASETS, DefaultScope
+
+    importlib.import_module(f"{run.scope}.datasets")
+    with (
+        DefaultScope.overwrite_default_scope(run.scope),
+        contextlib.redirect_stdout(io.StringIO()),  # pycocotools talks
+    ):
+        return DATASETS.build(run.config.val_dataloader.dataset)
+
+
+def predict(run: Run, load: Callable, samples: Iterable[dict]) -> list:
     """The data sample that the run's newest checkpoint makes of each input.
 
     Args:
-        load: the framework's ``init_detector`` or ``init_model``.
+        load: as the framework's ``init_detector`` and ``init_model``.
     """
     import torch
     from mmengine.dataset import pseudo_collate

@@ -7,10 +7,17 @@ import html
 import math
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from normfix_mm.checkpoints.whole_file import replacing
 from normfix_mm.report import images, plots
 from normfix_mm.report.run import Run, settings
+
+if TYPE_CHECKING:
+    from normfix_mm.report.labels import Confusion
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #24292f; --soft: #59636e; --line: #d8dee4;
@@ -61,6 +68,7 @@ def build(runs: list[Run], title: str, command: str | None = None) -> str:
         "<h2>Results</h2>",
         _results(runs),
         _classes(runs),
+        _confusions(runs),
         "<h2>On validation images</h2>",
         _images(runs),
         "<h2>Curves</h2>",
@@ -105,7 +113,13 @@ def _results(runs: list[Run]) -> str:
 
 
 def _classes(runs: list[Run]) -> str:
-    """IoU of each class, of segmenters."""
+    """IoU of each class, of segmenters; recall, of classifiers."""
+    names = list(dict.fromkeys(name for run in runs for name in run.class_recall))
+    if names:
+        rows = [[name, *(_number(run.class_recall.get(name)) for run in runs)] for name in names]
+        rows.append(["all images", *(_number(run.results().get("top-1")) for run in runs)])
+        head = ["class", *(run.name for run in runs)]
+        return "<h3>Recall of each class</h3>\n" + table("figures classes", head, rows)
     if not any("mIoU" in run.results() for run in runs):
         return ""
     names = list(dict.fromkeys(name for run in runs for name in run.class_iou))
@@ -116,6 +130,35 @@ def _classes(runs: list[Run]) -> str:
     return "<h3>IoU of each class</h3>\n" + table(
         "figures classes", ["class", *(run.name for run in runs)], rows
     )
+
+
+def _confusions(runs: list[Run]) -> str:
+    """Which class is taken for which, by classifiers."""
+    if not any(run.scope == "mmpretrain" for run in runs):
+        return ""
+    from normfix_mm.report import labels
+
+    parts = []
+    for run in runs:
+        try:
+            found = labels.confusion(run)
+        except (FileNotFoundError, ImportError, TypeError) as error:
+            parts.append(f"<p>No confusion of {text(run.name)}: {text(str(error))}.</p>")
+            continue
+        tried = int(found.counts.sum())
+        caption = f"{run.name}: {tried} of {found.of} validation images, newest checkpoint."
+        parts.append(_confusion(found, caption))
+    return "<h3>Which class is taken for which</h3>\n" + "".join(parts)
+
+
+def _confusion(found: Confusion, caption: str) -> str:
+    if len(found.names) <= plots.MOST_CLASSES:
+        return figures([(partial(plots.confusion, found=found), caption)], [])
+    mistakes = [(n, i, j) for (i, j), n in np.ndenumerate(found.counts) if n and i != j]
+    rows = [
+        [found.names[i], found.names[j], str(n)] for n, i, j in sorted(mistakes, reverse=True)[:12]
+    ]
+    return table("figures", ["class", "taken for", "images"], rows) + f"<p>{text(caption)}</p>"
 
 
 def _images(runs: list[Run]) -> str:

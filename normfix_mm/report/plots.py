@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 
+import numpy as np
+
 from normfix_mm.report.run import Run
 
+MOST_CLASSES = 30  # in a matrix of confusions
 COLOURS = ("#2f6fbb", "#d1712a", "#3c9a5f", "#9a5bb0", "#b0473f", "#777777")
 INK = dict(light="#24292f", dark="#d6dbe1")
 GRID = dict(light="#00000018", dark="#ffffff20")
@@ -24,11 +27,38 @@ def intersection_over_union(axes, runs: list[Run]) -> bool:
     )
 
 
-def _scores(axes, runs: list[Run], scores: tuple[tuple[str, str, str], ...]) -> bool:
+def accuracy(axes, runs: list[Run]) -> bool:
+    axes.set(title="Accuracy on val", ylim=(0, 1))
+    return _scores(axes, runs, (("top5", "--", "top-5"), ("top1", "-", "top-1")))
+
+
+def cross_boundary_risk(axes, runs: list[Run]) -> bool:
+    axes.set(title="Mean cross-boundary risk")
+    return _scores(axes, runs, (("cross_boundary_risk", "-", "MCBR"),), train=True)
+
+
+def confusion(axes, runs, found) -> bool:
+    """A matrix of shares: rows are true classes, columns answers."""
+    shares = found.counts / found.counts.sum(1, keepdims=True).clip(1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    ticks = range(len(found.names))
+    axes.set_xticks(ticks, found.names, rotation=90)
+    axes.set_yticks(ticks, found.names)
+    axes.set(title="rows: true class, columns: answer", xlabel=" ")
+    if len(found.names) <= 12:
+        for (i, j), share in np.ndenumerate(shares):
+            ink = "white" if share > 0.5 else "#24292f"
+            axes.text(j, i, f"{100 * share:.0f}", ha="center", va="center", color=ink, fontsize=7)
+    return bool(found.counts.any())
+
+
+def _scores(
+    axes, runs: list[Run], scores: tuple[tuple[str, str, str], ...], train: bool = False
+) -> bool:
     drawn = False
     for run, colour in zip(runs, _colours()):
         for key, style, label in scores:
-            steps, values = run.val_curve(key)
+            steps, values = run.curve(key) if train else run.val_curve(key)
             drawn |= bool(steps)
             if steps:
                 axes.plot(
@@ -111,6 +141,10 @@ PLOTS: tuple[tuple[Callable, str], ...] = (
         intersection_over_union,
         "By MMSegmentation: means over the classes, and aAcc, the share of right pixels.",
     ),
+    (
+        accuracy,
+        "By MMPretrain: the share of images whose class is the first, or among the first 5.",
+    ),
     (loss, "The sum of all losses, and its parts where there is room; moving averages."),
     (
         joint_norm,
@@ -121,6 +155,11 @@ PLOTS: tuple[tuple[Callable, str], ...] = (
         gain,
         "FixNorm scales the classifier by min(g, cap). Where there is no cap, the norm of the "
         "classifier's effective weight is shown.",
+    ),
+    (
+        cross_boundary_risk,
+        "How far features lean over the boundaries to other classes, −1 to 1, lower is better "
+        "(FixNorm, eq. 9); on training images.",
     ),
     (
         effective_lr,

@@ -25,9 +25,12 @@ RESULTS = (
     ("mIoU", "mIoU"),
     ("aAcc", "aAcc"),
     ("mAcc", "mAcc"),
+    ("top-1", "top1"),
+    ("top-5", "top5"),
 )
-PERCENT = ("mIoU", "aAcc", "mAcc")  # what MMSegmentation logs as such; a Run holds shares of 1
-CLASS = "IoU/"  # begins the names of ClassIoUMetric's values
+# What MMSegmentation and MMPretrain log as such; a Run holds shares of 1.
+PERCENT = ("mIoU", "aAcc", "mAcc", "top1", "top5")
+CLASS = ("IoU/", "recall/")  # begin the names of ClassIoUMetric's and ClassAccuracy's values
 # Of default_hooks, those that every config has; what else stands there is worth a word.
 USUAL_HOOKS = ("timer", "logger", "param_scheduler", "checkpoint", "sampler_seed", "visualization")
 BACKBONE = ("type", "depth", "base_channels", "norm_eval", "frozen_stages")
@@ -73,7 +76,7 @@ class Run:
         run.val = {
             step: dict(_result(key, value) for key, value in entry.items())
             for step, entry in evaluations.items()
-            if any(key.split("/")[-1] in ("bbox_mAP", "mIoU") for key in entry)
+            if any(key.split("/")[-1] in ("bbox_mAP", "mIoU", "top1") for key in entry)
         }
         if not run.train:
             raise NoRun(f"{folder} holds no logged training step yet; let the run go on longer")
@@ -82,8 +85,16 @@ class Run:
     @property
     def class_iou(self) -> dict[str, float]:
         """IoU of each class in a segmenter's last evaluation by ClassIoUMetric."""
+        return self._of_classes("IoU/")
+
+    @property
+    def class_recall(self) -> dict[str, float]:
+        """Recall of each class in a classifier's last evaluation by ClassAccuracy."""
+        return self._of_classes("recall/")
+
+    def _of_classes(self, prefix: str) -> dict[str, float]:
         last = self.val[max(self.val)] if self.val else {}
-        return {k.removeprefix(CLASS): v for k, v in last.items() if k.startswith(CLASS)}
+        return {k.removeprefix(prefix): v for k, v in last.items() if k.startswith(prefix)}
 
     @property
     def config(self):
@@ -161,9 +172,10 @@ def scalars(folder: str | Path) -> tuple[dict[int, dict], dict[int, dict]]:
 
 
 def _result(key: str, value: float) -> tuple[str, float]:
-    if key.startswith(CLASS) or key in PERCENT:
+    if key.startswith(CLASS):
         return key, value / 100
-    return key.split("/")[-1], value
+    key = key.split("/")[-1]
+    return key, value / 100 if key in PERCENT else value
 
 
 def _curve(entries: dict[int, dict], key: str) -> tuple[list[int], list[float]]:
@@ -176,7 +188,7 @@ def settings(run: Run) -> list[tuple[str, str]]:
     cfg = run.config
     model, optim = cfg.model, cfg.optim_wrapper.optimizer
     roi = model.get("roi_head", {})
-    heads = [model.get("rpn_head"), model.get("bbox_head")]
+    heads = [model.get("rpn_head"), model.get("bbox_head"), model.get("head")]
     heads += [*_listed(model.get("decode_head")), *_listed(model.get("auxiliary_head"))]
     heads += [*_listed(roi.get("bbox_head")), *_listed(roi.get("mask_head"))]
     added = {k: hook for k, hook in cfg.get("default_hooks", {}).items() if k not in USUAL_HOOKS}

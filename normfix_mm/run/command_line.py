@@ -12,6 +12,7 @@ from normfix_mm.errors import BadInput, one_line
 from normfix_mm.preflight.stack import check_stack
 from normfix_mm.run import ending
 from normfix_mm.run.rows import choose_row
+from normfix_mm.run.weights import provide_weights
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -88,6 +89,7 @@ def load_config(args: argparse.Namespace):
     name = os.path.splitext(os.path.basename(args.config))[0]
     name = os.path.join(name, args.row) if args.row else name
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or os.path.join("work_dirs", name)
+    provide_weights(cfg)
     drop_workers_options(cfg)
     return cfg
 

@@ -1,8 +1,8 @@
-"""What the flags of ``tools/test.py`` change in a config, of a detector or of a segmenter.
+"""What the flags of ``tools/test.py`` change in a config: of a detector, segmenter or classifier.
 
-A segmenter is what runs in the scope of MMSegmentation. Its predictions are PNG files, one for each
-image, of class numbers, or of what the last evaluator writes that has an ``output_dir``: for
-Cityscapes the label ids that the benchmark's server takes.
+Which of them it is, the scope says in which the config runs. A segmenter's predictions are PNG
+files, one for each image, of class numbers, or of what the last evaluator writes that has an
+``output_dir``: for Cityscapes the label ids that the benchmark's server takes.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ def segments(cfg) -> bool:
     return cfg.get("default_scope") == "mmseg"
 
 
+def classifies(cfg) -> bool:
+    return cfg.get("default_scope") == "mmpretrain"
+
+
 def paint(cfg, folder: str | None, show: bool, wait_time: float) -> None:
     """Paint the predictions, into windows or into files under `folder`.
 
@@ -40,13 +44,18 @@ def paint(cfg, folder: str | None, show: bool, wait_time: float) -> None:
 
     hook = cfg.get("default_hooks", {}).get("visualization")
     if hook is None or cfg.get("visualizer") is None:
-        kind = "Seg" if segments(cfg) else "Det"
+        hooks, painter = ("", "Universal") if classifies(cfg) else ("Det", "DetLocal")
+        hooks, painter = ("Seg", "SegLocal") if segments(cfg) else (hooks, painter)
         raise BadInput(
             "--show and --show-dir need default_hooks.visualization=dict(type="
-            f"'{kind}VisualizationHook') and visualizer=dict(type='{kind}LocalVisualizer', "
+            f"'{hooks}VisualizationHook') and visualizer=dict(type='{painter}Visualizer', "
             "vis_backends=[dict(type='LocalVisBackend')]) in the config."
         )
     rcParams["text.parse_math"] = False  # a `$` in a class's name is no formula
+    if classifies(cfg):
+        hook.type, hook.enable, hook.interval = "ClassVisualizationHook", True, 1
+        hook.show, hook.wait_time, hook.out_dir = show, wait_time, folder
+        return
     hook.draw = True
     if show:
         hook.show, hook.wait_time = True, wait_time
@@ -69,6 +78,9 @@ def use_tta(cfg) -> None:
         steps = [step for step in steps if not _is_labels(step)]
         transforms = [views, *([label] for label in labels), [pack]]
         model = dict(type="SegTTAModel")
+    elif classifies(cfg):
+        transforms = [views, [pack]]
+        model = dict(type="AverageClsScoreTTA")
     else:
         transforms = [views, [dict(type="PackDetInputs", meta_keys=_KEPT_META)]]
         nms = dict(nms=dict(type="nms", iou_threshold=0.5), max_per_img=100)

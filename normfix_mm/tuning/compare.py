@@ -27,7 +27,7 @@ from normfix_mm.tuning.training import Trainer
 from normfix_mm.tuning.tuner import JOURNAL
 from normfix_mm.tuning.worker import Worker
 
-FOLDERS = ("coco_folder", "seg_folder")
+FOLDERS = ("class_folder", "coco_folder", "seg_folder")
 HELD_OUT = 40
 TABLE = "table.md"
 
@@ -56,7 +56,7 @@ def compare(
 
     Args:
         folder: data of one's own.
-        model: names three configs of `configs/coco_folder` or `configs/seg_folder`.
+        model: names three configs of `configs/coco_folder`, `seg_folder` or `class_folder`.
         search: what is run.
         out: folder of the runs and the table.
         classes: of the folder; by default all that it has.

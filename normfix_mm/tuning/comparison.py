@@ -20,7 +20,7 @@ from normfix_mm.tuning.study import Board
 METHODS = {"baseline (decay)": "baseline", "WS + ε-shift": "ws-eps", "FixNorm": "fixnorm"}
 FACTORS = (1 / 2, 1, 2)
 EXTENSIONS = 4
-JUDGES = ("segm_mAP", "bbox_mAP", "mIoU")
+JUDGES = ("segm_mAP", "bbox_mAP", "mIoU", "top1")
 LABELS = {
     key: label if key in PERCENT or label.startswith("mask") else f"box {label}"
     for label, key in RESULTS
@@ -144,6 +144,7 @@ def judge(asked: Sequence[str]) -> str:
 
 def table(search: Comparison, board: Board, metric: str) -> str:
     """Markdown: trials by rate if there were any, the final runs' mean ± spread, classes."""
+    metric = metric.rpartition("/")[2]
     measured = {e.trial.name: _bare(e.facts.get("metrics", {}), metric) for e in board.entries}
 
     def runs(of: Mapping[str, list[Trial]]) -> Runs:
@@ -169,10 +170,10 @@ def report(trials: Runs, finals: Runs, metric: str) -> str:
         lines += row(method, f"{runs[0][0]:g}", *cells, len(runs))
     classes = dict.fromkeys(key for found in every for key in found if key.startswith(CLASS))
     if classes:
-        lines += row("IoU", *finals, head=True)
+        lines += row(next(iter(classes)).partition("/")[0], *finals, head=True)
     for key in classes:
         cells = [shown([found for _, found in runs], key) for runs in finals.values()]
-        lines += row(key.removeprefix(CLASS), *cells)
+        lines += row(key.partition("/")[2], *cells)
     return "\n".join(lines)
 
 

@@ -73,6 +73,6 @@ NETWORKS = {
     "x29": Network("ResNeXtCIFAR", {}, 1024, "68.1", "ResNeXt, Table 7", 31, classes=10),
     "se-x29": Network(
         # 68.16 and 18 layers of squeezes: 3 × 2 × (256² + 512² + 1024²) / 16 weights, and biases.
-        "SEResNeXtCIFAR", {}, 1024, "68.68", "counted by hand", 49, 18, squeezes=18, classes=10
+        "SEResNeXtCIFAR", {}, 1024, "68.68", "by hand", 49, 18, squeezes=18, classes=10
     ),
 }  # fmt: skip

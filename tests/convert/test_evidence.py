@@ -27,7 +27,7 @@ def images(real_data):
     return crops, (redness > redness.median()).long()
 
 
-def trained(images, form, iterations=12):
+def trained(images, form, iterations=24):
     """A narrow ResNet-50 after some steps; WS networks need no more to be told."""
     torch.manual_seed(0)
     net = ResNet(50, base_channels=8, stem_channels=8, norm_eval=False, out_indices=(3,))

@@ -135,7 +135,7 @@ def test_no_folder_is_one_sentence(cfg, tmp_path, kind, call):
 
 
 def test_holding_out_more_than_half_is_refused(folder, tmp_path):
-    with pytest.raises(BadInput, match="has 4 training images; comparing holds 3 of them out"):
+    with pytest.raises(BadInput, match="has 4 images to train on; comparing holds 3 of them out"):
         CocoFolder(folder).hold_out(tmp_path, 3)
 
 

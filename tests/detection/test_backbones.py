@@ -9,12 +9,14 @@ from helpers.stock_models import SMALL_HRNET, convolutions, thin, trained
 from mmdet.models import backbones
 from mmdet.models.backbones import ResNet
 from mmdet.models.necks import FPN
+from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 from torch import nn
 
 from normfix_mm import CWNConv2d, WNConv2d, WSConv2d, detection
 from normfix_mm.detection import NormalizedResNet
+from normfix_mm.errors import BadInput
 
 R18 = dict(depth=18, base_channels=8, stem_channels=8, frozen_stages=1, norm_eval=True)
 
@@ -154,8 +156,11 @@ def test_fpn_through_conv_cfg():
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_names_are_in_the_root_registry():
-    for name in ("NormalizedResNet", "NormalizedResNeXt", "FixNormRetinaHead", "WNRetinaHead"):
+def test_backbones_are_in_mmdetection_s_registry_and_heads_in_the_root():
+    """MMSegmentation has a ResNet too: under its scope the bare name must not mean this one."""
+    for name in ("NormalizedResNet", "NormalizedResNeXt"):
+        assert name in MMDET_MODELS.module_dict and name not in MODELS.module_dict
+    for name in ("FixNormRetinaHead", "WNRetinaHead"):
         assert name in MODELS.module_dict
 
 
@@ -197,11 +202,11 @@ def test_pretrained_weights_in_standardized_layers_are_warned_of(rule, warned, t
     assert all("holds WS weights where the backbone has" in message for message in said)
 
 
-def test_a_checkpoint_that_mmengine_can_read_is_taken_although_it_holds_objects(tmp_path):
+def test_a_checkpoint_with_objects_is_not_unpickled(tmp_path):
     stock = trained(ResNet, **R18)
     file = tmp_path / "resnet.pth"
     torch.save(dict(state_dict=stock.state_dict(), epochs=Fraction(3, 2)), file)
     pretrained = dict(type="Pretrained", checkpoint=str(file))
     ours = NormalizedResNet(**R18, normalize=dict(form="WS"), init_cfg=pretrained)
-    ours.init_weights()
-    assert torch.equal(ours.layer4[1].conv2.weight, stock.layer4[1].conv2.weight)
+    with pytest.raises(BadInput, match=r"fractions\.Fraction"):
+        ours.init_weights()

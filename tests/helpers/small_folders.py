@@ -7,10 +7,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = [
-    p for kind in ("coco", "seg") for p in sorted((ROOT / f"configs/{kind}_folder").glob("*.py"))
+    p
+    for kind in ("class", "coco", "seg")
+    for p in sorted((ROOT / f"configs/{kind}_folder").glob("*.py"))
 ]
 DETECTORS = ("retinanet_r18_fpn", "mask-rcnn_r18_fpn", "cascade-mask-rcnn_r18_fpn")
 SEGMENTERS = ("ocnet_r18-d8",)
+CLASSIFIERS = ("resnet_r18",)
 METHODS = ("baseline", "ws-eps", "fixnorm")
 CAMVID = (
     "Sky", "Building", "Pole", "Road", "Pavement", "Tree",

@@ -63,6 +63,9 @@ WRONG = [
     (first("bbox", [1, 2, float("inf"), 4]), "four finite numbers"),
     (without("area"), "no 'area'"),
     (first("area", "12"), "'area' '12'"),
+    (first("area", 10**400), "'area' 1000"),
+    (first("image_id", [1]), "has 'image_id' [1]"),
+    (lambda d: d["annotations"].append("box"), "is 'box', not an object"),
     (first("iscrowd", "0"), "iscrowd '0'; write 0 or 1"),
     (each("area", 0), "Of the 8 boxes", "(8 of area 0); write the object's area"),
     (each("iscrowd", 1), "(8 crowd); write iscrowd 0"),
@@ -123,6 +126,29 @@ def test_the_counts_are_those_of_the_dataset_itself(own, own_cfg, capsys):
     kept = [i for info in data.data_list for i in info["instances"] if not i["ignore_flag"]]
     text = said(own_cfg, capsys, ("train",))
     assert f"{len(kept)} of 6 boxes and {len(data)} of 4 pictures" in text and len(data) == 3
+
+
+def to_corners(box):
+    x, y, w, h = box
+    return [x, y, x + w, y + h]
+
+
+def test_boxes_given_by_their_corners(own, own_cfg, capsys):
+    """Areas tell, and where they do not, how many reach out of their pictures."""
+    edit(train_file(own), each("bbox", to_corners))
+    assert "would fit as x1, y1, x2, y2" in sentence(own_cfg)
+    edit(train_file(own), each("area", 7))  # of masks, say
+    assert "would fit as x1, y1, x2, y2" in sentence(own_cfg)
+
+
+def test_one_box_that_is_drawn_too_large_is_said(own, own_cfg, capsys):
+    def change(data):
+        for a in data["annotations"]:
+            a["bbox"], a["area"] = [4, 3, 50, 40], 2000
+        data["annotations"][0].update(bbox=[20, 10, 90, 50], area=4500)
+
+    edit(train_file(own), change)
+    assert "1 boxes of" in said(own_cfg, capsys)
 
 
 def test_crowds_of_the_evaluated_set_are_no_objects(own, own_cfg):
@@ -322,6 +348,19 @@ def test_a_dataset_without_a_folder_of_pictures(own_cfg):
 def test_a_dataset_type_that_nobody_knows(own_cfg):
     own_cfg.train_dataloader.dataset.type = "CocoDatset"
     assert "no dataset type 'CocoDatset'" in sentence(own_cfg)
+
+
+def test_pictures_without_labels_of_semi_supervised_training(own, own_cfg):
+    dataset = own_cfg.train_dataloader.dataset
+    steps = [step for step in dataset.pipeline if step.type != "LoadAnnotations"]
+    unlabelled = dataset | dict(ann_file=str(own / "unlabelled.json"), pipeline=steps)
+    data = json.loads(train_file(own).read_text())
+    data.pop("annotations")
+    (own / "unlabelled.json").write_text(json.dumps(data))
+    own_cfg.train_dataloader.dataset = dict(
+        type="ConcatDataset", datasets=[dataset, dict(unlabelled, filter_cfg=None)]
+    )
+    check(own_cfg, ("train",))
 
 
 def test_a_filter_that_leaves_nothing(own_cfg):

@@ -11,7 +11,7 @@ from PIL import Image
 from preflight.test_coco import said, train_file, val_file
 from preflight.toy_preflight import sentence
 
-from normfix_mm.preflight import check, notes, pictures
+from normfix_mm.preflight import check, headers, notes
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_pictures_that_a_camera_marked_as_turned(own, own_cfg, capsys, orientati
     assert shape == ((96, 64) if orientation > 4 else (64, 96))
     if orientation < 5:
         text = said(own_cfg, capsys, ("train",))
-        assert ("have EXIF orientation 3 (upside down" in text) == (orientation == 3)
+        assert ("have EXIF orientation 3; training turns" in text) == (orientation == 3)
         return
     text = sentence(own_cfg)
     assert (
@@ -137,13 +137,23 @@ def orient(text):
     return text.split("EXIF orientation ")[1][0]
 
 
-def test_a_reader_that_ignores_the_orientation(own, own_cfg):
+def test_a_reader_that_ignores_the_orientation(own, own_cfg, capsys):
     for path in sorted((own / "train2017").iterdir()):
         turn(path, 6)
     rename(own, lambda name: name.replace("png", "jpg"))
     load = own_cfg.train_dataloader.dataset.pipeline[0]
     load.color_type = "color_ignore_orientation"
-    check(own_cfg, ("train",))
+    assert "EXIF" not in said(own_cfg, capsys, ("train",))
+
+
+def test_square_pictures_do_not_show_that_they_are_turned(own, own_cfg, capsys):
+    for path in sorted((own / "train2017").iterdir()):
+        Image.open(path).resize((64, 64)).save(path)
+        turn(path, 6)
+    rename(own, lambda name: name.replace("png", "jpg"))
+    edit(train_file(own), each("width", 64, "images"))
+    text = said(own_cfg, capsys, ("train",))
+    assert "4 pictures of train_dataloader.dataset, first" in text and "orientation 6" in text
 
 
 def test_pictures_that_were_resized_afterwards(own, own_cfg, picture):
@@ -202,8 +212,8 @@ def test_a_second_start_reads_no_picture_again(own, own_cfg, picture, monkeypatc
         os.utime(path, (1e9, 1e9))
     check(own_cfg, ("train",))
     read = []
-    one = pictures._read
-    monkeypatch.setattr(pictures, "_read", lambda *a: read.append(a[0]) or one(*a))
+    one = headers._read
+    monkeypatch.setattr(headers, "_read", lambda *a: read.append(a[0]) or one(*a))
     check(own_cfg, ("train",))
     assert read == []
     cut(picture)

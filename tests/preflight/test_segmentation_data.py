@@ -16,7 +16,7 @@ from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
 from normfix_mm.errors import BadInput
-from normfix_mm.preflight import check, pictures, segmentation_data
+from normfix_mm.preflight import check, headers, segmentation_data
 
 TRAIN = "train_dataloader.dataset"
 
@@ -244,8 +244,25 @@ def test_labels_of_more_than_8_bits(cfg, label):
     pixels[3, 3] = 256
     Image.fromarray(pixels).save(label)
     text = sentence(cfg)
-    assert f"{str(label)!r} of {TRAIN} holds numbers up to 256" in text
-    assert "as 8 bits, where 256 becomes 0" in text
+    assert f"{str(label)!r} of {TRAIN} holds 256, and" in text
+    assert "as 8 bits, where it becomes 0;" in text
+
+
+def test_labels_that_are_no_whole_numbers(cfg, label):
+    pixels = np.array(Image.open(label)).astype(np.float32)
+    cfg.train_dataloader.dataset.seg_map_suffix = ".tif"
+    for file in list(label.parent.iterdir()):
+        Image.fromarray(pixels).save(file.with_suffix(".tif"))
+    check(cfg, ("train",))
+    pixels[3, 3] = 2.5
+    Image.fromarray(pixels).save(label.with_suffix(".tif"))
+    assert "holds 2.5, and training reads labels as 8 bits, where it becomes 2" in sentence(cfg)
+
+
+def test_images_that_end_otherwise_are_counted(cfg, label, tmp_path, capsys):
+    shutil.copy(label, tmp_path / "camvid/images/train/more.png")
+    check(cfg, ("train",))
+    assert f"are not used by {TRAIN}, which takes .jpg" in capsys.readouterr().out
 
 
 def test_labels_with_a_palette(cfg, label):
@@ -271,9 +288,12 @@ def test_labels_as_jpeg(cfg, label):
 def test_classes_that_never_occur_are_said(cfg, label, capsys):
     for file in label.parent.iterdir():
         paint(file, 0, at=slice(None))
+    paint(label, 3)
     check(cfg, ("train",))
     err = capsys.readouterr().err
-    assert f"warning: No pixel of {TRAIN} is of class 'Building', 'Pole'" in err
+    assert f"warning: No pixel of {TRAIN} is of class 'Building', 'Pole', 'Pavement'" in err
+    paint(label, 255)
+    assert "All pixels that count" in sentence(cfg)
     for file in label.parent.iterdir():
         paint(file, 255, at=slice(None))
     assert "has a pixel that counts: all hold 255" in sentence(cfg)
@@ -330,7 +350,7 @@ def test_a_second_start_reads_nothing_again(cfg, label, tmp_path, monkeypatch):
     for file in (tmp_path / "camvid").rglob("*.*"):
         os.utime(file, (1e9, 1e9))
     check(cfg, ("train", "val"))
-    for module, name in ((segmentation_data, "_values"), (pictures, "_read")):
+    for module, name in ((segmentation_data, "_values"), (headers, "_read")):
         monkeypatch.setattr(module, name, None)
     check(cfg, ("train", "val"))
     cfg.model.decode_head.num_classes = 3  # what was read is compared anew

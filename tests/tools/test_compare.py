@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from helpers.small_folders import (
     CAMVID,
+    CLASSIFIERS,
     CONFIGS,
     DETECTORS,
     ROOT,
@@ -31,7 +32,7 @@ FORMULA = [sys.executable, str(ROOT / "tests/tuning/landscape.py")]
 
 
 def test_each_model_has_its_three_configs():
-    models = sorted(DETECTORS + SEGMENTERS)
+    models = sorted(CLASSIFIERS + DETECTORS + SEGMENTERS)
     assert {path for model in models for path in configs_of(model).values()} == set(CONFIGS)
     with pytest.raises(BadInput, match=f"choose {', '.join(models)}"):
         configs_of("retinanet")
@@ -50,6 +51,16 @@ def test_masks_are_judged_and_reported_where_there_are_masks():
     for model, metric in (("mask-rcnn_r18_fpn", "segm"), ("retinanet_r18_fpn", "bbox")):
         cfg = Config.fromfile(config_of(model, "fixnorm"))
         assert comparing.metric_of(cfg) == (f"{metric}_mAP", "maximize")
+
+
+def test_images_are_reported_in_percent_and_by_class():
+    one = {"top1": 60.0, "recall/cat": 50.0}
+    other = {"top1": 64.0, "recall/cat": 52.0}
+    table = report({}, {"FixNorm": [(0.1, one), (0.1, other)]}, "top1")
+    assert "| method | lr | top-1 | seeds |" in table and "| 62.0 ± 2.8 |" in table
+    assert "| recall | FixNorm |" in table and "| cat | 51.0 ± 1.4 |" in table
+    cfg = Config.fromfile(config_of("resnet_r18", "baseline"), import_custom_modules=False)
+    assert comparing.metric_of(cfg) == ("accuracy/top1", "maximize")
 
 
 def test_pixels_are_reported_in_percent_and_by_class():

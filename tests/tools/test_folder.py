@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import tool
 from helpers.small_folders import (
     CAMVID,
     DETECTORS,
@@ -19,6 +20,7 @@ from helpers.small_folders import (
     some_coco,
     some_streets,
 )
+from helpers.spoiled import edit, first, without
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
@@ -161,10 +163,81 @@ def test_bad_folder_is_one_sentence(folder, options, message, blood_cells):
 def test_a_bad_segmentation_folder_is_one_sentence(spoil, message, streets, tmp_path):
     spoil(streets)
     config = config_of("ocnet_r18-d8", "baseline")
-    done = call(config, streets, "--work-dir", tmp_path / "run")
+    with pytest.raises(SystemExit) as ended:
+        tool.call("train_folder.py", config, streets, "--work-dir", tmp_path / "run")
+    said = str(ended.value)
+    assert said.startswith("error: ") and message in said and "\n" not in said
+    assert not (tmp_path / "run").exists()
+
+
+QUICK = (
+    *("train_cfg.max_epochs=1", "train_cfg.val_interval=1", "model.test_cfg.score_thr=0.0"),
+    *("train_dataloader.num_workers=0", "val_dataloader.num_workers=0"),
+    "train_dataloader.batch_size=4",
+)
+
+
+def test_a_folder_as_people_have_them_is_trained_and_evaluated(blood_cells, tmp_path):
+    """Byte order marks, no `iscrowd`, categories in another order, annotation 0, no workers."""
+    for part in ("train", "val"):
+        file = blood_cells / f"annotations/instances_{part}.json"
+        edit(file, without("iscrowd"))
+        edit(file, first("id", 0))
+        if part == "val":
+            edit(file, lambda data: data["categories"].reverse())
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    config = config_of(DETECTORS[0], "fixnorm")
+    done = call(config, blood_cells, "--work-dir", tmp_path / "run", "--cfg-options", *QUICK)
+    assert done.returncode == 0, done.stderr[-2000:]
+    boxes = re.search(
+        r"train_dataloader.dataset: (\d+) of \1 boxes and 8 of 8 pictures", done.stdout
+    )
+    assert boxes and "coco/bbox_mAP: " in done.stdout
+    assert "warning: param_scheduler[0] (LinearLR) warms up for 26 iterations" in done.stderr
+    names = sorted(path.name for path in (tmp_path / "run/annotations").iterdir())
+    assert [name[:-14] for name in names] == ["train_instances_train", "val_instances_val"]
+    # the config in the work dir is one for MMDetection's own tools as well
+    (config,) = (tmp_path / "run").glob("*.py")
+    test = [sys.executable, ROOT / "tools/test.py", config, tmp_path / "run/epoch_1.pth"]
+    again = subprocess.run([*map(str, test)], capture_output=True, text=True, cwd=ROOT)
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert ap_of(again.stdout) == ap_of(done.stdout)
+
+
+def ap_of(log: str) -> str:
+    return re.findall(r"coco/bbox_mAP: (\S+)", log)[-1]
+
+
+def test_a_missing_validation_picture_is_said_before_training(blood_cells, tmp_path):
+    cfg = Config.fromfile(config_of(DETECTORS[0], "baseline"))
+    folder_of(cfg, blood_cells).use(cfg)
+    cfg.dump(tmp_path / "own.py")
+    missing = sorted((blood_cells / "images/val").iterdir())[-1]
+    missing.unlink()
+    command = [sys.executable, ROOT / "tools/train.py", tmp_path / "own.py"]
+    command = [*map(str, command), "--work-dir", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: ") and message in last and not (tmp_path / "run").exists()
+    assert last.startswith("error: 1 of 4 pictures of val_dataloader.dataset")
+    assert str(missing) in last and not (tmp_path / "run").exists()
+    command += ["--skip-data-check", "--cfg-options", "train_cfg.max_epochs=1", *QUICK[3:]]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert "Saving checkpoint at 1 epochs" in done.stdout and " pictures " not in done.stdout
+
+
+def test_hidden_companions_of_macos_do_not_stop_a_segmenter(streets, tmp_path):
+    for file in list(streets.rglob("*.*")):
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7")
+    done = call(
+        config_of("ocnet_r18-d8", "fixnorm"),
+        streets,
+        *["--work-dir", tmp_path / "run", "--cfg-options", "train_cfg.max_iters=1"],
+        *["train_cfg.val_interval=1", "train_dataloader.batch_size=2"],
+        *["train_dataloader.num_workers=0", "val_dataloader.num_workers=0"],
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "train_dataloader.dataset: 8 images and labels." in done.stdout
 
 
 def test_a_negative_lambda_is_one_sentence_and_nothing_is_trained(blood_cells, tmp_path):

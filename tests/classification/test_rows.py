@@ -175,7 +175,7 @@ def test_every_weight_of_the_full_model_gets_its_one_treatment(table, name):
     model = model_of(f"model = {config.model.to_dict()!r}")
     with DefaultScope.overwrite_default_scope("mmpretrain"):
         wrapper = build_optim_wrapper(model, copy.deepcopy(config.optim_wrapper))
-        for hook in config.custom_hooks:
+        for hook in config.get("custom_hooks", []):
             if hook.type == "NormFixHook":
                 HOOKS.build(copy.deepcopy(hook)).attach(model, wrapper.optimizer)
     groups = wrapper.optimizer.param_groups
@@ -269,7 +269,7 @@ def test_two_iterations_on_real_images(table, name, images):
             for s in copy.deepcopy(config.param_scheduler)
         ]
     fixing = None
-    for hook in config.custom_hooks:
+    for hook in config.get("custom_hooks", []):
         if hook.type == "NormFixHook":
             fixing = HOOKS.build(copy.deepcopy(hook)).attach(model, wrapper.optimizer)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}

@@ -299,6 +299,12 @@ def test_classes_that_never_occur_are_said(cfg, label, capsys):
     assert "has a pixel that counts: all hold 255" in sentence(cfg)
 
 
+def test_padding_that_would_be_trained_is_said(cfg, capsys):
+    cfg.model.data_preprocessor.seg_pad_val = 0
+    check(cfg, ("train",))
+    assert "seg_pad_val is 0, but model.decode_head ignores 255" in capsys.readouterr().err
+
+
 def test_how_many_are_used_is_said(cfg, label, capsys):
     paint(label, 255, at=slice(None))
     check(cfg, ("train",))

@@ -1,0 +1,36 @@
+"""What was found, as one HTML page and a Markdown file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.evidence import drawings
+from benchmarks.evidence.claims import Claim
+from benchmarks.evidence.training import Settings
+from normfix_mm.report import page
+
+TITLE = "The papers' claims on CIFAR-10 in small"
+
+
+def write(claims: list[Claim], results: dict[Settings, dict], out: Path) -> None:
+    """Write out/evidence.html and out/evidence.md, of the claims all of whose runs are there."""
+    parts, lines = [f"<h1>{TITLE}</h1>"], [f"# {TITLE}", ""]
+    for claim in claims:
+        if not all(settings in results for settings in claim.settings):
+            continue
+        found = {label: [results[s] for s in runs] for label, runs in claim.runs.items()}
+        verdict = claim.says(found)
+        rows = [
+            [label, claim.paper.get(label, ""), claim.shown(runs)] for label, runs in found.items()
+        ]
+        head = ["run", "paper", "here"]
+        parts += [
+            f"<h2>{page.text(claim.title)}</h2>",
+            f"<p>{page.text(verdict)}</p>",
+            page.table("figures", head, rows),
+            page.figures(drawings.of(claim), found),
+        ]
+        lines += [f"## {claim.title}", "", f"**{verdict}**", "", f"| {' | '.join(head)} |"]
+        lines += ["|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows), ""]
+    page.write(out / "evidence.html", page.document(TITLE, parts))
+    page.write(out / "evidence.md", "\n".join(lines))

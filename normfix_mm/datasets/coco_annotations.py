@@ -140,11 +140,7 @@ def _counted(path: str) -> Annotations:
         area_of_sides &= _is_about(entry["area"], w * h)
         fractions &= max(x, y, w, h) <= 1
     total = len(data.get("annotations", ()))
-<<<<<<< .merge_file_s3UsNh
-    # One box that reaches out may be carelessly drawn; how many may not, other signs decide.
-=======
     # Boxes that reach out may be carelessly drawn; how many may be depends on what else agrees.
->>>>>>> .merge_file_x4T7pC
     least = 1 if area_of_corners else total / 3 if area_of_sides else total / 10
     found.corners = bool(total and corners and found.beyond >= max(least, 1))
     found.fractions = bool(total and fractions)

@@ -16,6 +16,8 @@ from mmengine.config import Config
 from normfix_mm import preflight
 from normfix_mm.run.resuming import latest_complete
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 KILLED = """
 import os, resource, signal

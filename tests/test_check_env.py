@@ -11,6 +11,8 @@ import pytest
 
 from normfix_mm import check_env
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 SITE = Path(metadata.distribution("torch").locate_file(""))
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 # Left out of the environment on purpose (tools/constraints.txt says why).
 LEFT_OUT = {"appdirs", "coloredlogs", "opencv-python", "opendatalab", "typing"}

@@ -136,6 +136,7 @@ def project(tmp_path):
     return setup_env.Environment("onedl", root=tmp_path, work=tmp_path / ".setup")
 
 
+@pytest.mark.slow
 def test_a_failed_step_leaves_no_environment_and_names_its_log(project, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setattr(checks, "FREE_GIB", 0)

@@ -62,6 +62,7 @@ def test_zero_features_and_half_precision():
     assert mean_cross_boundary_risk(torch.zeros(0, 6), torch.zeros(0).long(), weight).shape == (0,)
 
 
+@pytest.mark.slow
 def test_memory_grows_with_chunks_not_with_samples_times_classes_times_features():
     """40 000 × 200 × 512: 82 MB of arguments; N×C×D would be 16 GB."""
     code = """

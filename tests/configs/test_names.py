@@ -1,6 +1,7 @@
 """Configs are named by the rule of configs/README.md, truthfully, and listed where they belong."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,17 @@ every_config = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem
 every_file = pytest.mark.parametrize("path", EVERY, ids=lambda path: path.stem)
 
 
+@cache
+def config(path: Path) -> Config:
+    """To be read only."""
+    return Config.fromfile(path, import_custom_modules=False)
+
+
 @every_config
 def test_a_name_obeys_the_rule_and_says_what_is_inside(path):
     name = RULE.fullmatch(path.stem)
     assert name, f"{path.stem} does not obey the rule of configs/README.md"
-    cfg = Config.fromfile(path, import_custom_modules=False)
+    cfg = config(path)
 
     gpus, batch = int(name["gpus"]), int(name["batch"])
     assert cfg.train_dataloader.batch_size == batch
@@ -54,7 +61,7 @@ def test_a_table_is_named_by_its_method_batch_and_data(path):
         r"(eps-shift|fixnorm)_(?P<gpus>\d+)xb(?P<batch>\d+)(-(?P<length>\d+)e)?_(?P<data>\w+)",
         path.stem,
     )
-    cfg = Config.fromfile(path, import_custom_modules=False)
+    cfg = config(path)
     gpus, batch = int(name["gpus"]), int(name["batch"])
     assert cfg.train_dataloader.batch_size == batch
     assert cfg.auto_scale_lr == dict(enable=False, base_batch_size=gpus * batch)
@@ -64,7 +71,7 @@ def test_a_table_is_named_by_its_method_batch_and_data(path):
 
 @every_file
 def test_the_hooks_that_all_share_come_from_one_base(path):
-    cfg = Config.fromfile(path, import_custom_modules=False)
+    cfg = config(path)
     shared = dict(weight_table="WeightTableHook", reproducible="ReproducibleHook")
     for key, kind in shared.items():
         assert cfg.default_hooks[key] == dict(type=kind)

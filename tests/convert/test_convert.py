@@ -78,6 +78,7 @@ def target(normalize=None, depth=18):
     return NormalizedResNet(depth, **SMALL, normalize=normalize)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [ResNet, NormalizedResNet])
 def test_init_cfg_takes_the_output(resnet50, tmp_path, kind):
     state, meta = files.read(resnet50)
@@ -99,6 +100,7 @@ def test_init_cfg_takes_the_output(resnet50, tmp_path, kind):
         torch.testing.assert_close(found[name], norm, rtol=1e-6, atol=0)
 
 
+@pytest.mark.slow
 def test_a_plain_detector_becomes_fixnorm_with_the_same_logits(image):
     """RetinaNet R-50, all of it: WN backbone and neck, FixNorm head."""
     cfg = Config.fromfile(FIXNORM)

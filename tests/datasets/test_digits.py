@@ -35,6 +35,7 @@ def annotations(root, split):
     return json.loads((root / f"annotations/instances_{split}.json").read_text())
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_bytes_in_another_process(root, tmp_path):
     command = [sys.executable, str(TOOL), str(tmp_path / "again"), "--train", "24", "--val", "8"]
     subprocess.run(command, check=True, capture_output=True)

@@ -25,6 +25,8 @@ from torch import nn
 
 from normfix_mm.detection import NormalizedResNet
 
+pytestmark = pytest.mark.slow
+
 # One of each model. WS is WS + ε with another optimizer, the cosine schedules share their models
 # with the others, and one plain detector stands for three.
 DISTINCT = [

@@ -1,10 +1,13 @@
 """A whole training step under torch.compile, as mmengine's `compile=dict(...)` does it."""
 
+import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 from normfix_mm import NormFix, WNConv2d, WSConv2d
+
+pytestmark = pytest.mark.slow
 
 
 def trained(compiled):

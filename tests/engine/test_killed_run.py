@@ -17,6 +17,8 @@ from normfix_mm.errors import BadInput
 from normfix_mm.preflight.checkpoints import read_checkpoint
 from normfix_mm.run.resuming import latest_complete
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 KILLED = """
 import os, resource, signal

@@ -1,7 +1,10 @@
 """Gains on two ranks that DDP has given one model before its weights are initialized."""
 
+import pytest
 import torch
 from engine.two_ranks import two_ranks
+
+pytestmark = pytest.mark.slow
 
 SCRIPT = """
 import sys, torch

@@ -16,6 +16,8 @@ from torch import distributed
 from normfix_mm.errors import BadInput
 from normfix_mm.run.runner import build_runner
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 DIES = """
 import os, signal

@@ -8,6 +8,8 @@ from engine import twin_run
 from engine.twin_run import METHODS, make_twins
 from engine.two_ranks import two_ranks
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def twins(tmp_path_factory):

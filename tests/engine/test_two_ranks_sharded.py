@@ -13,6 +13,8 @@ from torch.distributed.optim import ZeroRedundancyOptimizer
 
 from normfix_mm import EpsShift, NormFix, WSConv2d, find_scale_variant
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 SHARDINGS = {
     "FSDP1": lambda m: FullyShardedDataParallel(m, use_orig_params=True, device_id=CPU),

@@ -288,6 +288,7 @@ def test_two_treatments_on_one_weight(cfg):
     check(cfg, ("train",))
 
 
+@pytest.mark.slow
 def test_the_check_leaves_the_run_alone(cfg, tmp_path):
     """The config, the logger's level, and a training run after it, bit for bit."""
     cfg.merge_from_dict(dict(randomness=dict(seed=1), work_dir=str(tmp_path / "a")))

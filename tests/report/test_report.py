@@ -22,6 +22,8 @@ from normfix_mm.report.__main__ import main
 from normfix_mm.report.plots import gain
 from normfix_mm.report.run import NoRun, Run, settings
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Path(__file__).resolve().parents[2] / "configs/demo"
 
 

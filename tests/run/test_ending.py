@@ -42,6 +42,7 @@ def refusal(*arguments: object) -> str:
 # -- one process --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_interrupted_training_says_what_was_saved_and_what_goes_on(small, tmp_path):
     """Ctrl-C reaches every process of the terminal, the ones that load images as well."""
     work_dir = tmp_path / "my run"
@@ -57,6 +58,7 @@ def test_interrupted_training_says_what_was_saved_and_what_goes_on(small, tmp_pa
     assert command[-1] == "--resume"
 
 
+@pytest.mark.slow
 def test_interrupted_before_the_first_checkpoint(small, tmp_path):
     """By a signal to this process alone, as schedulers send it."""
     never = "default_hooks.checkpoint.interval=5000"
@@ -68,6 +70,7 @@ def test_interrupted_before_the_first_checkpoint(small, tmp_path):
     assert "no checkpoint was written yet" in said and "starts anew" in said
 
 
+@pytest.mark.slow
 def test_interrupted_while_it_is_still_importing(small):
     process = start(TRAIN, small)
     time.sleep(0.4)
@@ -76,6 +79,7 @@ def test_interrupted_while_it_is_still_importing(small):
     assert status in (-signal.SIGINT, 130) and "Traceback" not in "\n".join(lines)
 
 
+@pytest.mark.slow
 def test_a_resumed_checkpoint_without_a_target(trained, small, tmp_path):
     """Found by the hook alone, when training starts."""
     content = torch.load(trained / "iter_1.pth", weights_only=False)
@@ -85,6 +89,7 @@ def test_a_resumed_checkpoint_without_a_target(trained, small, tmp_path):
     assert "carries no target norm" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["another optimizer", "an older mmengine"])
 def test_the_state_of_another_run(trained, small, tmp_path, change):
     content = torch.load(trained / "iter_1.pth", weights_only=False)
@@ -132,6 +137,7 @@ def refused_by_two(small, tmp_path_factory):
     return two_ranks(29541, small, 2, *common), bare
 
 
+@pytest.mark.slow
 def test_what_a_hook_refuses_on_two_ranks_is_one_line(refused_by_two):
     status, lines = ended(refused_by_two[0])
     said = "\n".join(lines)
@@ -140,6 +146,7 @@ def test_what_a_hook_refuses_on_two_ranks_is_one_line(refused_by_two):
     assert about == lines[-1:] and about[0].startswith("error: NormFixHook: ")
 
 
+@pytest.mark.slow
 def test_torchrun_s_own_table_shows_the_sentence(refused_by_two):
     """Where the user calls it, its traceback is not ours to keep away."""
     status, lines = ended(refused_by_two[1])
@@ -149,6 +156,7 @@ def test_torchrun_s_own_table_shows_the_sentence(refused_by_two):
     assert told and "not scale-invariant" in told[-1]
 
 
+@pytest.mark.slow
 def test_two_interrupted_ranks_say_it_once(small, tmp_path):
     often = "default_hooks.checkpoint.interval=3"
     words = (small, 2, "--work-dir", tmp_path / "run", "--cfg-options", *LONG, often)
@@ -165,6 +173,7 @@ def test_two_interrupted_ranks_say_it_once(small, tmp_path):
 # -- the demo -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("saved", [True, False], ids=["after a checkpoint", "before"])
 def test_the_interrupted_demo_says_where_it_goes_on(tmp_path, saved):
     folder = tmp_path / "out"
@@ -252,6 +261,7 @@ def test_the_command_that_goes_on(given, monkeypatch):
     assert resuming._command() == "python train.py c.py --amp --resume"
 
 
+@pytest.mark.slow
 def test_the_printed_command_is_one(trained, small, monkeypatch):
     """Also where the config stands behind an option that takes several words."""
     monkeypatch.setattr(sys, "argv", [str(TRAIN), str(small), "--cfg-options", "a.b=1", "c='d e'"])

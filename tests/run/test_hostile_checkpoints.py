@@ -11,6 +11,8 @@ from helpers.processes import ended, one_sentence, start
 from helpers.small_command import ROOT
 from mmengine.config import Config
 
+pytestmark = pytest.mark.slow
+
 TOOLS = ROOT / "tools"
 INITIAL = """
 _base_ = {base!r}

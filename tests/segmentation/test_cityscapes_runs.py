@@ -26,6 +26,8 @@ from torch import distributed, nn
 from normfix_mm.run import predictions
 from normfix_mm.run.runner import build_runner
 
+pytestmark = pytest.mark.slow
+
 BASELINE, FIXNORM = ROWS[0], ROWS[2]
 ITERATIONS = 20
 

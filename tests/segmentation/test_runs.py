@@ -21,6 +21,8 @@ from normfix_mm.engine.hooks.invariance_check import check_scale_invariance
 from normfix_mm.optim.weights import norm_fix_weights
 from normfix_mm.segmentation import DilatedResNetV1c, OCHead
 
+pytestmark = pytest.mark.slow
+
 FIXNORM = [name for name in KINDS if "fixnorm" in name]
 
 

@@ -14,6 +14,8 @@ from helpers.small_command import CLASSES, CONFIG, write_config
 from helpers.tool import call, log_of
 from helpers.toy_coco import make_toy_coco, toy_options
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -24,6 +24,8 @@ from torch import nn
 from normfix_mm import fold
 from normfix_mm.checkpoints.forms import PLAIN, checkpoint_forms
 
+pytestmark = pytest.mark.slow
+
 # Whatever it imports, this package cannot be among it. Arguments: folder, image, folder, ...
 WITHOUT = """
 import sys

@@ -27,6 +27,8 @@ from PIL import Image
 
 from normfix_mm.datasets import folder_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def blood_cells(real_data: Path, tmp_path: Path) -> Path:

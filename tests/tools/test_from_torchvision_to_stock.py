@@ -18,6 +18,8 @@ from helpers.toy_coco import make_toy_coco
 from mmdet.datasets import CocoDataset
 from mmdet.models.backbones import ResNet
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
     "train_cfg.max_epochs=1",

@@ -17,6 +17,8 @@ from normfix_mm.engine.hooks.reproducible_data import (
     numbered_loader,
 )
 
+pytestmark = pytest.mark.slow
+
 HOOKS = [dict(type="ReproducibleHook"), dict(type="NormFixHook"), dict(type="EMAHook")]
 
 

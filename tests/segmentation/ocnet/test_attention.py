@@ -102,6 +102,7 @@ for name, kind in CONTEXTS.items():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux's /proc")
 def test_memory_is_linear_in_the_pixels():
     """Forward and backward of every context; a map of 8192² in fp32 would be 268 MB."""

@@ -123,6 +123,7 @@ def test_an_unknown_context_is_said():
         OCHead(context="oc", num_classes=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context", CONTEXTS)
 def test_exports_to_onnx(context, tmp_path):
     """Attention is one operator of torch, in ONNX matrix products and a softmax."""

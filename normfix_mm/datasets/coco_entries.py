@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +16,7 @@ from pathlib import Path
 from normfix_mm.errors import BadInput, one_line, quoted
 
 _NUMBERS = {int, float}
-_HUGE = 10**9  # pixels
+_HUGE = 10**12  # what no picture has, neither pixels nor sides
 
 
 def read_json(path: str | Path) -> tuple[dict, bool]:
@@ -140,7 +139,7 @@ def is_right(entry, images: dict, index: dict, seen: set) -> bool:
             and type(box) is list
             and len(box) == 4
             and {*map(type, box), type(entry["area"])} <= _NUMBERS
-            and math.isfinite(sum(box) + entry["area"])
+            and all(-_HUGE < value < _HUGE for value in (*box, entry["area"]))  # nor NaN
         )
     except (AttributeError, KeyError, OverflowError, TypeError):
         return False

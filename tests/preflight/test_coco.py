@@ -63,6 +63,7 @@ WRONG = [
     (first("bbox", [1, 2, float("inf"), 4]), "four finite numbers"),
     (without("area"), "no 'area'"),
     (first("area", "12"), "'area' '12'"),
+    (first("bbox", [1, 2, 10**30, 4]), "four finite numbers"),
     (first("area", 10**400), "'area' 1000"),
     (first("image_id", [1]), "has 'image_id' [1]"),
     (lambda d: d["annotations"].append("box"), "is 'box', not an object"),

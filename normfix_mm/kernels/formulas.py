@@ -1,7 +1,7 @@
 """The normalizations of rows as the papers write them, right for every finite filter.
 
 Plain torch, differentiable, on any device, without a branch on values: the definition that the
-fast kernels of `standardizing` and `normalizing` are held to, and what runs where they cannot.
+fast kernels of `cpu` and `triton_rows` are held to, and what runs where they cannot.
 
 A row is first brought to a size whose squares neither overflow nor vanish. What has no direction
 (a zero row; a constant one after centering) gives zero and gets a zero gradient. A row shorter than

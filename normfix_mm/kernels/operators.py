@@ -16,7 +16,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from normfix_mm.kernels import fused, portable
+from normfix_mm.kernels import cpu, portable
 from normfix_mm.kernels.rows import as_gradient, as_rows, as_weight, memory_format
 
 STATISTICS = "Tensor mean, Tensor rstd"
@@ -132,7 +132,7 @@ for _schemas, _on_weights, _fake in (
 ):
     for _name, _schema in _schemas.items():
         library.define(_name + _schema)
-        library.impl(_name, _on_weights(getattr(fused, _name)), "CPU")
+        library.impl(_name, _on_weights(getattr(cpu, _name)), "CPU")
         library.impl(_name, _on_weights(_on_cuda(_name)), "CUDA")
         library.impl(_name, _on_weights(getattr(portable, _name)), "CompositeExplicitAutograd")
         torch.library.register_fake(f"normfix_mm::{_name}", _fake(_name), lib=library)

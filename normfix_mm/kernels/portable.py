@@ -1,4 +1,4 @@
-"""The kernels of `fused`, by `formulas` alone: right on every device, never waits for it.
+"""The kernels of `cpu`, by `formulas` alone: right on every device, never waits for it.
 
 The statistics are of no use here; their places are left unwritten.
 """

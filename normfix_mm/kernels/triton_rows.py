@@ -1,4 +1,4 @@
-"""The kernels of `fused` in Triton: one kernel a direction, one program a row.
+"""The kernels of `cpu` in Triton: one kernel a direction, one program a row.
 
 The arithmetic is that of `formulas`, in fp32: a row is first brought to a size whose squares
 neither overflow nor vanish, so nothing has to be looked at on the host. A program goes over its row

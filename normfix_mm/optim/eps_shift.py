@@ -1,6 +1,6 @@
 """The ε-shifted L2 regularizer, attached to any torch optimizer.
 
-Li, Chen and Yang, "Understanding the Disharmony between Weight Normalization Family and Weight
+Li, Chen, Xia and Yang, "Understanding the Disharmony between Weight Normalization Family and Weight
 Decay: ε-shifted L2 Regularizer" (eqs 25, 27), as the authors' code runs it: not a loss term but an
 edit of each output filter's gradient, after unscaling and clipping, before the optimizer's update:
 
@@ -46,7 +46,8 @@ class EpsShift:
         optimizer: holds every selected weight, in groups whose ``weight_decay`` is 0.
         model: its WS, WN and CWN convolutions (and mmcv's ConvWS, ConvAWS) are regularized.
         lam: λ ≥ 0; takes the place of weight decay for these weights.
-        eps: ε ≥ 0; 1e-3 for large ImageNet models, 1e-8 for small ones, 1e-2 on CIFAR.
+        eps: ε ≥ 0; 1e-3 for large ImageNet models (section 6.3, Table IV), 1e-8 for most small ones
+            (the authors' repository), 1e-2 on CIFAR.
         include, exclude: regular expressions on parameter names that narrow the selection.
         decoupled: False adds the edit to the gradient, as SGD and Adam do with decay; True
             subtracts lr · edit from the weight before the update, as AdamW does. None follows

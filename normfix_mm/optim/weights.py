@@ -88,7 +88,9 @@ def norm_fix_weights(
     """The weights whose norm FixNorm fixes.
 
     Args:
-        weights: 'conv' for the convolutions before the classifier (Algorithm 1), or
+        weights: 'conv' for the convolutions before the classifier (Algorithm 1; a plain convolution
+            that classifies, as a stock RetinaHead's, counts as one, since nothing about it tells:
+            leave it out with `exclude`), or
             'conv+classifier' for those and the weights of FixNorm and WNLinear layers. A plain
             linear layer is not scale-invariant and never takes part.
         frozen: also those that do not train at present.

@@ -78,7 +78,7 @@ def compare(
 
     def build(trial: Trial) -> Config:
         held = split if trial.phase == "trial" else None
-        cfg = with_folder(configs[trial.variant], folder, classes, held)
+        cfg = with_folder(configs[trial.variant], folder, out, classes, held)
         return set_values(cfg, trial.values)
 
     job = Job(first, model, out, folder, classes, HELD_OUT)

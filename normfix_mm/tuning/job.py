@@ -50,10 +50,10 @@ class Job:
     def __post_init__(self) -> None:
         if self.hold_out and self.folder is None:
             raise BadInput("--hold-out needs a FOLDER to take the images from.")
-        self.whole = self.cfg = with_folder(self.given, self.folder, self.classes)
+        self.whole = self.cfg = with_folder(self.given, self.folder, self.out, self.classes)
         if self.hold_out:
             split = held_out(self.given, self.folder, self.out, self.hold_out)
-            self.cfg = with_folder(self.given, self.folder, self.classes, split)
+            self.cfg = with_folder(self.given, self.folder, self.out, self.classes, split)
         for cfg in (self.whole, self.cfg):
             set_values(cfg, dict(seed=self.seed))
 
@@ -66,10 +66,11 @@ class Job:
         )
 
 
-def with_folder(cfg: Config, folder, classes=None, split=None) -> Config:
+def with_folder(cfg: Config, folder, out: Path, classes=None, split=None) -> Config:
     """A copy of the config with the data of a folder.
 
     Args:
+        out: where annotations that had to be put in order are kept.
         split: lists of its training images that are trained on, and that judge.
 
     Raises:
@@ -79,11 +80,8 @@ def with_folder(cfg: Config, folder, classes=None, split=None) -> Config:
     if folder is None:
         return cfg
     lists = (split[0], split[1], "train") if split else ()
-    try:
-        folder_of(cfg, folder).use(cfg, classes, *lists)
-    except (FileNotFoundError, ValueError) as error:
-        raise BadInput(str(error)) from None
-    return cfg
+    cfg.work_dir = str(out)
+    return folder_of(cfg, folder).use(cfg, classes, *lists)
 
 
 def held_out(cfg: Config, folder: Path, out: Path, count: int) -> tuple[Path, Path]:

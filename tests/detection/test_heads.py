@@ -221,3 +221,59 @@ def test_towers_keep_the_conv_cfg_of_the_config():
     head = detection.FixNormRetinaHead(**options)
     assert all(m.conv.g is None for m in [*head.cls_convs, *head.reg_convs])
     assert detection.FixNormRetinaHead(**TOWERS | dict(stacked_convs=0)).retina_reg.g is not None
+
+
+def test_a_box_head_without_a_classifier_is_weight_normalized_all_the_same():
+    head = detection.FixNormShared2FCBBoxHead(**BOXES, with_cls=False)
+    assert not hasattr(head, "fc_cls")
+    assert type(head.fc_reg) is WNLinear and type(head.shared_fcs[0]) is WNLinear
+
+
+def test_a_classifier_that_normalizes_on_its_own_is_one_sentence():
+    with pytest.raises(ValueError, match=r"'fc_cls' is a NormedLinear.*dict\(type='Linear'\)"):
+        detection.FixNormShared2FCBBoxHead(
+            **BOXES, cls_predictor_cfg=dict(type="NormedLinear", temperature=20)
+        )
+
+
+def test_a_head_without_its_classifier_is_one_sentence():
+    class Bare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(8, 3, 1)
+
+    class Head(FixNorm, Bare):
+        classifier = "cls"
+
+    with pytest.raises(ValueError, match="has no layer 'cls'; correct the class's `classifier`"):
+        Head()
+
+
+def test_a_layer_of_several_levels_is_normalized_once_a_forward():
+    """Counted in torch's own dispatch: five levels, one operator for each weight."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Count(TorchDispatchMode):
+        seen = 0
+
+        def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+            name = operator.name()
+            self.seen += name.startswith("normfix_mm::") and "backward" not in name
+            return operator(*args, **(kwargs or {}))
+
+    head = detection.FixNormRetinaHead(**TOWERS)
+    levels = [torch.randn(1, 8, size, size) for size in (16, 8, 4, 2, 1)]
+    with Count() as count:
+        head(levels)
+    assert count.seen == sum(1 for m in head.modules() if hasattr(m, "normalized_weight"))
+
+
+@pytest.mark.parametrize("scope", ["mmseg", "mmpretrain"])
+def test_under_another_scope_the_bare_name_is_not_mmdetection_s_backbone(scope):
+    from mmengine.registry import DefaultScope
+
+    with DefaultScope.overwrite_default_scope(scope):
+        found = MODELS.switch_scope_and_registry(scope)
+        with found as registry:
+            kind = registry.get("NormalizedResNet")
+    assert kind is not detection.NormalizedResNet

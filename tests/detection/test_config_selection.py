@@ -93,8 +93,9 @@ def treatments(model, optimizer, fixes) -> dict[str, str]:
                 found[names[p]] = "decay" if group["weight_decay"] else "-"
     special = {n: "norm fixing" for fix in fixes for n in fix.names}
     if hasattr(optimizer, "eps_shift"):
-        special |= {info.name: "ε-shift" for info in optimizer.eps_shift.infos}
-    assert set(special) == {names[p] for p in claims(optimizer)}
+        infos = [i for i in optimizer.eps_shift.infos if i.param.requires_grad]  # others may thaw
+        special |= {info.name: "ε-shift" for info in infos}
+    assert set(special) == {names[p] for p in claims(optimizer) if p.requires_grad}
     assert all(found[name] == "-" for name in special), "decayed, frozen or not in the optimizer"
     return found | special
 

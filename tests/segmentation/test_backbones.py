@@ -46,7 +46,7 @@ def test_each_framework_s_config_gets_its_own(name):
     assert pickle.loads(pickle.dumps(ours)) is ours
     if hasattr(detection, type_):
         theirs = getattr(detection, type_)
-        assert theirs is not ours and MODELS.module_dict[type_] is theirs
+        assert theirs is not ours and MODELS.get(f"mmdet.{type_}") is theirs
         assert type(built(dict(type=type_, **OTHERS[name]), "mmdet")) is theirs
 
 

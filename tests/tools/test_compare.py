@@ -280,5 +280,5 @@ def test_comparing_too_few_images_is_one_sentence(model, real_data, tmp_path):
     command = [sys.executable, ROOT / "tools/compare.py", folder, "--model", model]
     command = [str(part) for part in command]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode != 0 and "has 8 training images" in done.stderr
+    assert done.returncode != 0 and "has 8 images to train on" in done.stderr
     assert "Traceback" not in done.stderr

@@ -136,7 +136,7 @@ class NormFix:
 
     def retarget(self) -> None:
         """Take the present norms as the target (after replacing weights by hand)."""
-        self._follow_freezing()
+        self.follow_freezing()
         self.target = self._checked_norms()
 
     def state_dict(self) -> dict[str, Any]:
@@ -145,7 +145,7 @@ class NormFix:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the target. Raises ValueError if the state belongs to other weights."""
-        self._follow_freezing()
+        self.follow_freezing()
         self.target = adopt_state(self, state)
         self._reloaded = False
 
@@ -160,7 +160,7 @@ class NormFix:
         if self._reloaded:
             self._reloaded = False
             self.retarget()
-        self._follow_freezing()
+        self.follow_freezing()
         _refuse_half(self.infos, Stopped)
         for group in optimizer.param_groups:  # load_state_dict makes new ones
             if decays(group):
@@ -191,7 +191,7 @@ class NormFix:
         """Of the selected weights those that this optimizer trains at present."""
         return [i for i in self.selected if i.param.requires_grad and i.param in self._held]
 
-    def _follow_freezing(self) -> None:
+    def follow_freezing(self) -> None:
         """Weights that were frozen leave with their norm, weights that thawed join with theirs."""
         if sum(len(group["params"]) for group in self.optimizer.param_groups) != len(self._held):
             self._held = groups_of(self.optimizer)

@@ -34,6 +34,7 @@ def image(real_data) -> Path:
 
 def test_stages_are_those_that_the_detector_calls(detector, image):
     cfg, model = detector
+    hooks = _hooks(model)
     lines, same = compare(model, copy.deepcopy(model), cfg, image)
     assert same and "30 boxes, 30 of the folded model, 0 without a counterpart" in lines[1]
     called = []
@@ -43,7 +44,11 @@ def test_stages_are_those_that_the_detector_calls(detector, image):
         "backbone", "neck", "rpn_head", "roi_head.bbox_roi_extractor", "roi_head.bbox_head",
         "roi_head.mask_roi_extractor", "roi_head.mask_head",
     ]  # fmt: skip
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert _hooks(model) == hooks
+
+
+def _hooks(model):
+    return [(list(m._forward_hooks), list(m._forward_pre_hooks)) for m in model.modules()]
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_a_stock_class_of_another_scope_is_named_with_it():
     So is the bare `NormalizedResNet`, as soon as normfix_mm.segmentation has been imported.
     """
     pytest.importorskip("mmseg")
-    model = dict(type="EncoderDecoder", backbone=dict(type="mmengine.NormalizedResNet", depth=18))
+    model = dict(type="EncoderDecoder", backbone=dict(type="mmdet.NormalizedResNet", depth=18))
     stock = stock_config(Config(dict(default_scope="mmseg", model=model)))
     assert stock.model.backbone.to_dict() == dict(type="mmdet.ResNet", depth=18)
     with DefaultScope.overwrite_default_scope("mmseg"):

@@ -116,6 +116,7 @@ class NormFixHook(Hook):
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         if not self.check:
             return
+        self.norm_fix.follow_freezing()
         # A norm that stops using its batch's statistics, and a weight that thaws, are looked at.
         present = tuple(norm.training for norm in self._norms), tuple(self.norm_fix.names)
         if present != self._checked:

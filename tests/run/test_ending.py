@@ -203,7 +203,7 @@ def fault():
 
 
 def full():
-    raise OSError(errno.ENOSPC, "No space left on device", "/work/run/iter_1.pth")
+    raise OSError(errno.ENOSPC, "No space left on device", "/full/iter_1.pth")
 
 
 def out_of_memory():
@@ -222,7 +222,7 @@ def cut_short():
     ("main", "said"),
     [
         (deliberate, "error: Unknown weights='all'; choose 'conv' or 'conv+classifier'."),
-        (full, "error: '/work/run/iter_1.pth': No space left on device; the disk is full"),
+        (full, "error: '/full/iter_1.pth': No space left on device; the disk is full"),
         (out_of_memory, "error: The memory of the GPU does not suffice (CUDA out of memory."),
         (no_bytes, "error: The memory of this machine does not suffice"),
         (cut_short, "error: A checkpoint could not be written whole; the disk is full"),

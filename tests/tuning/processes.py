@@ -21,6 +21,8 @@ class Forked:
             status = 1
             try:
                 os.setsid()
+                # As in a process of its own, whatever the test process was left with.
+                signal.signal(signal.SIGINT, signal.default_int_handler)
                 descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
                 os.dup2(descriptor, 1)
                 os.dup2(descriptor, 2)

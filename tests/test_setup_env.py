@@ -121,6 +121,28 @@ def test_stacks_share_all_but_the_frameworks():
     assert not [x for x in default + upstream if x.startswith("opencv-python==") or "+" in x]
 
 
+@pytest.mark.parametrize(
+    ("loads", "installed"),
+    [([True], []), ([False, True], ["torch===2.13.0"])],
+    ids=["of one build", "torch alone is for the CPU"],
+)
+def test_torch_and_torchvision_are_of_one_build(monkeypatch, loads, installed):
+    """`2.13.0+cpu` satisfies `torch==2.13.0` and is preferred; PyPI's torchvision is not for it."""
+    environment, called = setup_env.Environment("onedl"), []
+    monkeypatch.setattr(environment, "loads", lambda module: loads.pop(0))
+    monkeypatch.setattr(environment, "pip", lambda step, *arguments: called.append(arguments[1]))
+    environment.match_torchvision()
+    assert called == installed
+
+
+def test_torchvision_that_loads_beside_no_build_is_refused(monkeypatch):
+    environment = setup_env.Environment("onedl")
+    monkeypatch.setattr(environment, "loads", lambda module: False)
+    monkeypatch.setattr(environment, "pip", lambda *arguments: None)
+    with pytest.raises(checks.SetupError, match=r"torchvision==\S+ does not load.*one index"):
+        environment.match_torchvision()
+
+
 # -- nothing half-made --------------------------------------------------------------------------
 
 

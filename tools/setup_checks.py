@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 OLDEST, NEWEST = (3, 10), (3, 13)  # the pinned wheels exist for these
-FREE_GIB = 6  # PyTorch with CUDA and its libraries, unpacked beside pip's cache
+FREE_GIB = 9  # PyTorch with CUDA and its libraries, unpacked beside pip's cache
 GIB_PER_JOB = 1.5  # what one compiler process of mmcv takes at its peak
 
 

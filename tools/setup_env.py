@@ -125,18 +125,38 @@ class Environment:
         self.say("about 100 pinned packages, one or two minutes")
         rest = self.quoted(self.mmcv)
         self.pip("packages", "install", "--no-deps", "--no-build-isolation", "-r", rest)
+        self.match_torchvision()
         if wheel is not None:
             self.say(f"mmcv's operators from {wheel.name}")
             self.pip("mmcv", "install", "--no-deps", str(wheel))
-            if self.loads():
+            if self.loads("mmcv.ops"):
                 return
             print("setup: that wheel does not load with this torch.", flush=True)
             checks.check_compiler()
         self.pip("mmcv", "install", "--no-deps", "--force-reinstall", str(self.compiled_wheel()))
-        if not self.loads():
+        if not self.loads("mmcv.ops"):
             raise SetupError(
                 "mmcv's operators were installed but do not load: see "
                 f"{self.log('load').relative_to(self.root)}, then `make distclean setup`."
+            )
+
+    def match_torchvision(self) -> None:
+        """Replaces a build of torch that torchvision does not load beside, by the index's own.
+
+        A folder or an index may have torch for the CPU and no torchvision for it; pip prefers that
+        one, as 2.13.0+cpu counts as newer than 2.13.0. PyPI's torchvision belongs to PyPI's torch,
+        and mmpretrain imports it.
+        """
+        if self.loads("torchvision"):
+            return
+        torch = checks.pinned(self.lines, "torch")
+        self.say("torchvision is not for this build of torch: the index's own, up to 3 GB")
+        exactly = torch.replace("==", "===")  # to the letter: without +cpu
+        self.pip("torch", "install", exactly, "-c", self.quoted("torch"))
+        if not self.loads("torchvision"):
+            raise SetupError(
+                f"{checks.pinned(self.lines, 'torchvision')} does not load beside {torch}: give pip "
+                "both from one index (PIP_INDEX_URL, PIP_FIND_LINKS) and run again."
             )
 
     # -- mmcv's operators -----------------------------------------------------------------------
@@ -196,9 +216,9 @@ class Environment:
             fresh.replace(kept)
         return next(kept.glob("*.whl"))
 
-    def loads(self) -> bool:
+    def loads(self, module: str) -> bool:
         try:
-            self.run("load", [str(self.python), "-c", "import cv2, mmcv.ops"])
+            self.run("load", [str(self.python), "-c", f"import {module}"])
         except SetupError:
             return False
         return True

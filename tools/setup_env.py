@@ -149,14 +149,14 @@ class Environment:
         """
         if self.loads("torchvision"):
             return
-        torch = checks.pinned(self.lines, "torch")
+        torch, vision = (checks.pinned(self.lines, name) for name in ("torch", "torchvision"))
         self.say("torchvision is not for this build of torch: the index's own, up to 3 GB")
         exactly = torch.replace("==", "===")  # to the letter: without +cpu
         self.pip("torch", "install", exactly, "-c", self.quoted("torch"))
         if not self.loads("torchvision"):
             raise SetupError(
-                f"{checks.pinned(self.lines, 'torchvision')} does not load beside {torch}: give pip "
-                "both from one index (PIP_INDEX_URL, PIP_FIND_LINKS) and run again."
+                f"{vision} does not load beside {torch}: give pip both from one index "
+                "(PIP_INDEX_URL, PIP_FIND_LINKS) and run again."
             )
 
     # -- mmcv's operators -----------------------------------------------------------------------

@@ -24,8 +24,8 @@ from mmengine.registry import DATASETS, DefaultScope
 from normfix_mm.datasets.coco_folder import CocoFolder
 from normfix_mm.datasets.seg_folder import SegFolder
 from normfix_mm.errors import BadInput
-from normfix_mm.tuning import compare as comparing
-from normfix_mm.tuning.compare import begin, compare, configs_of
+from normfix_mm.tuning import compare_folder as comparing
+from normfix_mm.tuning.compare_folder import begin, compare, configs_of
 from normfix_mm.tuning.comparison import EXTENSIONS, METHODS, Comparison, at_edge, report
 
 FORMULA = [sys.executable, str(ROOT / "tests/tuning/landscape.py")]

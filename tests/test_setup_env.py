@@ -121,28 +121,6 @@ def test_stacks_share_all_but_the_frameworks():
     assert not [x for x in default + upstream if x.startswith("opencv-python==") or "+" in x]
 
 
-@pytest.mark.parametrize(
-    ("loads", "installed"),
-    [([True], []), ([False, True], ["torch===2.13.0"])],
-    ids=["of one build", "torch alone is for the CPU"],
-)
-def test_torch_and_torchvision_are_of_one_build(monkeypatch, loads, installed):
-    """`2.13.0+cpu` satisfies `torch==2.13.0` and is preferred; PyPI's torchvision is not for it."""
-    environment, called = setup_env.Environment("onedl"), []
-    monkeypatch.setattr(environment, "loads", lambda module: loads.pop(0))
-    monkeypatch.setattr(environment, "pip", lambda step, *arguments: called.append(arguments[1]))
-    environment.match_torchvision()
-    assert called == installed
-
-
-def test_torchvision_that_loads_beside_no_build_is_refused(monkeypatch):
-    environment = setup_env.Environment("onedl")
-    monkeypatch.setattr(environment, "loads", lambda module: False)
-    monkeypatch.setattr(environment, "pip", lambda *arguments: None)
-    with pytest.raises(checks.SetupError, match=r"torchvision==\S+ does not load.*one index"):
-        environment.match_torchvision()
-
-
 # -- nothing half-made --------------------------------------------------------------------------
 
 
@@ -151,11 +129,37 @@ def project(tmp_path):
     """A project whose pins name a package that exists nowhere; pip is kept off the network."""
     tools = tmp_path / "tools"
     tools.mkdir()
-    pins = [f"{name}==0" for name in ("ninja", "packaging", "psutil", "hatchling", "torch")]
+    pins = [f"{name}==0" for name in ("ninja", "packaging", "psutil", "hatchling")]
+    pins += [f"{name}==0" for name in ("pip", "setuptools", "wheel", "torch", "torchvision")]
+    pins += ["onedl-mmcv==0"]
+        for name in ("ninja", "packaging", "psutil", "hatchling", "torch", "torchvision")
+    ]
     pins += ["pip==0", "setuptools==0", "wheel==0", "onedl-mmcv==0"]
     (tools / "constraints.txt").write_text("\n".join(pins))
     (tmp_path / "pyproject.toml").write_text("")
+    (tmp_path / ".setup").mkdir()
     return setup_env.Environment("onedl", root=tmp_path, work=tmp_path / ".setup")
+
+
+@pytest.mark.parametrize(
+    ("loads", "installed"),
+    [([True], []), ([False, True], ["torch===0"])],
+    ids=["of one build", "torch alone is for the CPU"],
+)
+def test_torch_and_torchvision_are_of_one_build(project, monkeypatch, loads, installed):
+    """`2.13.0+cpu` satisfies `torch==2.13.0` and is preferred; PyPI's torchvision is not for it."""
+    called = []
+    monkeypatch.setattr(project, "loads", lambda module: loads.pop(0))
+    monkeypatch.setattr(project, "pip", lambda step, *arguments: called.append(arguments[1]))
+    project.match_torchvision()
+    assert called == installed
+
+
+def test_torchvision_that_loads_beside_no_build_is_refused(project, monkeypatch):
+    monkeypatch.setattr(project, "loads", lambda module: False)
+    monkeypatch.setattr(project, "pip", lambda *arguments: None)
+    with pytest.raises(checks.SetupError, match=r"torchvision==\S+ does not load.*one index"):
+        project.match_torchvision()
 
 
 @pytest.mark.slow

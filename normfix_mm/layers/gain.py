@@ -222,9 +222,10 @@ def settle_before_training(model: nn.Module) -> None:
         model.register_forward_pre_hook(_settle_now)
 
 
-@torch.compiler.disable
 def _settle_now(model: nn.Module, args: Any) -> None:
-    if model.training and torch.is_grad_enabled():
+    if torch.compiler.is_compiling():  # run as it is; the decorator would import torch._dynamo
+        torch.compiler.disable(_settle_now)(model, args)
+    elif model.training and torch.is_grad_enabled():
         remove_hook(model, _settle_now)
         settle_gains(model)
 

@@ -91,6 +91,12 @@ def test_nvcc_version():
     assert checks.nvcc_version("command not found") is None
 
 
+def test_operators_are_built_for_the_cards_of_the_machine():
+    assert checks.cuda_architectures("9.0\n8.6\n10.0\n9.0\n") == "8.6;9.0;10.0"
+    assert checks.cuda_architectures("NVIDIA-SMI has failed ...") is None
+    assert checks.cuda_architectures("") is None
+
+
 def test_jobs_are_all_cores_unless_memory_is_short():
     assert checks.compile_jobs(8, 64 * 2**30) == 8
     assert checks.compile_jobs(8, 4 * 2**30) == 2

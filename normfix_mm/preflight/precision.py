@@ -1,7 +1,8 @@
 """Half precision: operators that the model needs and that have no kernel for its type.
 
-mmcv compiles its CUDA operators for float32, float64 and float16 (AT_DISPATCH_FLOATING_TYPES_AND_HALF
-in its sources up to 2.3.6). Under autocast to bfloat16 the first of them ends the first iteration.
+mmcv compiles its CUDA operators for float32, float64 and float16: up to 2.3.6 its sources dispatch
+by AT_DISPATCH_FLOATING_TYPES_AND_HALF. Under autocast to bfloat16 the first of them ends the first
+iteration.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import nn
 from normfix_mm.errors import BadInput, listing
 
 # It goes on in plain torch where the operator has no kernel.
-_WITHOUT_OPERATOR = {"MultiScaleDeformableAttention"}
+_GOES_ON = {"MultiScaleDeformableAttention"}
 
 
 def check_half(cfg, model: nn.Module) -> None:
@@ -32,9 +33,7 @@ def check_half(cfg, model: nn.Module) -> None:
 def _operators(model: nn.Module) -> Iterator[str]:
     for name, module in model.named_modules():
         kind = type(module)
-        compiled = (
-            kind.__module__.startswith("mmcv.ops.") and kind.__name__ not in _WITHOUT_OPERATOR
-        )
+        compiled = kind.__module__.startswith("mmcv.ops.") and kind.__name__ not in _GOES_ON
         # Of the losses it is the sigmoid focal loss of mmdet and mmseg that calls an operator.
         focal = kind.__name__ == "FocalLoss" and getattr(module, "use_sigmoid", False)
         if compiled or (focal and not getattr(module, "activated", False)):

@@ -87,6 +87,14 @@ def test_scalars_reach_the_log_file_at_its_interval(toy_data, tmp_path):
     assert len(history) == 3  # not at every step: reading a norm waits for the device
 
 
+def test_a_gain_that_never_left_its_cap_is_said_at_the_end(toy_data, tmp_path):
+    small = {"model.bbox_head.alpha": 0.01}
+    hooks = [FIX | dict(interval=1)]
+    train(toy_config(toy_data, tmp_path, length=2, custom_hooks=hooks, **small))
+    said = log_of(tmp_path)
+    assert "bbox_head.retina_cls: g was at its cap, 0.0424, from the first iteration" in said
+
+
 def test_mode_layer_holds_each_norm(toy_data, tmp_path):
     hooks = [FIX | dict(mode="layer")]
     runner, _ = run(toy_config(toy_data, tmp_path, length=1, custom_hooks=hooks))

@@ -19,8 +19,9 @@ from mmengine.registry import HOOKS
 
 from normfix_mm.errors import BadInput
 from normfix_mm.report.run import scalars
+from normfix_mm.tuning.outcome import last_words
 from normfix_mm.tuning.search import Trial
-from normfix_mm.tuning.training import Trainer, last_words
+from normfix_mm.tuning.training import Trainer
 
 ITERATIONS = 8
 BATCHES = 2  # of validation

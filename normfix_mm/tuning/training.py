@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import hashlib
 import json
 import math
@@ -27,39 +26,15 @@ from pathlib import Path
 from mmengine.config import Config
 
 from normfix_mm.checkpoints.whole_file import replacing
-from normfix_mm.errors import BadInput, listing
+from normfix_mm.errors import BadInput
 from normfix_mm.report.run import scalars
+from normfix_mm.tuning import outcome
+from normfix_mm.tuning.outcome import Outcome
 from normfix_mm.tuning.search import Trial
 
-EXPLODED = 10  # times the first logged loss, three log lines in a row
 LAUNCHER = ("--launcher", "pytorch")
 GIVEN = "given/config.py"  # not where mmengine writes the config that it has read
 GRACE = 10  # seconds that a training has to end by itself when it is stopped
-NOT_METRICS = ("step", "time", "data_time", "epoch", "iter", "memory")
-# The last words of a training that stopped itself; NormFix's are among them.
-DIVERGED = re.compile(r"\bnan\b|(not|non-?) ?finite in training|diverged|exploded", re.IGNORECASE)
-FULL = re.compile(rf"{os.strerror(errno.ENOSPC)}|the disk is full", re.IGNORECASE)
-
-
-@dataclass
-class Outcome:
-    """How a trial ended.
-
-    Attributes:
-        state: 'finished', 'diverged', 'crashed', or 'stopped' from outside.
-        value: of the metric in the last evaluation; infinitely bad if the run diverged.
-        metrics: all that the last evaluation reported.
-        iterations: trained in all.
-        seconds: that this attempt took.
-        error: the last words of a run that crashed.
-    """
-
-    state: str
-    value: float | None = None
-    metrics: dict[str, float] = field(default_factory=dict)
-    iterations: int = 0
-    seconds: float = 0.0
-    error: str = ""
 
 
 def default_command(gpus: int | None) -> list[str]:
@@ -169,7 +144,7 @@ class Trainer:
             return Outcome(**told["outcome"]) if "outcome" in told else None
         # As tools/compare.py wrote it before it used this room: metrics beside what was set.
         metrics = {k: v for k, v in told.items() if k not in ("method", "lr", "seed")}
-        return Outcome("finished", _value(metrics, self.metric, self.maximize), metrics)
+        return Outcome("finished", outcome.value_of(metrics, self.metric, self.maximize), metrics)
 
     def _environment(self, place: int) -> dict[str, str]:
         env = dict(os.environ, OMP_NUM_THREADS=str(self.threads))
@@ -205,9 +180,9 @@ class Training:
         train, val = scalars(self.folder)
         self.iterations = max(train, default=0)
         metric = self.trainer.metric
-        values = {at: _found(_metrics(entry), metric) for at, entry in val.items()}
+        values = {at: outcome.found(outcome.metrics_of(entry), metric) for at, entry in val.items()}
         self.curve = {at: v for at, v in values.items() if v is not None and not math.isnan(v)}
-        if self.process is not None and self.process.poll() is None and _diverges(train):
+        if self.process is not None and self.process.poll() is None and outcome.diverges(train):
             self.stop()
             self.done = self._outcome("diverged")
             self._write(self.done)
@@ -251,13 +226,13 @@ class Training:
         if code == 0:
             if not val:
                 return self._outcome("crashed", error="it ended without an evaluation")
-            metrics = _metrics(val[max(val)])
-            value = _value(metrics, self.trainer.metric, self.trainer.maximize)
+            metrics = outcome.metrics_of(val[max(val)])
+            value = outcome.value_of(metrics, self.trainer.metric, self.trainer.maximize)
             return self._outcome("finished", value=value, metrics=metrics)
-        said = last_words(self.folder / "log.txt")
-        if FULL.search(said):
+        said = outcome.last_words(self.folder / "log.txt")
+        if outcome.FULL.search(said):
             raise BadInput(f"{self.folder.name} found the disk full; free some space: {said}")
-        if _diverges(train) or DIVERGED.search(said):
+        if outcome.diverges(train) or outcome.DIVERGED.search(said):
             return self._outcome("diverged")
         how = f"signal {-code}" if code < 0 else f"status {code}"
         return self._outcome("crashed", error=f"{how}: {said}" if said else how)
@@ -268,72 +243,16 @@ class Training:
         seconds = time.monotonic() - self.began
         return Outcome(state, value, iterations=self.iterations, seconds=seconds, **told)
 
-    def _write(self, outcome: Outcome) -> None:
-        if outcome.state not in ("finished", "diverged"):
+    def _write(self, ended: Outcome) -> None:
+        if ended.state not in ("finished", "diverged"):
             return
         try:
             with replacing(self.folder / "result.json") as part:
-                part.write_text(json.dumps(dict(state=outcome.state, outcome=asdict(outcome))))
+                part.write_text(json.dumps(dict(state=ended.state, outcome=asdict(ended))))
         except OSError as error:
             raise BadInput(
                 f"The result of {self.folder.name} cannot be written: {error}."
             ) from None
-
-
-def _diverges(train: dict[int, dict]) -> bool:
-    """Whether the logged loss is no number, or has exploded."""
-    losses = [entry["loss"] for entry in train.values()]
-    if not losses:
-        return False
-    if not math.isfinite(losses[-1]):
-        return True
-    bound = EXPLODED * max(abs(losses[0]), 1e-6)
-    return len(losses) > 3 and all(abs(loss) > bound for loss in losses[-3:])
-
-
-def _metrics(entry: dict) -> dict[str, float]:
-    return {
-        key: value
-        for key, value in entry.items()
-        if key not in NOT_METRICS and isinstance(value, (int, float))
-    }
-
-
-def _found(metrics: dict[str, float], name: str) -> float | None:
-    """The metric of this name, with or without the evaluator's prefix."""
-    if name in metrics:
-        return metrics[name]
-    bare = name.rpartition("/")[2]
-    same = [value for key, value in metrics.items() if key.rpartition("/")[2] == bare]
-    return same[0] if same else None
-
-
-def _value(metrics: dict[str, float], name: str, maximize: bool) -> float:
-    """What a finished run is judged by.
-
-    An evaluator that finds nothing to evaluate, no box at all say, reports nothing: the worst.
-    """
-    value = _found(metrics, name)
-    if value is None and metrics:
-        raise BadInput(
-            f"The runs are judged by {name!r}, but report {listing(metrics)}; name one of them "
-            "with --metric."
-        )
-    if value is None or math.isnan(value):
-        return 0.0 if maximize else math.inf
-    return value
-
-
-def last_words(log: Path) -> str:
-    """The last line of a log, of a training that failed: the exception or the error."""
-    try:
-        with open(log, "rb") as file:
-            file.seek(max(0, os.path.getsize(log) - 20000))
-            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
-    except OSError:
-        return ""
-    telling = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b|error:", line)]
-    return next(iter((telling or [line for line in lines if line])[-1:]), "")[:300]
 
 
 def _attempt_of(path: Path, stem: str) -> int:

@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 
 from normfix_mm.errors import BadInput
 from normfix_mm.tuning.board import Board
+from normfix_mm.tuning.outcome import Outcome
 from normfix_mm.tuning.search import Search
 from normfix_mm.tuning.storage import Taken
 from normfix_mm.tuning.study import Claim, Study
-from normfix_mm.tuning.training import Outcome, Trainer, Training
+from normfix_mm.tuning.training import Trainer, Training
 
 TICK = 0.2  # seconds between looks at one's own processes
 WATCH = 2.0  # seconds between looks at their logs

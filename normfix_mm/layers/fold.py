@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from normfix_mm.layers import functional
-from normfix_mm.layers.gain import remove_hook, settle_alone
+from normfix_mm.layers.gain_alone import remove_hook, settle_alone
 from normfix_mm.layers.plain import MMCV_FORMS, PLAIN, is_normalized, mmcv_form, weight_obstacle
 
 

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from normfix_mm.errors import Stopped
 from normfix_mm.kernels.filter_edits import add_edits, edited
 from normfix_mm.layers.gain import end_start, settle_before_training, settle_gains
+from normfix_mm.layers.options import as_number
 from normfix_mm.optim.claims import claim, release
 from normfix_mm.optim.decoupling import is_decoupled, refuse_unknown
 from normfix_mm.optim.step_hooks import (
@@ -86,9 +87,11 @@ class EpsShift:
         decoupled: bool | None = None,
     ) -> None:
         for name, value in (("lam", lam), ("eps", eps)):
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"EpsShift: {name} must be a finite number ≥ 0, got {value}.")
+            if not 0 <= as_number(value) < float("inf"):
+                raise ValueError(f"EpsShift: {name} must be a finite number ≥ 0, got {value!r}.")
         refuse_optimizer("EpsShift", optimizer)
+        if decoupled not in (None, True, False):
+            raise ValueError(f"EpsShift: decoupled={decoupled!r} must be True, False or None.")
         if decoupled is None:
             refuse_unknown("EpsShift", optimizer)
         refuse_sharded("EpsShift", model)

@@ -1,0 +1,63 @@
+"""How a gain starts in a layer of which nobody takes care, as in a config with none of our hooks.
+
+The layer does it itself, before its first forward in training mode. Where no gradient will come to
+say that training has begun (a compiled forward, DataParallel's copies) the first forward says it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import distributed as dist
+from torch import nn
+
+from normfix_mm.layers.gain_loading import LoadsGain
+
+
+def settle_alone(layer: nn.Module, args: Any) -> None:
+    """Forward pre-hook of a layer: let its gain follow the weight, once."""
+    if not (isinstance(layer, LoadsGain) and layer.training and torch.is_grad_enabled()):
+        return
+    if not torch.compiler.is_compiling():
+        _settle(layer)
+    elif layer._start is not None and not is_exporting():
+        begin_alone(layer)
+
+
+@torch.compiler.disable
+def begin_alone(layer: LoadsGain) -> None:
+    """Training begins with this forward, and no gradient will come to say so.
+
+    Under torch.compile this is the one break of a layer's first graph. With `fullgraph=True` the
+    compiler refuses it: call `reset_gains` before, and evaluate the model compiled, or attach
+    EpsShift or NormFix and make a step.
+
+    Raises:
+        Stopped: the weight has been initialized since g was set.
+    """
+    _settle(layer)
+    layer._refuse_stale()
+    layer._start = None
+
+
+def _settle(layer: LoadsGain) -> None:
+    """Not among several processes, where a layer cannot tell alone."""
+    if settle_alone not in layer._forward_pre_hooks.values():
+        return
+    remove_hook(layer, settle_alone)
+    together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    if not together and layer.is_fresh():
+        layer.settle_gain()
+
+
+def is_exporting() -> bool:
+    """Whether a program is written that will run elsewhere; old versions of torch do not tell."""
+    return getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)()
+
+
+def remove_hook(module: nn.Module, hook: Callable) -> None:
+    """Take a forward pre-hook out, whoever registered it."""
+    for key in [k for k, present in module._forward_pre_hooks.items() if present is hook]:
+        del module._forward_pre_hooks[key]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -101,6 +101,12 @@ def claims(optimizer: Optimizer) -> dict[nn.Parameter, str]:
 def groups_of(optimizer: Optimizer) -> dict[nn.Parameter, dict]:
     """The parameter group of each parameter."""
     return {p: group for group in optimizer.param_groups for p in group["params"]}
+
+
+def regrouped(optimizer: Optimizer, held: Mapping[nn.Parameter, dict]) -> bool:
+    """Whether the optimizer holds other parameters than `groups_of` once gave."""
+    present = [p for group in optimizer.param_groups for p in group["params"]]
+    return len(present) != len(held) or any(p not in held for p in present)
 
 
 def decays(group: dict) -> bool:

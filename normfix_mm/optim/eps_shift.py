@@ -27,10 +27,12 @@ from normfix_mm.errors import Stopped
 from normfix_mm.kernels.filter_edits import add_edits, edited
 from normfix_mm.layers.gain import end_start, settle_before_training, settle_gains
 from normfix_mm.layers.options import as_number
-from normfix_mm.optim.claims import claim, release
+from normfix_mm.optim.claims import claim, groups_of, owner_of, regrouped, release
 from normfix_mm.optim.decoupling import is_decoupled, refuse_unknown
 from normfix_mm.optim.step_hooks import (
+    is_nested,
     keep_going,
+    refuse_bypassed,
     refuse_closure,
     refuse_decay,
     refuse_optimizer,
@@ -101,12 +103,15 @@ class EpsShift:
         self.optimizer, self.lam, self.eps = optimizer, float(lam), float(eps)
         self.decoupled = decoupled
         self.infos = infos
+        refuse_bypassed("EpsShift", model, infos)
         claim(self, infos)
+        self._held = groups_of(optimizer)
         settle_gains(model)
         settle_before_training(model)
         self._untrained: nn.Module | None = model
         self._by_id = {id(info.param): info for info in infos}
-        self._lent: list[tuple[nn.Parameter, Tensor, Tensor]] = []
+        self._lent: list[tuple[nn.Parameter, Tensor, Tensor, int]] = []
+        self._decayed = False  # the weights themselves, for a step that has not ended
         # Where the whole step is compiled (mmengine's compile=...), this part of it runs as it is.
         before, after = map(torch.compiler.disable, (self._before_step, self._after_step))
         self._handles = [
@@ -122,12 +127,19 @@ class EpsShift:
 
     @torch.no_grad()
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if is_nested(optimizer):
+            return
         refuse_closure("EpsShift", args, kwargs)
         refuse_sharded_since("EpsShift", self.infos)
         if self._untrained is not None:
             end_start(self._untrained)
             self._untrained = None
-        self._take_back()  # after a step that an error has ended
+        if regrouped(optimizer, self._held):
+            self._held = groups_of(optimizer)
+            held = [i for i in self.infos if i.param in self._held]
+            claim(self, [i for i in held if owner_of(i.param) is not self])
+        self._take_back(failed=True)  # after a step that an error has ended
+        decayed, self._decayed = self._decayed, False
         for group in optimizer.param_groups:
             infos = [self._by_id[id(p)] for p in group["params"] if id(p) in self._by_id]
             infos = [i for i in infos if i.param.grad is not None and i.param.requires_grad]
@@ -141,7 +153,9 @@ class EpsShift:
                 # found_inf: a fused optimizer skips this step, and so must we.
                 factors = [-1.0, group["lr"], keep_going(optimizer)]
                 given = [f for f in factors if f is not None]
-                add_edits(params, [p.data for p in params], forms, self.lam, self.eps, given)
+                if not decayed:
+                    add_edits(params, [p.data for p in params], forms, self.lam, self.eps, given)
+                self._decayed = True
             else:
                 # A fused optimizer unscales inside its kernel: what is added must be scaled too.
                 # maximize: the update adds the gradient, and the penalty still has to shrink.
@@ -152,19 +166,24 @@ class EpsShift:
                 self._lend(params, edited(params, grads, forms, self.lam, self.eps, given))
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        self._take_back()
+        if not is_nested(optimizer):
+            self._take_back()
+            self._decayed = False
 
     def _lend(self, params: list[nn.Parameter], edits: list[Tensor]) -> None:
         """Put edited gradients in the place of the real ones, for this step."""
         for param, copy in zip(params, edits):
             assert param.grad is not None
-            self._lent.append((param, param.grad, copy))
+            self._lent.append((param, param.grad, copy, copy._version))
             param.grad = copy
 
-    def _take_back(self) -> None:
-        """The gradients as they were; the penalty would pile up in those that are kept."""
-        for param, original, copy in self._lent:
-            if param.grad is copy:
+    def _take_back(self, failed: bool = False) -> None:
+        """The gradients as they were; the penalty would pile up in those that are kept.
+
+        After a step that has failed somebody may have set the copies to zero and filled them anew.
+        """
+        for param, original, copy, version in self._lent:
+            if param.grad is copy and not (failed and copy._version != version):
                 param.grad = original
         self._lent.clear()
 

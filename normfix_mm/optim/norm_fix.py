@@ -22,10 +22,11 @@ from normfix_mm.errors import Stopped, listing
 from normfix_mm.kernels.norms import rescale, squared_norms
 from normfix_mm.kernels.scalars import on_device
 from normfix_mm.layers.gain import end_start, settle_before_training, settle_gains
-from normfix_mm.optim.claims import claim, decays, groups_of, release
+from normfix_mm.optim.claims import claim, decays, groups_of, regrouped, release
 from normfix_mm.optim.norm_state import adopt_state, pack_state
 from normfix_mm.optim.step_hooks import (
     keep_going,
+    refuse_bypassed,
     refuse_closure,
     refuse_decay,
     refuse_optimizer,
@@ -93,6 +94,7 @@ class NormFix:
                 " convolutions, or FixNorm or WN linear layers."
             )
         _refuse_half(selected, ValueError)
+        refuse_bypassed("NormFix", model, selected)
         self.optimizer, self.mode, self.selected = optimizer, mode, selected
         claim(self, selected)
         try:
@@ -193,7 +195,7 @@ class NormFix:
 
     def follow_freezing(self) -> None:
         """Weights that were frozen leave with their norm, weights that thawed join with theirs."""
-        if sum(len(group["params"]) for group in self.optimizer.param_groups) != len(self._held):
+        if regrouped(self.optimizer, self._held):
             self._held = groups_of(self.optimizer)
             claim(self, [i for i in self.selected if i not in self.infos and i.param in self._held])
         training = self._training()

@@ -8,6 +8,8 @@ parameters (whose local norms are wrong), decay that comes back, and fused optim
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from normfix_mm.errors import Stopped
+from normfix_mm.layers.bypassed import bypass
 from normfix_mm.optim.claims import decays
 from normfix_mm.optim.weights import WeightInfo
+
+_OPTIMIZER_FILE = torch.optim.Optimizer.__init__.__code__.co_filename
 
 
 def refuse_optimizer(who: str, optimizer: Any) -> None:
@@ -78,15 +83,27 @@ def refuse_sharded(who: str, model: nn.Module) -> None:
         )
 
 
+def refuse_bypassed(who: str, model: nn.Module, infos: Sequence[WeightInfo]) -> None:
+    """Raise for a normalized weight that is used as it stands by a module around its layer."""
+    for info in infos:
+        reason = bypass(model, info.module_name) if info.form else None
+        if reason:
+            raise ValueError(
+                f"{who}: {info.name} {reason}, past its normalization: build this layer plain, or "
+                f"leave it out with exclude={re.escape(info.name)!r}."
+            )
+
+
 def refuse_sharded_since(who: str, infos: Sequence[WeightInfo]) -> None:
     """Raise at a step if a weight was sharded or replaced after the hook was attached."""
     for info in infos:
         present = info.module._parameters.get(info.name.rpartition(".")[2])
         if present is not info.param or _is_shard(present):
             raise Stopped(
-                f"{who}: {info.name} was sharded or replaced after {who} was attached, so it would"
-                " edit a part of the weight or a dead copy: use DistributedDataParallel, not FSDP,"
-                " and attach to the optimizer of the finished model."
+                f"{who}: {info.name} was sharded, replaced, pruned or parametrized after {who} was"
+                " attached, so it would edit a part of the weight or a dead copy: use"
+                " DistributedDataParallel, not FSDP, and attach to the optimizer of the finished"
+                " model."
             )
 
 
@@ -103,6 +120,20 @@ def refuse_decay(who: str, group: dict, info: WeightInfo) -> None:
 def _is_shard(param: Tensor) -> bool:
     """A DTensor (FSDP2, tensor parallelism), or FSDP1's flat parameter or a view of its shard."""
     return hasattr(param, "placements") or getattr(param, "_fsdp_flattened", False)
+
+
+def is_nested(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a step of this optimizer has called its parent's, whose hooks are the same.
+
+    torch runs the hooks of an instance around each `step` of its classes that has been used before,
+    so this depends on which optimizers a program has made; the stack of calls tells.
+    """
+    steps, frame = 0, sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code.co_filename == _OPTIMIZER_FILE and frame.f_code.co_name == "wrapper":
+            steps += frame.f_locals.get("self") is optimizer
+    return steps > 1
 
 
 def keep_going(optimizer: torch.optim.Optimizer) -> Tensor | None:

@@ -17,6 +17,9 @@ from typing import Any
 
 from torch import nn
 
+from normfix_mm.errors import BadInput
+from normfix_mm.layers.base import NormalizedLayer
+
 # Asking a weight what it is does not use it.
 _QUESTIONS = {"device", "dtype", "requires_grad", "shape", "size", "dim", "ndim", "numel"}
 
@@ -27,7 +30,21 @@ def bypass(module: nn.Module, name: str) -> str | None:
         kind: Any = type(owner)
         if inner in _weights_read(kind):
             return f"is in a {_full_name(owner)}, whose forward uses its weight directly"
+        # mmcv's ConvModule then multiplies the weight by that of a BN in evaluation mode.
+        if inner == "conv" and getattr(owner, "efficient_conv_bn_eval_forward", None) is not None:
+            return f"is in a {_full_name(owner)} with efficient_conv_bn_eval, which uses its weight"
     return None
+
+
+def refuse_bypassed(model: nn.Module) -> None:
+    """Raise BadInput for a normalized layer whose weight is used as it stands."""
+    for name, layer in model.named_modules():
+        reason = bypass(model, name) if isinstance(layer, NormalizedLayer) else None
+        if reason:
+            raise BadInput(
+                f"Layer {name!r}, a {type(layer).__name__}, {reason} past its normalization: build "
+                "this layer plain."
+            )
 
 
 def wrapper(module: nn.Module, name: str) -> str | None:

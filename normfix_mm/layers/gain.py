@@ -23,8 +23,16 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from normfix_mm.errors import BadInput, Stopped
-from normfix_mm.layers.gain_alone import begin_alone, is_exporting, remove_hook, settle_alone
+from normfix_mm.errors import BadInput
+from normfix_mm.layers.bypassed import refuse_bypassed
+from normfix_mm.layers.gain_alone import (
+    NoteTraining,
+    begin_alone,
+    is_exporting,
+    remove_hook,
+    settle_alone,
+    stale,
+)
 from normfix_mm.layers.gain_loading import LoadsGain
 from normfix_mm.layers.options import is_positive
 
@@ -160,50 +168,36 @@ class GainedLayer(LoadsGain):
             self.g.masked_fill_(kept, 0)
             self._start = self.g.detach().clone()
 
-    def _refuse_stale(self) -> None:
-        """Before the first training step: has the weight been initialized since g was set?"""
+    def _is_stale(self) -> bool:
+        """Whether the weight has been initialized since g was set to its norm."""
         # Values cannot be looked at under vmap and its like.
         if torch._C._are_functorch_transforms_active() or not self._is_at_start():
-            return
+            return False
         norm, g = self._weight_norm(), self.g.detach()
-        if not torch.isclose(norm, g, rtol=0.01).logical_or(g == 0).all():
-            raise Stopped(
-                f"{type(self).__name__}: the weight was initialized after its gain g was set to "
-                "||W||, so g is stale; call normfix_mm.reset_gains(model) after initializing the "
-                "weights, or put dict(type='WeightTableHook') into a config's custom_hooks."
-            )
-        if not self.weight.requires_grad:
-            self._start = None  # no gradient will come to say that training has begun
+        return not torch.isclose(norm, g, rtol=0.01).logical_or(g == 0).all()
+
+    def _refuse_stale(self) -> None:
+        """Before the first training step."""
+        if self._is_stale():
+            raise stale(type(self).__name__)
 
     def _watched(self, weight: Tensor) -> Tensor:
-        """The effective weight, which notes when training has begun; needed before that only."""
-        trains = self.training and torch.is_grad_enabled()
-        if self._start is None or not trains or is_exporting():
+        """The effective weight, which notes when training has begun; needed before that only.
+
+        In evaluation mode, where a look changes nothing, a gradient says that it is training.
+        """
+        if self._start is None or not torch.is_grad_enabled() or is_exporting():
             return weight
         if torch.compiler.is_compiling():  # which notices no gradient
-            begin_alone(self)
+            if self.training:
+                begin_alone(self)
             return weight
-        self._refuse_stale()
-        return _NoteTraining.apply(weight, self)
-
-
-class _NoteTraining(torch.autograd.Function):
-    """The identity; the first gradient through it says that the layer is being trained."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(weight: Tensor, layer: GainedLayer) -> Tensor:
-        return weight.view_as(weight)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        ctx.layer = inputs[1]
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        ctx.layer._start = None
-        return grad, None
+        if self.training:
+            self._refuse_stale()
+            if not self.weight.requires_grad:
+                self._start = None  # no gradient will come to say that training has begun
+                return weight
+        return NoteTraining.apply(weight, self, not self.training and self._is_stale())
 
 
 def gained_layers(model: nn.Module) -> dict[str, GainedLayer]:
@@ -227,7 +221,11 @@ def settle_gains(model: nn.Module) -> None:
 
     All ranks of a process group must call it together: a rank whose model was broadcast to it
     cannot tell a gain that was written from one that was received.
+
+    Raises:
+        BadInput: a module around a layer uses its weight past its normalization.
     """
+    refuse_bypassed(model)
     layers = list(gained_layers(model).values())
     fresh = [layer.is_fresh() for layer in layers]
     if layers and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch import distributed as dist
-from torch import nn
 
+from normfix_mm.errors import Stopped
 from normfix_mm.layers.gain_loading import LoadsGain
 
 
@@ -61,3 +62,33 @@ def remove_hook(module: nn.Module, hook: Callable) -> None:
     """Take a forward pre-hook out, whoever registered it."""
     for key in [k for k, present in module._forward_pre_hooks.items() if present is hook]:
         del module._forward_pre_hooks[key]
+
+
+def stale(name: str) -> Stopped:
+    """What a layer of this class says before it is trained with a wrong gain."""
+    return Stopped(
+        f"{name}: the weight was initialized after its gain g was set to ||W||, so g is stale; "
+        "call normfix_mm.reset_gains(model) after initializing the weights, or put "
+        "dict(type='WeightTableHook') into a config's custom_hooks."
+    )
+
+
+class NoteTraining(torch.autograd.Function):
+    """The identity; the first gradient through it says that the layer is being trained."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(weight: Tensor, layer: LoadsGain, too_late: bool) -> Tensor:
+        return weight.view_as(weight)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        ctx.layer, ctx.too_late = inputs[1:]
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        if ctx.too_late:
+            raise stale(type(ctx.layer).__name__)
+        ctx.layer._start = None
+        return grad, None, None

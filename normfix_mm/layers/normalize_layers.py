@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from normfix_mm.errors import listing
 from normfix_mm.layers.base import NormalizedLayer
@@ -94,6 +95,8 @@ def normalize_layers(module: nn.Module, rules: Mapping | Sequence[Mapping]) -> n
             if twin is WNConv2d and _is_squeeze(module, name):
                 one_gain = {key: value for key, value in options.items() if key != "gain"}
                 plan[name] = WNPointwiseConv2d, one_gain
+    if any(issubclass(twin, GainedLayer) for twin, _ in plan.values()):
+        _refuse_replicas(module)
     _refuse_ties(module, plan)
     layers = dict(module.named_modules())
     for name, (twin, options) in plan.items():
@@ -156,6 +159,16 @@ def _select(module: nn.Module, rule: Mapping, gained: bool) -> list[str]:
             f"The rule {dict(rule)} matches no plain layer; candidates: {listing(candidates)}."
         )
     return chosen
+
+
+def _refuse_replicas(module: nn.Module) -> None:
+    """Raise for a model whose gains, added now, nobody would synchronize."""
+    for part in module.modules():
+        if isinstance(part, DistributedDataParallel):
+            raise ValueError(
+                "The model is in a DistributedDataParallel, which would not synchronize the gains "
+                "that its layers get now; normalize its layers first and wrap it afterwards."
+            )
 
 
 def _refuse_ties(module: nn.Module, plan: Mapping[str, tuple]) -> None:

@@ -29,10 +29,10 @@ from normfix_mm.layers.gain import end_start, settle_before_training, settle_gai
 from normfix_mm.layers.options import as_number
 from normfix_mm.optim.claims import claim, groups_of, owner_of, regrouped, release
 from normfix_mm.optim.decoupling import is_decoupled, refuse_unknown
+from normfix_mm.optim.other_optimizers import watch
 from normfix_mm.optim.step_hooks import (
     is_nested,
     keep_going,
-    refuse_bypassed,
     refuse_closure,
     refuse_decay,
     refuse_optimizer,
@@ -103,10 +103,9 @@ class EpsShift:
         self.optimizer, self.lam, self.eps = optimizer, float(lam), float(eps)
         self.decoupled = decoupled
         self.infos = infos
-        refuse_bypassed("EpsShift", model, infos)
+        settle_gains(model)
         claim(self, infos)
         self._held = groups_of(optimizer)
-        settle_gains(model)
         settle_before_training(model)
         self._untrained: nn.Module | None = model
         self._by_id = {id(info.param): info for info in infos}
@@ -118,6 +117,7 @@ class EpsShift:
             optimizer.register_step_pre_hook(before),
             optimizer.register_step_post_hook(after),
         ]
+        watch()
 
     def remove(self) -> None:
         """Detach from the optimizer; the weights are free for another treatment."""

@@ -24,9 +24,9 @@ from normfix_mm.kernels.scalars import on_device
 from normfix_mm.layers.gain import end_start, settle_before_training, settle_gains
 from normfix_mm.optim.claims import claim, decays, groups_of, regrouped, release
 from normfix_mm.optim.norm_state import adopt_state, pack_state
+from normfix_mm.optim.other_optimizers import watch
 from normfix_mm.optim.step_hooks import (
     keep_going,
-    refuse_bypassed,
     refuse_closure,
     refuse_decay,
     refuse_optimizer,
@@ -94,7 +94,6 @@ class NormFix:
                 " convolutions, or FixNorm or WN linear layers."
             )
         _refuse_half(selected, ValueError)
-        refuse_bypassed("NormFix", model, selected)
         self.optimizer, self.mode, self.selected = optimizer, mode, selected
         claim(self, selected)
         try:
@@ -116,6 +115,7 @@ class NormFix:
             optimizer.register_step_pre_hook(before),
             optimizer.register_step_post_hook(after),
         ]
+        watch()
         # Whether a norm was no norm; the device writes it here, and nobody waits for that.
         on_gpu = any(info.param.is_cuda for info in selected)
         self._report = torch.zeros((), dtype=torch.uint8, pin_memory=on_gpu)

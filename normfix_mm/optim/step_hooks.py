@@ -8,7 +8,6 @@ parameters (whose local norms are wrong), decay that comes back, and fused optim
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from normfix_mm.errors import Stopped
-from normfix_mm.layers.bypassed import bypass
 from normfix_mm.optim.claims import decays
 from normfix_mm.optim.weights import WeightInfo
 
@@ -45,6 +43,11 @@ def refuse_optimizer(who: str, optimizer: Any) -> None:
         raise ValueError(
             f"{who}: {name} is schedule-free: between steps it keeps the weights at another point, "
             "which would be edited; use an optimizer with a schedule."
+        )
+    if any(group.get("differentiable") for group in optimizer.param_groups):
+        raise ValueError(
+            f"{who}: {name} is differentiable, and the edits of {who} are not: derivatives through "
+            "the step would be wrong; make it without differentiable=True."
         )
     if not hasattr(optimizer, "_optimizer_step_pre_hooks"):
         raise ValueError(
@@ -81,17 +84,6 @@ def refuse_sharded(who: str, model: nn.Module) -> None:
             f"{who} needs whole weights, but this model is sharded by FSDP or is made of"
             f" DTensors{at}, whose local norms are wrong: use DistributedDataParallel instead."
         )
-
-
-def refuse_bypassed(who: str, model: nn.Module, infos: Sequence[WeightInfo]) -> None:
-    """Raise for a normalized weight that is used as it stands by a module around its layer."""
-    for info in infos:
-        reason = bypass(model, info.module_name) if info.form else None
-        if reason:
-            raise ValueError(
-                f"{who}: {info.name} {reason}, past its normalization: build this layer plain, or "
-                f"leave it out with exclude={re.escape(info.name)!r}."
-            )
 
 
 def refuse_sharded_since(who: str, infos: Sequence[WeightInfo]) -> None:

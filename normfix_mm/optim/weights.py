@@ -7,8 +7,9 @@ selects by shape and so also hits convolutions that are not standardized.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -74,7 +75,7 @@ def eps_shift_weights(
     Args:
         frozen: also those that do not train at present.
     """
-    unlike = _shared_unlike(model)
+    unlike = _shared_unlike(model, lambda w: (w.form, w.per_filter))
     infos = [
         w
         for w in weights_of(model) + _computed(model)
@@ -105,12 +106,15 @@ def norm_fix_weights(
         raise ValueError(f"Unknown weights={weights!r}; choose 'conv' or 'conv+classifier'.")
     infos = weights_of(model) + _computed(model)
     infos = [w for w in infos if frozen or w.param.requires_grad]
+    # A word's embedding, say, that is a classifier's weight as well.
+    unlike = _shared_unlike(model, lambda w: w.form is not None or w.kind == "conv")
     convs = [w for w in infos if w.kind == "conv" and w.form != "FixNorm"]
     if weights == "conv":
-        return _usable(filter_names(convs, include, exclude))
+        return _usable(filter_names(convs, include, exclude), unlike)
     classifiers = [w for w in infos if w.form == "FixNorm" or (w.kind == "linear" and w.form)]
     chosen = {w.name for w in convs + classifiers}
-    return _usable(filter_names([w for w in infos if w.name in chosen], include, exclude))
+    infos = [w for w in infos if w.name in chosen or w.param in unlike]
+    return _usable(filter_names(infos, include, exclude), unlike)
 
 
 def filter_names(
@@ -155,20 +159,18 @@ def _computed(model: nn.Module) -> list[WeightInfo]:
     return infos
 
 
-def _shared_unlike(model: nn.Module) -> dict[nn.Parameter, str]:
-    """Weights that several layers share and do not normalize alike, with the layers' names."""
-    uses: dict[nn.Parameter, dict[str, tuple]] = {}
+def _shared_unlike(model: nn.Module, use: Callable[[WeightInfo], Any]) -> dict[nn.Parameter, str]:
+    """Weights that layers share of which `use` differs, with the layers' names."""
+    uses: dict[nn.Parameter, dict[str, Any]] = {}
     for name, module in model.named_modules():
         weight = module._parameters.get("weight")
         if weight is not None:
             info = _describe(_joined(name, "weight"), weight, module, name, "weight")
-            uses.setdefault(weight, {})[name] = info.form, info.per_filter
+            uses.setdefault(weight, {})[name] = use(info)
     return {p: listing(map(repr, u)) for p, u in uses.items() if len(set(u.values())) > 1}
 
 
-def _usable(
-    infos: list[WeightInfo], unlike: Mapping[nn.Parameter, str] | None = None
-) -> list[WeightInfo]:
+def _usable(infos: list[WeightInfo], unlike: Mapping[nn.Parameter, str]) -> list[WeightInfo]:
     """The weights, if each is a parameter that its layers use in one way.
 
     Raises:
@@ -181,7 +183,7 @@ def _usable(
                 f"{w.name} is computed (by pruning, a parametrization or torch's weight_norm), so "
                 f"that no treatment can hold it: remove that first, {leave}."
             )
-        if unlike and w.param in unlike:
+        if w.param in unlike:
             raise ValueError(
                 f"{w.name} is shared by {unlike[w.param]}, which do not normalize it alike: give "
                 f"each its own weight, {leave}."

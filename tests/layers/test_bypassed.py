@@ -8,6 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from normfix_mm import EpsShift, NormFix, WNConv2d, WNLinear, fold, normalize_layers
 from normfix_mm.layers.bypassed import bypass
+from normfix_mm.layers.gain import settle_gains
 
 
 class Direct(nn.Module):
@@ -95,7 +96,20 @@ def test_a_layer_built_so_gets_no_treatment(attach):
     model = nn.Sequential(nn.BatchNorm2d(3), Deep())
     model[1].block.conv = WNConv2d(3, 4, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(ValueError, match=r"1\.block\.conv\.weight is in a .*Deep"):
+    with pytest.raises(ValueError, match=r"'1\.block\.conv', a WNConv2d, is in a .*Deep"):
         attach(optimizer, model)
     with pytest.raises(TypeError, match=r"1\.block\.conv.*Deep"):
         fold(model)
+
+
+def test_mmcv_s_shortcut_for_a_bn_in_evaluation_mode_is_refused():
+    """efficient_conv_bn_eval multiplies the raw weight by that of the BN."""
+    from mmcv.cnn import ConvModule
+
+    options = dict(norm_cfg=dict(type="BN"), efficient_conv_bn_eval=True)
+    with pytest.raises(ValueError, match=r"'conv', which is in a .*efficient_conv_bn_eval"):
+        normalize_layers(ConvModule(3, 4, 1, **options), dict(form="WS"))
+    built = ConvModule(3, 4, 1, conv_cfg=dict(type="WSConv2d"), **options)
+    with pytest.raises(ValueError, match=r"'conv', a WSConv2d, .*efficient_conv_bn_eval"):
+        settle_gains(built)
+    settle_gains(ConvModule(3, 4, 1, conv_cfg=dict(type="WSConv2d"), norm_cfg=dict(type="BN")))

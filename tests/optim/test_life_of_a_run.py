@@ -302,6 +302,7 @@ class OptimWrapper:
         (lambda p: Sharpness(p, torch.optim.SGD, lr=0.1), "base_optimizer; attach"),
         (lambda p: Lookahead(torch.optim.SGD(p, lr=0.1)), "_base_optimizer; attach"),
         (lambda p: ScheduleFree(p, lr=0.1), "schedule-free"),
+        (lambda p: torch.optim.SGD(p, lr=0.1, differentiable=True), "derivatives"),
         (lambda p: OptimWrapper(torch.optim.SGD(p, lr=0.1)), "is its .optimizer"),
     ],
 )

@@ -92,10 +92,10 @@ def refuse_sharded_since(who: str, infos: Sequence[WeightInfo]) -> None:
         present = info.module._parameters.get(info.name.rpartition(".")[2])
         if present is not info.param or _is_shard(present):
             raise Stopped(
-                f"{who}: {info.name} was sharded, replaced, pruned or parametrized after {who} was"
-                " attached, so it would edit a part of the weight or a dead copy: use"
-                " DistributedDataParallel, not FSDP, and attach to the optimizer of the finished"
-                " model."
+                f"{who}: {info.name} was sharded or replaced after {who} was attached (pruning and"
+                " parametrizing replace it, too), so it would edit a part of the weight or a dead"
+                " copy: use DistributedDataParallel, not FSDP, and attach to the optimizer of the"
+                " finished model."
             )
 
 

@@ -19,11 +19,12 @@ from normfix_mm.layers.gain_loading import LoadsGain
 
 def settle_alone(layer: nn.Module, args: Any) -> None:
     """Forward pre-hook of a layer: let its gain follow the weight, once."""
-    if not (isinstance(layer, LoadsGain) and layer.training and torch.is_grad_enabled()):
+    trains = layer.training and torch.is_grad_enabled() and not is_exporting()
+    if not (isinstance(layer, LoadsGain) and trains):
         return
     if not torch.compiler.is_compiling():
         _settle(layer)
-    elif layer._start is not None and not is_exporting():
+    elif layer._start is not None:
         begin_alone(layer)
 
 
@@ -54,8 +55,12 @@ def _settle(layer: LoadsGain) -> None:
 
 
 def is_exporting() -> bool:
-    """Whether a program is written that will run elsewhere; old versions of torch do not tell."""
-    return getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)()
+    """Whether a program is written that will run elsewhere: torch.jit.trace, torch.export.
+
+    Old versions of torch do not tell export from compilation.
+    """
+    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+    return torch.jit.is_tracing() or exporting()
 
 
 def remove_hook(module: nn.Module, hook: Callable) -> None:

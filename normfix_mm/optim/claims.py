@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -106,7 +106,7 @@ def owner_of(param: nn.Parameter) -> Any:
 
 def claims(optimizer: Optimizer) -> dict[nn.Parameter, str]:
     """Which treatment has claimed which parameter through this optimizer."""
-    owners = {p: owner_of(p) for group in optimizer.param_groups for p in group["params"]}
+    owners = {p: owner_of(p) for p in params_of(optimizer)}
     return {p: o.treatment for p, o in owners.items() if o is not None and o.optimizer is optimizer}
 
 
@@ -115,10 +115,9 @@ def groups_of(optimizer: Optimizer) -> dict[nn.Parameter, dict]:
     return {p: group for group in optimizer.param_groups for p in group["params"]}
 
 
-def regrouped(optimizer: Optimizer, held: Mapping[nn.Parameter, dict]) -> bool:
-    """Whether the optimizer holds other parameters than `groups_of` once gave."""
-    present = [p for group in optimizer.param_groups for p in group["params"]]
-    return len(present) != len(held) or any(p not in held for p in present)
+def params_of(optimizer: Optimizer) -> list[nn.Parameter]:
+    """All parameters of an optimizer, in its order."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def decays(group: dict) -> bool:

@@ -27,9 +27,10 @@ from normfix_mm.errors import Stopped
 from normfix_mm.kernels.filter_edits import add_edits, edited
 from normfix_mm.layers.gain import end_start, settle_before_training, settle_gains
 from normfix_mm.layers.options import as_number
-from normfix_mm.optim.claims import claim, groups_of, owner_of, regrouped, release
+from normfix_mm.optim.claims import claim, owner_of, release
 from normfix_mm.optim.decoupling import is_decoupled, refuse_unknown
 from normfix_mm.optim.other_optimizers import watch
+from normfix_mm.optim.residence import Residence
 from normfix_mm.optim.step_hooks import (
     is_nested,
     keep_going,
@@ -97,7 +98,13 @@ class EpsShift:
         if decoupled is None:
             refuse_unknown("EpsShift", optimizer)
         refuse_sharded("EpsShift", model)
-        infos = eps_shift_weights(model, include, exclude, frozen=True)
+        self._home = Residence(
+            "EpsShift",
+            model,
+            optimizer,
+            lambda: eps_shift_weights(model, include, exclude, frozen=True),
+        )
+        infos = self._home.infos
         if not infos:
             raise ValueError(f"EpsShift: no normalized weight to regularize; {_census(model)}")
         self.optimizer, self.lam, self.eps = optimizer, float(lam), float(eps)
@@ -105,7 +112,6 @@ class EpsShift:
         self.infos = infos
         settle_gains(model)
         claim(self, infos)
-        self._held = groups_of(optimizer)
         settle_before_training(model)
         self._untrained: nn.Module | None = model
         self._by_id = {id(info.param): info for info in infos}
@@ -134,9 +140,8 @@ class EpsShift:
         if self._untrained is not None:
             end_start(self._untrained)
             self._untrained = None
-        if regrouped(optimizer, self._held):
-            self._held = groups_of(optimizer)
-            held = [i for i in self.infos if i.param in self._held]
+        if self._home.look():
+            held = [i for i in self.infos if i.param in self._home.held]
             claim(self, [i for i in held if owner_of(i.param) is not self])
         self._take_back(failed=True)  # after a step that an error has ended
         decayed, self._decayed = self._decayed, False

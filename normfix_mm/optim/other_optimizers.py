@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from normfix_mm.errors import Stopped
-from normfix_mm.optim.claims import changes, owner_of
+from normfix_mm.optim.claims import changes, owner_of, params_of
 
 _watching: list[Any] = []
 # Of each optimizer the weights that are another's, as long as claims and parameters are the same.
@@ -34,8 +34,7 @@ def _before_a_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
     state = changes(), sum(len(group["params"]) for group in optimizer.param_groups)
     known = _strangers.get(optimizer)
     if known is None or known[0] != state:
-        params = [p for group in optimizer.param_groups for p in group["params"]]
-        known = state, [p for p in params if _is_anothers(p, optimizer)]
+        known = state, [p for p in params_of(optimizer) if _is_anothers(p, optimizer)]
         _strangers[optimizer] = known
     moved = [p for p in known[1] if p.requires_grad and p.grad is not None]
     if moved:

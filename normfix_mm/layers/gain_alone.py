@@ -18,13 +18,15 @@ from normfix_mm.layers.gain_loading import LoadsGain
 
 
 def settle_alone(layer: nn.Module, args: Any) -> None:
-    """Forward pre-hook of a layer: let its gain follow the weight, once."""
-    trains = layer.training and torch.is_grad_enabled() and not is_exporting()
-    if not (isinstance(layer, LoadsGain) and trains):
+    """Forward pre-hook of a layer: let its gain follow the weight, until it trains.
+
+    Without gradients, too: a reentrant checkpoint's first forward has none.
+    """
+    if not (isinstance(layer, LoadsGain) and layer.training) or is_exporting():
         return
     if not torch.compiler.is_compiling():
         _settle(layer)
-    elif layer._start is not None:
+    elif layer._start is not None and torch.is_grad_enabled():
         begin_alone(layer)
 
 
@@ -48,7 +50,8 @@ def _settle(layer: LoadsGain) -> None:
     """Not among several processes, where a layer cannot tell alone."""
     if settle_alone not in layer._forward_pre_hooks.values():
         return
-    remove_hook(layer, settle_alone)
+    if torch.is_grad_enabled():
+        remove_hook(layer, settle_alone)
     together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
     if not together and layer.is_fresh():
         layer.settle_gain()

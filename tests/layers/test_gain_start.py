@@ -6,6 +6,7 @@ import pytest
 import torch
 from layers.sample_layers import GAINED, sample
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from normfix_mm import FixNormConv2d, FixNormLinear, WNConv2d, WNLinear, reset_gains
 from normfix_mm.layers.gain import settle_gains
@@ -185,3 +186,29 @@ def test_a_norm_that_half_precision_cannot_hold_is_one_sentence():
     nn.init.constant_(layer.weight, float("inf"))  # which is not the norm's doing, and is seen
     reset_gains(layer)
     assert not layer.g.isfinite()
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_a_checkpointed_layer_starts_right(cls, shape, use_reentrant):
+    """The first forward of a reentrant checkpoint has no gradients."""
+    layer = cls(*shape, **({"alpha": 1e3} if "FixNorm" in cls.__name__ else {}))
+    nn.init.normal_(layer.weight, std=3.0)
+    stock = cls.__bases__[-1](*shape)
+    stock.load_state_dict({"weight": layer.weight, "bias": layer.bias})
+    x = sample(layer).requires_grad_()
+    out = checkpoint(layer, x, use_reentrant=use_reentrant)
+    torch.testing.assert_close(out, stock(x), rtol=1e-4, atol=1e-4)
+    out.sum().backward()
+    torch.testing.assert_close(layer.g.detach(), norms(layer))
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_a_forward_without_gradients_is_no_training(cls, shape):
+    layer = cls(*shape)
+    for std in (3.0, 0.1):
+        nn.init.normal_(layer.weight, std=std)
+        with torch.no_grad():
+            layer(sample(layer))
+    layer(sample(layer)).sum().backward()
+    torch.testing.assert_close(layer.g.detach(), norms(layer))

@@ -213,7 +213,6 @@ def reset_gains(model: nn.Module) -> None:
     """
     for layer in gained_layers(model).values():
         layer.reset_gain()
-        remove_hook(layer, settle_alone)
 
 
 def settle_gains(model: nn.Module) -> None:
@@ -247,11 +246,19 @@ def settle_before_training(model: nn.Module) -> None:
         model.register_forward_pre_hook(_settle_now)
 
 
-@torch.compiler.disable
 def _settle_now(model: nn.Module, args: Any) -> None:
     if model.training and torch.is_grad_enabled():
-        remove_hook(model, _settle_now)
-        settle_gains(model)
+        _settle_all(model, torch.compiler.is_compiling())
+
+
+@torch.compiler.disable
+def _settle_all(model: nn.Module, compiled: bool) -> None:
+    remove_hook(model, _settle_now)
+    settle_gains(model)
+    if compiled:  # nothing is left to do in the layers, each of which would break the graph
+        end_start(model)
+        for layer in gained_layers(model).values():
+            remove_hook(layer, settle_alone)
 
 
 def end_start(model: nn.Module) -> None:

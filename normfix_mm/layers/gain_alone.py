@@ -6,6 +6,7 @@ say that training has begun (a compiled forward, DataParallel's copies) the firs
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,11 @@ from torch import distributed as dist
 
 from normfix_mm.errors import Stopped
 from normfix_mm.layers.gain_loading import LoadsGain
+
+_REASON = (
+    "the gain of a normalized layer is looked at before it is trained; with fullgraph=True make "
+    "the first step, or load a checkpoint, before the model is compiled"
+)
 
 
 def settle_alone(layer: nn.Module, args: Any) -> None:
@@ -30,13 +36,18 @@ def settle_alone(layer: nn.Module, args: Any) -> None:
         begin_alone(layer)
 
 
-@torch.compiler.disable
+def _uncompiled(function: Callable) -> Callable:
+    """A break of the compiled graph, with its reason where torch can say it."""
+    known = "reason" in inspect.signature(torch.compiler.disable).parameters
+    return torch.compiler.disable(function, **({"reason": _REASON} if known else {}))
+
+
+@_uncompiled
 def begin_alone(layer: LoadsGain) -> None:
     """Training begins with this forward, and no gradient will come to say so.
 
-    Under torch.compile this is the one break of a layer's first graph. With `fullgraph=True` the
-    compiler refuses it: call `reset_gains` before, and evaluate the model compiled, or attach
-    EpsShift or NormFix and make a step.
+    Under torch.compile this breaks the graph at each such layer, where nobody has taken care of
+    the model before: who does (our hooks, EpsShift, NormFix) breaks it once, at the model.
 
     Raises:
         Stopped: the weight has been initialized since g was set.

@@ -63,12 +63,13 @@ class EpsShift:
     has no hooks: attach anew.
 
     Raises:
-        ValueError: negative ``lam`` or ``eps``, nothing to regularize, a weight that is missing
-            from the optimizer or already has another decay or treatment, a sharded model, an
-            optimizer that wraps another or whose decay is not known.
-        Stopped (a RuntimeError): at a step, for a closure, a sparse gradient, a weight sharded
-            since, or a ``weight_decay`` that came back (``optimizer.load_state_dict`` restores the
-            groups of the checkpoint).
+        ValueError: ``lam`` or ``eps`` that is no number ≥ 0, nothing to regularize, a weight that
+            is computed (pruned, parametrized), used past its layer, shared by layers of two forms,
+            missing from the optimizer or already under another decay or treatment, a sharded
+            model, an optimizer that wraps another, is differentiable or whose decay is not known.
+        Stopped (a RuntimeError): at a step, for a closure, a sparse gradient, a weight sharded,
+            replaced or normalized since, or stepped by another optimizer, or a ``weight_decay``
+            that came back (``optimizer.load_state_dict`` restores the groups of the checkpoint).
 
     Example:
         >>> optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)

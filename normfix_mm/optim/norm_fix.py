@@ -61,11 +61,13 @@ class NormFix:
 
     Raises:
         ValueError: unknown mode, nothing to fix, half-precision weights, a norm of zero or
-            not finite, a weight that is not in the optimizer or has another treatment, a sharded
-            model, an optimizer that wraps another.
-        Stopped (a RuntimeError): at a step, for a closure, a weight sharded since or no longer
-            float32, a weight decay that came back, or a norm that became zero or not finite (on a
-            GPU one step later, since the step does not wait for it).
+            not finite, a weight that is computed (pruned, parametrized, torch's weight_norm), used
+            past its layer, not in the optimizer or under another treatment, a sharded model, an
+            optimizer that wraps another or is differentiable.
+        Stopped (a RuntimeError): at a step, for a closure, a weight sharded, replaced or normalized
+            since, stepped by another optimizer or no longer float32, a weight decay that came back,
+            or a norm that became zero or not finite (on a GPU one step later, since the step does
+            not wait for it).
 
     Example:
         >>> fixing = NormFix(optimizer, model)

@@ -8,7 +8,7 @@ from layers.sample_layers import GAINED, sample
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from normfix_mm import FixNormConv2d, FixNormLinear, WNConv2d, WNLinear, reset_gains
+from normfix_mm import EpsShift, FixNormConv2d, FixNormLinear, WNConv2d, WNLinear, reset_gains
 from normfix_mm.layers.gain import settle_gains
 
 
@@ -94,14 +94,49 @@ def test_training_a_compiled_layer(cls, shape, looked_at):
     assert torch.equal(layer.g, g)
 
 
-def test_in_one_graph_after_reset_gains():
-    torch._dynamo.reset()
+def test_in_one_graph_after_the_first_step():
     model = nn.Sequential(WNConv2d(4, 6, 3), FixNormConv2d(6, 4, 1, alpha=9.0))
-    nn.init.normal_(model[0].weight)
-    reset_gains(model)
     x = sample(model[0])
-    compiled = torch.compile(model.eval(), backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(x), model(x))
+    for training in (False, True):
+        torch._dynamo.reset()
+        compiled = torch.compile(model.train(training), backend="eager", fullgraph=True)
+        if training:
+            with pytest.raises(torch._dynamo.exc.Unsupported, match="begin_alone"):
+                compiled(x)
+            model(x).square().sum().backward()
+        torch.testing.assert_close(compiled(x), model(x))
+
+
+class Net(nn.Module):
+    """Its forward is the frame that is compiled; those of torch's containers are not."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = WNConv2d(4, 6, 3), WNConv2d(6, 4, 3)
+
+    def forward(self, x):
+        return self.two(self.one(x).relu())
+
+
+def test_who_takes_care_of_a_model_leaves_one_graph():
+    torch._dynamo.reset()
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    EpsShift(optimizer, model)
+    for layer in (model.one, model.two):
+        nn.init.normal_(layer.weight, std=3.0)
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    out = torch.compile(model, backend=count)(sample(model.one))
+    assert len(graphs) == 1
+    for layer in (model.one, model.two):
+        torch.testing.assert_close(layer.g.detach(), norms(layer))
+    out.sum().backward()
+    optimizer.step()
 
 
 def replicated(layer):

@@ -130,6 +130,7 @@ class EpsShift:
         """Detach from the optimizer; the weights are free for another treatment."""
         for handle in self._handles:
             handle.remove()
+        self._take_back()  # in the middle of a step, whose end nobody will tell now
         release(self)
 
     @torch.no_grad()

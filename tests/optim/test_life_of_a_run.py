@@ -360,3 +360,14 @@ def test_coupled_classes_of_torch_equal_their_own_decay(name):
         layer.weight.grad, other.weight.grad = gradient.clone(), gradient.clone()
         optimizer.step(), plain.step()
     torch.testing.assert_close(layer.weight, other.weight)
+
+
+def test_removed_in_the_middle_of_a_step_it_leaves_the_gradients():
+    layer = WNConv2d(3, 4, 3)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    shift = EpsShift(optimizer, layer)
+    optimizer.register_step_pre_hook(lambda *_: shift.remove())
+    gradient = torch.randn_like(layer.weight)
+    layer.weight.grad = gradient
+    optimizer.step()
+    assert layer.weight.grad is gradient

@@ -23,7 +23,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from normfix_mm.run import command_line as cli
-from normfix_mm.tuning.compare import configs_of
+from normfix_mm.tuning.compare_folder import configs_of
 from normfix_mm.tuning.tuner import tune
 
 HELD_OUT = 40

@@ -7,6 +7,8 @@ hooks and the optimizer constructor with it. Heads and backbones register with
 
 import importlib.util as _importlib_util
 
+from normfix_mm import errors as _errors
+
 __version__ = "0.1.0"
 
 if _importlib_util.find_spec("torch"):
@@ -50,7 +52,7 @@ if _importlib_util.find_spec("torch"):
     if _importlib_util.find_spec("mmengine"):
         try:
             from normfix_mm import engine as engine
-        except (ImportError, OSError) as _error:
+        except _errors.IMPORT_FAILURES as _error:
             import warnings as _warnings
 
             _warnings.warn(

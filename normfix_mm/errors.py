@@ -29,3 +29,18 @@ def listing(items: Iterable, most: int = 12) -> str:
 def quoted(items: Iterable, most: int = 5) -> str:
     """As `listing`, each as Python writes it."""
     return listing(map(repr, items), most)
+
+
+# What importing an OpenMMLab package raises. ImportError: it is absent, or something it needs is.
+# AssertionError: its own check of versions. OSError, RuntimeError: operators (of mmcv, of
+# torchvision) that were built for another torch.
+IMPORT_FAILURES = (ImportError, AssertionError, OSError, RuntimeError)
+
+
+def needs(package: str, what: str, error: BaseException) -> ImportError:
+    """For a package of ours whose framework does not load: one sentence instead of that chain."""
+    reason = one_line(RuntimeError(f"{type(error).__name__}: {error}"), 200)
+    return ImportError(
+        f"{package} needs {what} ({reason}); run `python -m normfix_mm.check_env` to see what is "
+        "missing, or install the stack with `pip install 'normfix-mm[onedl]'`."
+    )

@@ -91,6 +91,12 @@ def test_nvcc_version():
     assert checks.nvcc_version("command not found") is None
 
 
+def test_operators_are_built_for_the_cards_of_the_machine():
+    assert checks.cuda_architectures("9.0\n8.6\n10.0\n9.0\n") == "8.6;9.0;10.0"
+    assert checks.cuda_architectures("NVIDIA-SMI has failed ...") is None
+    assert checks.cuda_architectures("") is None
+
+
 def test_jobs_are_all_cores_unless_memory_is_short():
     assert checks.compile_jobs(8, 64 * 2**30) == 8
     assert checks.compile_jobs(8, 4 * 2**30) == 2
@@ -121,28 +127,6 @@ def test_stacks_share_all_but_the_frameworks():
     assert not [x for x in default + upstream if x.startswith("opencv-python==") or "+" in x]
 
 
-@pytest.mark.parametrize(
-    ("loads", "installed"),
-    [([True], []), ([False, True], ["torch===2.13.0"])],
-    ids=["of one build", "torch alone is for the CPU"],
-)
-def test_torch_and_torchvision_are_of_one_build(monkeypatch, loads, installed):
-    """`2.13.0+cpu` satisfies `torch==2.13.0` and is preferred; PyPI's torchvision is not for it."""
-    environment, called = setup_env.Environment("onedl"), []
-    monkeypatch.setattr(environment, "loads", lambda module: loads.pop(0))
-    monkeypatch.setattr(environment, "pip", lambda step, *arguments: called.append(arguments[1]))
-    environment.match_torchvision()
-    assert called == installed
-
-
-def test_torchvision_that_loads_beside_no_build_is_refused(monkeypatch):
-    environment = setup_env.Environment("onedl")
-    monkeypatch.setattr(environment, "loads", lambda module: False)
-    monkeypatch.setattr(environment, "pip", lambda *arguments: None)
-    with pytest.raises(checks.SetupError, match=r"torchvision==\S+ does not load.*one index"):
-        environment.match_torchvision()
-
-
 # -- nothing half-made --------------------------------------------------------------------------
 
 
@@ -151,11 +135,34 @@ def project(tmp_path):
     """A project whose pins name a package that exists nowhere; pip is kept off the network."""
     tools = tmp_path / "tools"
     tools.mkdir()
-    pins = [f"{name}==0" for name in ("ninja", "packaging", "psutil", "hatchling", "torch")]
-    pins += ["pip==0", "setuptools==0", "wheel==0", "onedl-mmcv==0"]
+    pins = [f"{name}==0" for name in ("ninja", "packaging", "psutil", "hatchling")]
+    pins += [f"{name}==0" for name in ("pip", "setuptools", "wheel", "torch", "torchvision")]
+    pins += ["onedl-mmcv==0"]
     (tools / "constraints.txt").write_text("\n".join(pins))
     (tmp_path / "pyproject.toml").write_text("")
+    (tmp_path / ".setup").mkdir()
     return setup_env.Environment("onedl", root=tmp_path, work=tmp_path / ".setup")
+
+
+@pytest.mark.parametrize(
+    ("loads", "installed"),
+    [([True], []), ([False, True], ["torch===0"])],
+    ids=["of one build", "torch alone is for the CPU"],
+)
+def test_torch_and_torchvision_are_of_one_build(project, monkeypatch, loads, installed):
+    """`2.13.0+cpu` satisfies `torch==2.13.0` and is preferred; PyPI's torchvision is not for it."""
+    called = []
+    monkeypatch.setattr(project, "loads", lambda module: loads.pop(0))
+    monkeypatch.setattr(project, "pip", lambda step, *arguments: called.append(arguments[1]))
+    project.match_torchvision()
+    assert called == installed
+
+
+def test_torchvision_that_loads_beside_no_build_is_refused(project, monkeypatch):
+    monkeypatch.setattr(project, "loads", lambda module: False)
+    monkeypatch.setattr(project, "pip", lambda *arguments: None)
+    with pytest.raises(checks.SetupError, match=r"torchvision==\S+ does not load.*one index"):
+        project.match_torchvision()
 
 
 @pytest.mark.slow

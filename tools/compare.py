@@ -20,7 +20,7 @@ from pathlib import Path
 
 from normfix_mm.run import command_line as cli
 from normfix_mm.run.ending import Interrupted
-from normfix_mm.tuning.compare import compare
+from normfix_mm.tuning.compare_folder import compare
 from normfix_mm.tuning.comparison import METHODS, Comparison
 
 

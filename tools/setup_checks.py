@@ -108,6 +108,15 @@ def operator_build(gpu: bool, nvcc: str | None, torch_cuda: str | None) -> tuple
     )
 
 
+def cuda_architectures(printed: str) -> str | None:
+    """'8.0;9.0' from what `nvidia-smi --query-gpu=compute_cap --format=csv,noheader` prints.
+
+    None if that names no card: torch then takes those that it sees.
+    """
+    found = sorted(set(re.findall(r"^(\d+\.\d)$", printed, re.MULTILINE)), key=float)
+    return ";".join(found) or None
+
+
 def compile_jobs(cores: int, free_bytes: int) -> int:
     """All cores, or as many as memory allows."""
     return max(1, min(cores, int(free_bytes / 2**30 / GIB_PER_JOB)))

@@ -28,6 +28,7 @@ STACKS = {  # environment, mmcv's distribution, pins beside constraints.txt
     "onedl": (".venv", "onedl-mmcv", None),
     "openmmlab": (".venv-openmmlab", "mmcv", "constraints-openmmlab.txt"),
 }
+CARDS = ("--query-gpu=compute_cap", "--format=csv,noheader")
 PROBE = """
 import json, torch
 from torch.utils.cpp_extension import CUDA_HOME
@@ -149,14 +150,14 @@ class Environment:
         """
         if self.loads("torchvision"):
             return
-        torch = checks.pinned(self.lines, "torch")
+        torch, vision = (checks.pinned(self.lines, name) for name in ("torch", "torchvision"))
         self.say("torchvision is not for this build of torch: the index's own, up to 3 GB")
         exactly = torch.replace("==", "===")  # to the letter: without +cpu
         self.pip("torch", "install", exactly, "-c", self.quoted("torch"))
         if not self.loads("torchvision"):
             raise SetupError(
-                f"{checks.pinned(self.lines, 'torchvision')} does not load beside {torch}: give pip "
-                "both from one index (PIP_INDEX_URL, PIP_FIND_LINKS) and run again."
+                f"{vision} does not load beside {torch}: give pip both from one index "
+                "(PIP_INDEX_URL, PIP_FIND_LINKS) and run again."
             )
 
     # -- mmcv's operators -----------------------------------------------------------------------
@@ -178,9 +179,7 @@ class Environment:
         probe = subprocess.check_output([self.python, "-c", PROBE], text=True)
         torch, gpu, cuda, home = json.loads(probe.splitlines()[-1])
         nvcc = Path(home, "bin", "nvcc") if home else None
-        printed = ""
-        if nvcc and nvcc.exists():
-            printed = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
+        printed = _printed(str(nvcc), "--version") if nvcc and nvcc.exists() else ""
         kind, sentence = checks.operator_build(gpu, checks.nvcc_version(printed), cuda)
         if sentence:
             print(f"setup: {sentence}", flush=True)
@@ -197,6 +196,9 @@ class Environment:
             environ.setdefault("MAX_JOBS", str(checks.compile_jobs(cores, free)))
             if kind == "cuda":
                 environ["FORCE_CUDA"] = "1"
+                cards = checks.cuda_architectures(_printed("nvidia-smi", *CARDS))
+                if cards:  # all of the machine's, also those hidden by CUDA_VISIBLE_DEVICES
+                    environ.setdefault("TORCH_CUDA_ARCH_LIST", cards)
             else:  # mmcv's setup asks for nvcc as soon as torch sees a GPU
                 environ.pop("FORCE_CUDA", None)
                 environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -242,6 +244,13 @@ class Environment:
 
     def run(self, step: str, command: list[str], env: dict | None = None) -> None:
         run_step(step, command, self.log(step), self.root, env or os.environ)
+
+
+def _printed(*command: str) -> str:
+    """What a program prints, '' if there is none."""
+    if shutil.which(command[0]) is None:
+        return ""
+    return subprocess.run(command, capture_output=True, text=True).stdout
 
 
 def _digest(*texts: str) -> str:

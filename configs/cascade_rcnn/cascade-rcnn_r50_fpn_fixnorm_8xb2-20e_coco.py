@@ -10,8 +10,8 @@ eqs. 10 and 29. The paper trains RetinaNet only; here its rules are carried over
 - Every other convolution and fully connected layer of pyramid and heads has no norm behind it and
   is weight-normalized with gain. So is the backbone, whose BN is fixed; pretrained weights keep
   their function. All these weights share the one joint norm.
-- lr .02 and α 1 are starting points, to be tuned: lr in [.005, .1], α in .5, 1, 2, 4, 8, 16. The
-  paper's way to do so, Algorithm 4, is not available here yet.
+- lr .02 and α 1 are starting points, to be tuned: lr in [.005, .1], α in .5, 1, 2, 4, 8, 16
+  (`python tools/tune.py` with this config: Algorithm 4, in the cost of eleven trainings).
 - The baseline beside it is plain; FixNorm's own Table 4 has weight normalization in its baselines.
 Everything else is the baseline's, see its header.
 """

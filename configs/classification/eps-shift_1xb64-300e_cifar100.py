@@ -29,7 +29,7 @@ model = dict(
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=300, val_interval=1)
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="SGD", lr=0.05, momentum=0.9, weight_decay=5e-4),
+    optimizer=dict(type="SGD", lr=0.05, momentum=0.9, fused=True, weight_decay=5e-4),
     constructor="EpsShiftOptimWrapperConstructor",
     paramwise_cfg=dict(eps_shift=dict(lam=5e-4, eps=1e-2)),
 )

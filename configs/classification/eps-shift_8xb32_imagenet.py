@@ -45,7 +45,7 @@ model = dict(
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=100, val_interval=1)
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="SGD", lr=0.1, momentum=0.9, weight_decay=1e-4),
+    optimizer=dict(type="SGD", lr=0.1, momentum=0.9, fused=True, weight_decay=1e-4),
     constructor="EpsShiftOptimWrapperConstructor",  # which decays no bias
     paramwise_cfg=dict(eps_shift=dict(lam=1e-4, eps=1e-3)),
 )

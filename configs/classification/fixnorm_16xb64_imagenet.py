@@ -41,7 +41,7 @@ train_dataloader = dict(batch_size=64)
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=120, val_interval=1)
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="SGD", lr=1.4, momentum=0.9, nesterov=True, weight_decay=0.0),
+    optimizer=dict(type="SGD", lr=1.4, momentum=0.9, fused=True, nesterov=True, weight_decay=0.0),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, bypass_duplicate=True),
 )
 param_scheduler = [

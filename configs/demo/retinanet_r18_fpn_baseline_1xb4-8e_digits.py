@@ -84,7 +84,7 @@ val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="SGD", lr=0.015, momentum=0.9, weight_decay=1e-4),
+    optimizer=dict(type="SGD", lr=0.015, momentum=0.9, fused=True, weight_decay=1e-4),
     clip_grad=dict(max_norm=10, norm_type=2),
 )
 param_scheduler = [

@@ -6,17 +6,12 @@ Importing this package registers everything a classification config may name: th
 optimizer constructor and the hooks of ``normfix_mm.engine``, and what is listed below.
 """
 
+from normfix_mm.errors import IMPORT_FAILURES, needs
+
 try:
     import mmpretrain.models  # noqa: F401  needs torchvision
-except (ImportError, AssertionError, OSError) as error:
-    # ImportError: absent, or without torchvision. AssertionError: mmpretrain's own version check.
-    # OSError: an operator library built for another torch. One sentence instead of that chain.
-    _reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-    raise ImportError(
-        f"normfix_mm.classification needs MMPretrain and torchvision ({_reason}); run `python -m "
-        "normfix_mm.check_env` to see what is missing, or install the stack with `pip install "
-        "'normfix-mm[onedl]'`."
-    ) from None
+except IMPORT_FAILURES as error:
+    raise needs("normfix_mm.classification", "MMPretrain and torchvision", error) from None
 
 import normfix_mm.engine  # noqa: F401  registers layers, optimizer constructor and hooks
 from normfix_mm.classification import backbones

@@ -24,6 +24,12 @@ class FixNormLayer(GainedLayer):
     option_names = ("alpha", "gain_start")
     alpha: float
 
+    def __init__(
+        self, *args, alpha: float = 1.0, gain_start: str | float = "weight", **kwargs
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._set_options(alpha=alpha, gain_start=gain_start)
+
     def _set_options(  # type: ignore[override]
         self, alpha: float = 1.0, gain_start: str | float = "weight"
     ) -> None:
@@ -47,24 +53,12 @@ class FixNormLayer(GainedLayer):
 class FixNormConv2d(FixNormLayer, nn.Conv2d):
     """Convolutional classifier whose weight has length min(g, alpha sqrt(out_channels))."""
 
-    def __init__(
-        self, *args, alpha: float = 1.0, gain_start: str | float = "weight", **kwargs
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self._set_options(alpha=alpha, gain_start=gain_start)
-
     def forward(self, x: Tensor) -> Tensor:
         return self._conv_forward(x, self.normalized_weight(), self.bias)
 
 
 class FixNormLinear(FixNormLayer, nn.Linear):
     """Linear classifier whose weight has length min(g, alpha sqrt(out_features))."""
-
-    def __init__(
-        self, *args, alpha: float = 1.0, gain_start: str | float = "weight", **kwargs
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self._set_options(alpha=alpha, gain_start=gain_start)
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x, self.normalized_weight(), self.bias)

@@ -190,7 +190,7 @@ class GainedLayer(LoadsGain):
             return weight
         if torch.compiler.is_compiling():  # which notices no gradient
             if self.training:
-                begin_alone(self)
+                torch.compiler.disable(begin_alone)(self)
             return weight
         if self.training:
             self._refuse_stale()
@@ -247,11 +247,14 @@ def settle_before_training(model: nn.Module) -> None:
 
 
 def _settle_now(model: nn.Module, args: Any) -> None:
-    if model.training and torch.is_grad_enabled():
-        _settle_all(model, torch.compiler.is_compiling())
+    if not (model.training and torch.is_grad_enabled()):
+        return
+    if torch.compiler.is_compiling():  # run as it is; a decorator would import torch._dynamo
+        torch.compiler.disable(_settle_all)(model, True)
+    else:
+        _settle_all(model, False)
 
 
-@torch.compiler.disable
 def _settle_all(model: nn.Module, compiled: bool) -> None:
     remove_hook(model, _settle_now)
     settle_gains(model)

@@ -6,7 +6,6 @@ say that training has begun (a compiled forward, DataParallel's copies) the firs
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -16,11 +15,6 @@ from torch import distributed as dist
 
 from normfix_mm.errors import Stopped
 from normfix_mm.layers.gain_loading import LoadsGain
-
-_REASON = (
-    "the gain of a normalized layer is looked at before it is trained; with fullgraph=True make "
-    "the first step, or load a checkpoint, before the model is compiled"
-)
 
 
 def settle_alone(layer: nn.Module, args: Any) -> None:
@@ -33,21 +27,15 @@ def settle_alone(layer: nn.Module, args: Any) -> None:
     if not torch.compiler.is_compiling():
         _settle(layer)
     elif layer._start is not None and torch.is_grad_enabled():
-        begin_alone(layer)
+        torch.compiler.disable(begin_alone)(layer)
 
 
-def _uncompiled(function: Callable) -> Callable:
-    """A break of the compiled graph, with its reason where torch can say it."""
-    known = "reason" in inspect.signature(torch.compiler.disable).parameters
-    return torch.compiler.disable(function, **({"reason": _REASON} if known else {}))
-
-
-@_uncompiled
 def begin_alone(layer: LoadsGain) -> None:
     """Training begins with this forward, and no gradient will come to say so.
 
     Under torch.compile this breaks the graph at each such layer, where nobody has taken care of
-    the model before: who does (our hooks, EpsShift, NormFix) breaks it once, at the model.
+    the model before: who does (our hooks, EpsShift, NormFix) breaks it once, at the model. With
+    `fullgraph=True`, make the first step or load a checkpoint before the model is compiled.
 
     Raises:
         Stopped: the weight has been initialized since g was set.

@@ -55,8 +55,8 @@ class WNConv2d(GainedLayer, nn.Conv2d):
         return self._conv_forward(x, self.normalized_weight(), self.bias)
 
 
-class WNLinear(GainedLayer, nn.Linear):
-    """Linear layer whose whole weight has length g (FixNorm, eq. 6: WN-FC)."""
+class WNLayer(GainedLayer):
+    """A layer whose whole weight has length g."""
 
     form = "WN"
     option_names = ("gain_start",)
@@ -68,43 +68,27 @@ class WNLinear(GainedLayer, nn.Linear):
     def _normalize(self) -> Tensor:
         return self._watched(functional.normalize_layer(self.weight, self.g))
 
+
+class WNLinear(WNLayer, nn.Linear):
+    """Linear layer whose whole weight has length g (FixNorm, eq. 6: WN-FC)."""
+
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x, self.normalized_weight(), self.bias)
 
 
-class WNPointwiseConv2d(GainedLayer, nn.Conv2d):
+class WNPointwiseConv2d(WNLayer, nn.Conv2d):
     """A fully connected layer written as a 1×1 convolution, whose whole weight has length g.
 
     OpenMMLab's squeeze-and-excitation blocks are made of such. FixNorm (appendix A.3) makes WN-FC
     of their layers, with one gain each, however they are written.
     """
 
-    form = "WN"
-    option_names = ("gain_start",)
-
-    def __init__(self, *args, gain_start: str | float = "weight", **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self._set_options(gain_start=gain_start)
-
-    def _normalize(self) -> Tensor:
-        return self._watched(functional.normalize_layer(self.weight, self.g))
-
     def forward(self, x: Tensor) -> Tensor:
         return self._conv_forward(x, self.normalized_weight(), self.bias)
 
 
-class WNConvTranspose2d(GainedLayer, nn.ConvTranspose2d):
+class WNConvTranspose2d(WNLayer, nn.ConvTranspose2d):
     """Transposed convolution whose whole weight has length g."""
-
-    form = "WN"
-    option_names = ("gain_start",)
-
-    def __init__(self, *args, gain_start: str | float = "weight", **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self._set_options(gain_start=gain_start)
-
-    def _normalize(self) -> Tensor:
-        return self._watched(functional.normalize_layer(self.weight, self.g))
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         geometry: Any = self  # torch declares tuples where its functions want lists

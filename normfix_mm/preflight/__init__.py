@@ -12,6 +12,7 @@ left to the Runner.
     classes             of the datasets and of the heads
     checkpoints         what `load_from`, `--resume` and `init_cfg` name
     trained_classes     the classes that a checkpoint was trained on
+    precision           half precision that the model's operators lack
     training            optimizer wrapper and hooks, tried out
     schedules           as long as the training?
     segmentation_data   a segmenter's images and labels
@@ -59,6 +60,7 @@ def check(
     )
     from normfix_mm.preflight.classes import check_heads, check_same_classes
     from normfix_mm.preflight.data import check_contents, check_files, length_of
+    from normfix_mm.preflight.precision import check_half
     from normfix_mm.preflight.schedules import check_schedules
     from normfix_mm.preflight.trained_classes import check_class_order, check_resumable
     from normfix_mm.preflight.training import check_training
@@ -104,5 +106,6 @@ def check(
         elif "train" in phases and not cfg.get("load_from"):  # which would overwrite them
             check_initial_forms(model, initial)
         if "train" in phases:
+            check_half(cfg, model)
             check_training(cfg, model)
             check_schedules(cfg, length_of if contents else lambda dataset: None)

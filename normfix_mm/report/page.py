@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from normfix_mm.analysis.gains import gain_remark
 from normfix_mm.checkpoints.whole_file import replacing
 from normfix_mm.report import images, plots
 from normfix_mm.report.run import Run, settings
@@ -199,7 +200,18 @@ def _legend(drawn: images.Drawn) -> str:
 
 
 def _curves(runs: list[Run]) -> str:
-    return figures(plots.PLOTS, runs)
+    said = [f"<p>{text(run.name)}: {text(remark)}</p>" for run in runs for remark in _gains(run)]
+    return figures(plots.PLOTS, runs) + "\n".join(said)
+
+
+def _gains(run: Run) -> list[str]:
+    """What is to be said of the classifiers' gains."""
+    remarks = []
+    for key in run.keys("gain/"):
+        layer = key.removeprefix("gain/")
+        (_, gains), (_, caps) = run.curve(key), run.curve(f"cap/{layer}")
+        remarks.append(gain_remark(layer, gains, caps[-1]) if caps else None)
+    return [remark for remark in remarks if remark]
 
 
 def figures(drawings: Iterable[tuple[Callable, str]], runs) -> str:

@@ -6,17 +6,14 @@ Importing this package registers everything a segmentation config may name: the 
 optimizer constructor and the hooks of ``normfix_mm.engine``, and what is listed below.
 """
 
+from normfix_mm.errors import IMPORT_FAILURES, needs
+
 try:
     import mmcv.ops  # noqa: F401  heads of mmseg need mmcv's compiled operators
     import mmseg.models  # noqa: F401
-except (ImportError, AssertionError, OSError) as error:
-    # ImportError: absent, or without its operators. AssertionError: mmseg's own version check.
-    # OSError: an operator library built for another torch. One sentence instead of that chain.
-    _reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-    raise ImportError(
-        "normfix_mm.segmentation needs MMSegmentation and mmcv with compiled operators "
-        f"({_reason}); run `python -m normfix_mm.check_env` to see what is missing, or install the "
-        "stack with `pip install 'normfix-mm[onedl]'`."
+except IMPORT_FAILURES as error:
+    raise needs(
+        "normfix_mm.segmentation", "MMSegmentation and mmcv with compiled operators", error
     ) from None
 
 import normfix_mm.engine  # noqa: F401  registers layers, optimizer constructor and hooks

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from normfix_mm.errors import BadInput
-from normfix_mm.tuning.search import Scores, Trial, best_of, name_of, rounded
+from normfix_mm.tuning.search import Scores, Search, Trial, best_of, name_of, rounded
 
 BUDGETS = (0.2, 1.0)
 SPLITS = 5
@@ -43,7 +43,7 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Algorithm4:
+class Algorithm4(Search):
     """The search.
 
     Args:
@@ -106,9 +106,6 @@ class Algorithm4:
                 break
             lr_max = best.values["lr"]
         return rounds
-
-    def best(self, scores: Scores) -> Trial | None:
-        return best_of(self.plan(scores), scores)
 
     def remarks(self, scores: Scores) -> list[str]:
         """What to know about the result: a best value at the edge of what was tried."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from normfix_mm.errors import BadInput
 from normfix_mm.tuning.algorithm4 import check_range
-from normfix_mm.tuning.search import Scores, Trial, best_of, no_score
+from normfix_mm.tuning.search import Scores, Search, Trial
 
 LAM_RANGE = (1e-5, 5e-4)
 TRIALS = 25
@@ -21,7 +21,7 @@ RANDOM = 5
 
 
 @dataclass(frozen=True)
-class BayesianDecay:
+class BayesianDecay(Search):
     """The search: `trials` trainings, whose values a sampler chooses as they start.
 
     Raises:
@@ -46,15 +46,6 @@ class BayesianDecay:
     def plan(self, scores: Scores) -> list[Trial]:
         width = len(str(self.trials))
         return [Trial(f"bo{i:0{width}}", phase="bo-wd") for i in range(1, self.trials + 1)]
-
-    def best(self, scores: Scores) -> Trial | None:
-        return best_of(self.plan(scores), scores)
-
-    def remarks(self, scores: Scores) -> list[str]:
-        return []
-
-    def failure(self, scores: Scores) -> str | None:
-        return no_score(self, scores)
 
     def cost(self) -> float:
         return float(self.trials)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from normfix_mm.errors import BadInput
 from normfix_mm.report.run import CLASS, PERCENT, RESULTS
-from normfix_mm.tuning.search import Scores, Trial
-from normfix_mm.tuning.study import Board
+from normfix_mm.tuning.board import Board
+from normfix_mm.tuning.search import Scores, Search, Trial
 
 METHODS = {"baseline (decay)": "baseline", "WS + ε-shift": "ws-eps", "FixNorm": "fixnorm"}
 FACTORS = (1 / 2, 1, 2)
@@ -31,7 +31,7 @@ Runs = dict[str, list[tuple[float, dict]]]  # by method: rates and what was meas
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Search):
     """The search.
 
     Args:
@@ -81,9 +81,6 @@ class Comparison:
 
     def best(self, scores: Scores) -> Trial | None:
         return None  # it compares
-
-    def remarks(self, scores: Scores) -> list[str]:
-        return []
 
     def failure(self, scores: Scores) -> str | None:
         return None

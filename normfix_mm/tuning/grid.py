@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import product
 
 from normfix_mm.errors import BadInput
-from normfix_mm.tuning.search import Scores, Trial, best_of, name_of, no_score
+from normfix_mm.tuning.search import Scores, Search, Trial, name_of
 
 
 @dataclass(frozen=True)
-class Grid:
+class Grid(Search):
     """Every combination of the values.
 
     Args:
@@ -47,9 +47,6 @@ class Grid:
         points = [dict(zip(self.axes, point)) for point in product(*self.axes.values())]
         return [Trial(name_of(p, self.share), p, self.share, "grid") for p in points]
 
-    def best(self, scores: Scores) -> Trial | None:
-        return best_of(self.plan(scores), scores)
-
     def remarks(self, scores: Scores) -> list[str]:
         best = self.best(scores)
         if best is None:
@@ -61,9 +58,6 @@ class Grid:
             and len(values) > 1
             and best.values[name] in (min(values), max(values))
         ]
-
-    def failure(self, scores: Scores) -> str | None:
-        return no_score(self, scores)
 
     def cost(self) -> float:
         return self.share * math.prod(map(len, self.axes.values()))

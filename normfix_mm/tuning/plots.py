@@ -9,9 +9,9 @@ import math
 
 from normfix_mm.report.plots import COLOURS
 from normfix_mm.tuning.algorithm4 import Algorithm4
+from normfix_mm.tuning.board import Entry
 from normfix_mm.tuning.progress import SYMBOLS, spent
 from normfix_mm.tuning.results import Result
-from normfix_mm.tuning.study import Entry
 
 Results = dict[str, Result]  # by name; the first is what the page is about
 

@@ -7,8 +7,8 @@ import sys
 import time
 from dataclasses import dataclass, field
 
+from normfix_mm.tuning.board import Board, Entry
 from normfix_mm.tuning.search import Search, Trial
-from normfix_mm.tuning.study import Board, Entry
 
 EVERY = 60  # seconds between lines where nothing happens
 SYMBOLS = dict(lr="lr", alpha="α", lam="λ", eps="ε", seed="seed")

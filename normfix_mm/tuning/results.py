@@ -9,9 +9,9 @@ from pathlib import Path
 from mmengine.config import Config
 
 from normfix_mm.checkpoints.whole_file import replacing
+from normfix_mm.tuning.board import Board, Entry
 from normfix_mm.tuning.progress import described, spent
 from normfix_mm.tuning.search import Search
-from normfix_mm.tuning.study import Board, Entry
 
 TABLE = "trials.csv"
 

@@ -37,7 +37,7 @@ class Trial:
 
 
 class Search(Protocol):
-    """What runs on a study."""
+    """What runs on a study: a plan, and what is to be said of its result."""
 
     #: The range of each value that trials differ in.
     ranges: Mapping[str, tuple[float, float]]
@@ -50,12 +50,17 @@ class Search(Protocol):
 
     def best(self, scores: Scores) -> Trial | None:
         """The trial with the best score; None if none has one yet."""
+        return best_of(self.plan(scores), scores)
 
     def remarks(self, scores: Scores) -> list[str]:
         """Sentences on what to know about the result."""
+        return []
 
     def failure(self, scores: Scores) -> str | None:
         """Why a search that is over has not come to its end, if it has not."""
+        if self.best(scores) is not None:
+            return None
+        return "No trial came to a score: all diverged or failed; see their logs."
 
     def cost(self) -> float:
         """What the whole search trains, in units of Tmax, if no trial ends early."""
@@ -68,13 +73,6 @@ def best_of(trials: list[Trial], scores: Scores) -> Trial | None:
     """The trial with the best score, the first of equals; None if none has one worth having."""
     scored = [trial for trial in trials if scores.get(trial.name, -math.inf) > -math.inf]
     return max(scored, key=lambda trial: scores[trial.name], default=None)
-
-
-def no_score(search: Search, scores: Scores) -> str | None:
-    """The failure of a search that can only fail as a whole."""
-    if search.best(scores) is not None:
-        return None
-    return "No trial came to a score: all diverged or failed; see their logs."
 
 
 def rounded(value: float) -> float:

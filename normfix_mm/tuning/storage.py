@@ -14,15 +14,20 @@ Two of Optuna's storages lose what this room promises when processes die or shar
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
+import sys
+import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from normfix_mm.errors import BadInput, one_line
 
+PATIENCE = 600  # seconds for which a storage may be out of reach
 WAIT = 60  # seconds that SQLite waits for another process
 LOCK = 10  # seconds after which a journal's lock is taken to be of a process that was killed
 
@@ -83,6 +88,41 @@ def open_storage(address: Address):
         raise BadInput(
             f"The storage {address} cannot be opened: {address.clean(one_line(error))}"
         ) from None
+
+
+class Taken(Exception):
+    """A trial that this process was running has been given to another one."""
+
+
+def ask(address: Address, question: Callable):
+    """A storage's answer, waited for while the storage is out of reach.
+
+    Raises:
+        Taken: the question is about a trial that has ended.
+        BadInput: no answer for ten minutes, or the disk is full.
+    """
+    from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    since = time.monotonic()
+    said = False
+    while True:
+        try:
+            return question()
+        except UpdateFinishedTrialError:
+            raise Taken from None
+        except (StorageInternalError, SQLAlchemyError, OSError) as error:
+            why = address.clean(one_line(error.__cause__ or error))
+            full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+            if full or time.monotonic() - since > PATIENCE:
+                raise BadInput(
+                    f"The storage {address} is out of reach ({why}); nothing that had ended is "
+                    "lost: give the same command again when it is back."
+                ) from None
+            if not said:
+                print(f"storage out of reach, trying on: {why}", file=sys.stderr, flush=True)
+            said = True
+        time.sleep(1)
 
 
 def _journal(path: str):

@@ -10,69 +10,21 @@ died is put up again under a new number; its entry counts the attempts.
 from __future__ import annotations
 
 import json
-import math
-import sys
 import time
 import warnings
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from normfix_mm.errors import BadInput, listing, one_line
+from normfix_mm.errors import BadInput, listing
+from normfix_mm.tuning import board
+from normfix_mm.tuning.board import Board, Entry
 from normfix_mm.tuning.lease import LEASE, Watch, is_dead, myself
-from normfix_mm.tuning.search import Scores, Search, Trial
-from normfix_mm.tuning.storage import Address, open_storage
+from normfix_mm.tuning.search import Search, Trial
+from normfix_mm.tuning.storage import Address, Taken, ask, open_storage
 
 RETRIES = 1
-PATIENCE = 600  # seconds for which a storage may be out of reach
-MOST_LOST = 10  # workers that a trial may outlive
-ENDED = ("finished", "diverged", "crashed")
-
-
-@dataclass
-class Entry:
-    """A trial as the study knows it.
-
-    Attributes:
-        trial: with its values, also those a sampler has chosen.
-        state: 'waiting', 'running', 'finished', 'diverged' or 'crashed' (for good).
-        value: of the metric; infinitely bad for a run that diverged; None without one.
-        id, number: Optuna's, of the latest attempt.
-        attempts: how many there have been, the present one included.
-        iterations: done so far.
-        facts: what its worker has noted: 'seconds', 'metrics', 'error', 'folder', 'worker'.
-        curve: values of the metric by iteration.
-    """
-
-    trial: Trial
-    state: str
-    value: float | None = None
-    id: int = -1
-    number: int = -1
-    attempts: int = 0
-    iterations: int = 0
-    facts: dict = field(default_factory=dict)
-    curve: dict[int, float] = field(default_factory=dict)
-
-    @property
-    def ended(self) -> bool:
-        return self.state in ENDED
-
-
-@dataclass
-class Board:
-    """The study at one moment: every planned trial, in the order of the plan."""
-
-    entries: list[Entry]
-    scores: Scores
-
-    @property
-    def is_over(self) -> bool:
-        return all(entry.ended for entry in self.entries)
-
-    def of(self, *states: str) -> list[Entry]:
-        return [entry for entry in self.entries if entry.state in states]
 
 
 @dataclass
@@ -83,10 +35,6 @@ class Claim:
     attempt: int
     id: int
     beats: int = 0
-
-
-class Taken(Exception):
-    """A trial that this process was running has been given to another one."""
 
 
 class Study:
@@ -156,18 +104,22 @@ class Study:
         """What is known of every trial of the plan; puts up those that nobody has put up yet."""
         while True:
             retries, groups = self.retries, self._groups()
-            scores = {}
-            for name, attempts in groups.items():
-                entry = self._entry(Trial(name), attempts, retries)
-                if entry.ended:
-                    scores[name] = self._score(entry)
+            known = {
+                name: board.entry_of(Trial(name), attempts, retries)
+                for name, attempts in groups.items()
+            }
+            scores = {
+                name: board.score_of(entry, self.maximize)
+                for name, entry in known.items()
+                if entry is not None and entry.ended
+            }
             plan = search.plan(scores)
-            entries = [self._entry(trial, groups.get(trial.name, []), retries) for trial in plan]
-            absent = [entry.trial for entry in entries if entry.state == "absent"]
-            if not absent:
-                return Board(entries, scores)
-            for trial in absent:
-                self._put_up(trial, search)
+            entries = {t: board.entry_of(t, groups.get(t.name, []), retries) for t in plan}
+            if all(entries.values()):
+                return Board(list(entries.values()), scores)
+            for trial, entry in entries.items():
+                if entry is None:
+                    self._put_up(trial, search)
 
     def _groups(self) -> dict[str, list]:
         """The attempts at each trial, by name; closes what is dead or doubled on the way."""
@@ -182,68 +134,18 @@ class Study:
         return groups
 
     def _close(self, attempts: list) -> None:
-        for i, frozen in enumerate(attempts):
-            state, told = frozen.state.name, frozen.user_attrs
-            others = [other.state.name for other in attempts[:i] + attempts[i + 1 :]]
-            first = [other.state.name for other in attempts[:i]]
-            reason = None
-            if state == "RUNNING":
-                beat, worker = told.get("beat"), told.get("worker", {})
-                if is_dead(worker) or self._watch.is_silent(frozen._trial_id, beat):
-                    reason = "lost"
-            elif state == "WAITING" and (
-                {"COMPLETE", "RUNNING"} & set(others) or "WAITING" in first
-            ):
-                reason = "double"
-            if reason:
-                try:
-                    self._end(frozen._trial_id, "FAIL", None, outcome=reason)
-                except Taken:
-                    continue
-                closed = self._ask(lambda f=frozen: self._storage.get_trial(f._trial_id))
-                attempts[i] = closed
+        for i, reason in board.to_close(attempts, self._is_lost):
+            number = attempts[i]._trial_id
+            try:
+                self._end(number, "FAIL", None, outcome=reason)
+            except Taken:
+                continue
+            attempts[i] = self._ask(lambda n=number: self._storage.get_trial(n))
 
-    def _entry(self, trial: Trial, attempts: list, retries: int) -> Entry:
-        outcomes = [frozen.user_attrs.get("outcome", "lost") for frozen in attempts]
-        real = [f for f, outcome in zip(attempts, outcomes) if outcome != "double"]
-        for state in ("COMPLETE", "RUNNING", "WAITING"):
-            for frozen in real:
-                if frozen.state.name == state:
-                    return self._described(trial, frozen, len(real))
-        failed = [outcome for outcome in outcomes if outcome != "double"]
-        if failed.count("crashed") > retries or failed.count("lost") >= MOST_LOST:
-            entry = self._described(trial, real[-1], len(real))
-            entry.state, entry.value = "crashed", None
-            entry.facts.setdefault("error", "every worker that ran it died")
-            return entry
-        return Entry(trial, "absent", attempts=len(real))
-
-    def _described(self, trial: Trial, frozen, attempts: int) -> Entry:
-        told = frozen.user_attrs
-        state = dict(RUNNING="running", WAITING="waiting").get(frozen.state.name)
-        # Not the noted outcome: somebody may have noted another, just before it ended.
-        state = state or ("diverged" if math.isinf(frozen.value or 0.0) else "finished")
-        beat = told.get("beat") or [0, 0]
-        if not trial.values and frozen.params:
-            trial = replace(trial, values=dict(frozen.params))
-        facts = {k: v for k, v in told.items() if k not in ("name", "beat", "outcome", "attempt")}
-        facts["began"] = frozen.datetime_start
-        return Entry(
-            trial,
-            state,
-            frozen.value if state in ENDED else None,
-            frozen._trial_id,
-            frozen.number,
-            attempts,
-            told.get("iterations", beat[1]),
-            facts,
-            dict(frozen.intermediate_values),
-        )
-
-    def _score(self, entry: Entry) -> float:
-        if entry.value is None or math.isnan(entry.value):
-            return -math.inf
-        return entry.value if self.maximize else -entry.value
+    def _is_lost(self, attempt) -> bool:
+        told = attempt.user_attrs
+        silent = self._watch.is_silent(attempt._trial_id, told.get("beat"))
+        return is_dead(told.get("worker", {})) or silent
 
     # -- working --------------------------------------------------------------------------------
 
@@ -335,35 +237,7 @@ class Study:
             self._ask(lambda k=key, f=fact: self._storage.set_trial_user_attr(claim.id, k, f))
 
     def _ask(self, question: Callable):
-        """The storage's answer, waited for while the storage is out of reach.
-
-        Raises:
-            Taken: the question is about a trial that has ended.
-            BadInput: no answer for ten minutes.
-        """
-        from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-        from sqlalchemy.exc import SQLAlchemyError
-
-        since = time.monotonic()
-        said = False
-        while True:
-            try:
-                return question()
-            except UpdateFinishedTrialError:
-                raise Taken from None
-            except (StorageInternalError, SQLAlchemyError, OSError) as error:
-                cause = error.__cause__ or error
-                why = self.address.clean(one_line(cause))
-                full = isinstance(error, OSError) and error.errno == 28
-                if full or time.monotonic() - since > PATIENCE:
-                    raise BadInput(
-                        f"The storage {self.address} is out of reach ({why}); nothing that had "
-                        "ended is lost: give the same command again when it is back."
-                    ) from None
-                if not said:
-                    print(f"storage out of reach, trying on: {why}", file=sys.stderr, flush=True)
-                said = True
-            time.sleep(1)
+        return ask(self.address, question)
 
 
 def find(address: Address, name: str) -> Study | None:

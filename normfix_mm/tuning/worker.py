@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from normfix_mm.errors import BadInput
+from normfix_mm.tuning.board import Board
 from normfix_mm.tuning.search import Search
-from normfix_mm.tuning.study import Board, Claim, Study, Taken
+from normfix_mm.tuning.storage import Taken
+from normfix_mm.tuning.study import Claim, Study
 from normfix_mm.tuning.training import Outcome, Trainer, Training
 
 TICK = 0.2  # seconds between looks at one's own processes

@@ -9,7 +9,8 @@ from analysis.model_state import assert_same_state, full_state
 from torch import nn
 
 from normfix_mm import FixNormConv2d, WNConv2d, WNLinear, find_scale_variant, normalize_layers
-from normfix_mm.analysis.invariance import MOST_SCALED_ALONE, measure_scale_variance
+from normfix_mm.analysis.invariance import measure_scale_variance
+from normfix_mm.analysis.probe import MOST_SCALED_ALONE
 from normfix_mm.layers.gain import settle_gains
 from normfix_mm.optim.weights import norm_fix_weights
 

@@ -7,7 +7,7 @@ import torch
 from analysis.model_state import assert_same_state, full_state
 
 from normfix_mm import find_scale_variant, normalize_layers
-from normfix_mm.analysis import invariance
+from normfix_mm.analysis import probe
 from normfix_mm.analysis.invariance import measure_scale_variance
 from normfix_mm.detection import NormalizedResNet
 from normfix_mm.optim.weights import norm_fix_weights
@@ -70,7 +70,7 @@ def test_retinanet_names_exactly_the_convolutions_without_norm():
 
 
 def test_retinanet_with_frozen_statistics_names_the_backbone_too(monkeypatch):
-    monkeypatch.setattr(invariance, "MOST_SCALED_ALONE", 4)  # for the time it takes
+    monkeypatch.setattr(probe, "MOST_SCALED_ALONE", 4)  # for the time it takes
     model, run = retinanet(norm_eval=True)
     convs = {n for n, p in model.named_parameters() if p.dim() == 4}
     assert set(find_scale_variant(model, run)) == convs

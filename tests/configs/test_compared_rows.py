@@ -34,6 +34,7 @@ def treatment(path: Path) -> tuple[dict[str, dict], set[str]]:
     return options, {info.name for info in infos if info.param.requires_grad}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SHIFTED, ids=lambda path: path.stem)
 def test_everything_but_the_shifted_weights_is_treated_as_in_the_baseline(path):
     ours, shifted = treatment(path)

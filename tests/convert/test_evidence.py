@@ -55,6 +55,7 @@ def networks(images):
     return {form: trained(images, form) for form in (None, "WS")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "told"), [(None, PLAIN), ("WS", "WS")])
 def test_trained_networks(networks, form, told):
     evidence = examine(networks[form].state_dict())

@@ -20,6 +20,8 @@ from normfix_mm import FixNormConv2d, FixNormLinear, WNConv2d, WNLinear, WSConv2
 from normfix_mm.layers.weight_norm import WNConvTranspose2d
 from normfix_mm.optim.claims import claims
 
+pytestmark = pytest.mark.slow
+
 # FixNorm-FC and FixNorm-Conv take the place of the classifying layer (FixNorm, A.4.1).
 CLASSIFIERS = ("retina_cls", "rpn_cls", "fc_cls", "conv_logits")
 PLAIN = (nn.Conv2d, nn.Linear, nn.ConvTranspose2d)

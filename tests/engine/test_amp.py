@@ -45,6 +45,7 @@ def optimizer_hooks(kind):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["norm fixing", "eps shift"])
 def test_scaling_and_a_skipped_step(toy_data, tmp_path, kind):
     """A power-of-two scale changes no bit; an overflow leaves every weight as it was.

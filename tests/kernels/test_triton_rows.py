@@ -11,6 +11,7 @@ import torch
 triton = pytest.importorskip("triton", reason="Triton comes with torch for CUDA on Linux only")
 
 
+@pytest.mark.slow
 def test_interpreted_kernels_equal_the_formulas_in_float64():
     script = Path(__file__).parent / "interpreted_triton.py"
     environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(script.parents[2])}

@@ -19,6 +19,7 @@ from report.html_page import Page
 
 from normfix_mm.datasets.digits import make_digits
 from normfix_mm.report.__main__ import main
+from normfix_mm.report.page import _curves as curves
 from normfix_mm.report.plots import gain
 from normfix_mm.report.run import NoRun, Run, settings
 
@@ -161,6 +162,14 @@ def test_a_segmenter_s_gains_can_be_told_apart(tmp_path):
         "seg: g of conv_seg auxiliary_head",
         "seg: g of conv_seg auxiliary_head 1",
     }
+
+
+def test_the_page_says_where_a_gain_had_no_time(tmp_path):
+    steps = range(10, 210, 10)
+    train = {t: {"gain/head.fc": 1.8 + t / 50, "cap/head.fc": 12.65} for t in steps}
+    shown = curves([Run("short", tmp_path, train=train)])
+    assert "<p>short: head.fc: g rose to the end, from 2 to 5.8" in shown
+    assert "g rose" not in curves([Run("few", tmp_path, train=dict(list(train.items())[:5]))])
 
 
 def test_picture_for_the_readme(work_dirs, tmp_path):

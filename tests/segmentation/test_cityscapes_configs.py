@@ -66,7 +66,11 @@ def test_settings_are_those_of_the_papers(row):
     fixnorm = row.method == "fixnorm"
     assert config.default_scope == "mmseg"
     assert config.optim_wrapper.optimizer == dict(
-        type="SGD", lr=row.rate, momentum=0.9, weight_decay=0.0 if fixnorm else 5e-4
+        type="SGD",
+        lr=row.rate,
+        momentum=0.9,
+        weight_decay=0.0 if fixnorm else 5e-4,
+        fused=True,
     )
     assert "paramwise_cfg" not in config.optim_wrapper and "clip_grad" not in config.optim_wrapper
     assert config.auto_scale_lr == dict(enable=False, base_batch_size=8)

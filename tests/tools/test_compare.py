@@ -24,8 +24,8 @@ from mmengine.registry import DATASETS, DefaultScope
 from normfix_mm.datasets.coco_folder import CocoFolder
 from normfix_mm.datasets.seg_folder import SegFolder
 from normfix_mm.errors import BadInput
-from normfix_mm.tuning import compare as comparing
-from normfix_mm.tuning.compare import begin, compare, configs_of
+from normfix_mm.tuning import compare_folder as comparing
+from normfix_mm.tuning.compare_folder import begin, compare, configs_of
 from normfix_mm.tuning.comparison import EXTENSIONS, METHODS, Comparison, at_edge, report
 
 FORMULA = [sys.executable, str(ROOT / "tests/tuning/landscape.py")]
@@ -235,6 +235,7 @@ def formula(monkeypatch, real_data, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_comparison_goes_on_and_runs_nothing_twice(formula, tmp_path):
     table, started = formula(jobs=4)
     assert len(started) == len(set(started)) == 3 * 3 + 3 * 2
@@ -247,6 +248,7 @@ def test_a_comparison_goes_on_and_runs_nothing_twice(formula, tmp_path):
     assert "| 3 |" in longer
 
 
+@pytest.mark.slow
 def test_runs_of_an_older_comparison_are_read(formula, tmp_path):
     """It had no study: a folder for each run, with a result of its own form."""
     out = tmp_path / "out"
@@ -263,6 +265,7 @@ def test_runs_of_an_older_comparison_are_read(formula, tmp_path):
     assert "0.01 → 0.100, 0.02 → 0.300, 0.04 → 0.200" in table
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_ends_the_comparison_with_its_log(formula):
     formula.told["crash"] = {"trial_1": 1}
     with pytest.raises(
@@ -273,6 +276,7 @@ def test_a_run_that_fails_ends_the_comparison_with_its_log(formula):
     assert table.count("0.800 ± 0.000") == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [DETECTORS[0], *SEGMENTERS])
 def test_comparing_too_few_images_is_one_sentence(model, real_data, tmp_path):
     some = some_streets if model in SEGMENTERS else some_coco

@@ -19,6 +19,7 @@ def read(path) -> Config:
     return Config.fromfile(path, import_custom_modules=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FIXNORM, ids=lambda path: path.stem)
 def test_rate_and_alpha_of_every_fixnorm_config_are_found(path):
     cfg = read(path)

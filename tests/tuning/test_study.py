@@ -12,8 +12,8 @@ from normfix_mm.tuning.algorithm4 import Algorithm4
 from normfix_mm.tuning.bayes import BayesianDecay
 from normfix_mm.tuning.grid import Grid
 from normfix_mm.tuning.lease import Watch
-from normfix_mm.tuning.storage import Address
-from normfix_mm.tuning.study import Study, Taken, create, find
+from normfix_mm.tuning.storage import Address, Taken
+from normfix_mm.tuning.study import Study, create, find
 
 SETTINGS = dict(method="grid", grid={"lr": [0.1, 0.2]}, seed=0, lease=60.0)
 

@@ -3,7 +3,7 @@
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=20, val_interval=2)
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="SGD", lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
+    optimizer=dict(type="SGD", lr=0.1, momentum=0.9, fused=True, nesterov=True, weight_decay=5e-4),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
 param_scheduler = [

@@ -7,6 +7,8 @@ skipped AMP steps, and every mmengine hook that runs after an iteration sees res
 An EMA copy is not rescaled; an average of points on a sphere lies inside it: its norm is logged.
 """
 
+import logging
+
 import torch
 from mmengine.hooks import EMAHook, Hook, LoggerHook
 from mmengine.logging import print_log
@@ -15,6 +17,7 @@ from mmengine.registry import HOOKS
 from torch import nn
 from torch.optim import Optimizer
 
+from normfix_mm.analysis.gains import gain_remark
 from normfix_mm.analysis.metrics import effective_learning_rate
 from normfix_mm.analysis.tables import joint_norm_table
 from normfix_mm.engine.hooks.invariance_check import check_scale_invariance
@@ -46,7 +49,8 @@ class NormFixHook(Hook):
         interval: log every so many iterations; None takes the LoggerHook's.
 
     Logs 'train/joint_norm', 'train/effective_lr', for each FixNorm layer 'train/gain/<layer>' and
-    'train/cap/<layer>', and 'train/ema_joint_norm' where an EMAHook runs.
+    'train/cap/<layer>', and 'train/ema_joint_norm' where an EMAHook runs. Says at the end where a
+    gain never left its cap, or was still on its way.
 
     Raises:
         BadInput (a ValueError): before training, for a bad option, a weight the optimizer also
@@ -148,6 +152,16 @@ class NormFixHook(Hook):
             scalars["ema_joint_norm"] = torch.stack(norms).norm()
         for name, value in scalars.items():
             runner.message_hub.update_scalar(f"train/{name}", float(value))
+
+    def after_train(self, runner) -> None:
+        logged = runner.message_hub.log_scalars
+        for name, layer in self._capped.items():
+            if f"train/gain/{name}" not in logged:
+                continue
+            gains, _ = logged[f"train/gain/{name}"].data
+            remark = gain_remark(name, gains.tolist(), layer.cap)
+            if remark:
+                print_log(f"NormFixHook: {remark}", logger="current", level=logging.WARNING)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         if self.norm_fix is not None:

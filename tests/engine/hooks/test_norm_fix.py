@@ -14,6 +14,8 @@ from normfix_mm import WNConv2d
 from normfix_mm.engine.hooks.invariance_check import check_scale_invariance
 from normfix_mm.engine.hooks.norm_fix import NormFixHook
 
+pytestmark = pytest.mark.slow
+
 FIX = dict(type="NormFixHook")
 
 
@@ -85,6 +87,14 @@ def test_scalars_reach_the_log_file_at_its_interval(toy_data, tmp_path):
     assert len(history) == 3  # not at every step: reading a norm waits for the device
 
 
+def test_a_gain_that_never_left_its_cap_is_said_at_the_end(toy_data, tmp_path):
+    small = {"model.bbox_head.alpha": 0.01}
+    hooks = [FIX | dict(interval=1)]
+    train(toy_config(toy_data, tmp_path, length=2, custom_hooks=hooks, **small))
+    said = log_of(tmp_path)
+    assert "bbox_head.retina_cls: g was at its cap, 0.0424, from the first iteration" in said
+
+
 def test_mode_layer_holds_each_norm(toy_data, tmp_path):
     hooks = [FIX | dict(mode="layer")]
     runner, _ = run(toy_config(toy_data, tmp_path, length=1, custom_hooks=hooks))
@@ -93,7 +103,6 @@ def test_mode_layer_holds_each_norm(toy_data, tmp_path):
     assert norms == pytest.approx(fixing.target.tolist(), rel=1e-6) and len(norms) == 32
 
 
-@pytest.mark.slow
 def test_load_from_takes_new_targets_and_resume_keeps_the_old(toy_data, tmp_path):
     train(toy_config(toy_data, tmp_path / "a", length=1, custom_hooks=[FIX]))
     checkpoint = tmp_path / "a" / "epoch_1.pth"
@@ -109,7 +118,6 @@ def test_load_from_takes_new_targets_and_resume_keeps_the_old(toy_data, tmp_path
     assert len(loaded.norms) == 12 and min(loaded.norms) > target * 1.01
 
 
-@pytest.mark.slow
 def test_resuming_a_run_without_targets_is_refused(toy_data, tmp_path):
     train(toy_config(toy_data, tmp_path / "a", length=1))
     options = dict(resume=True, load_from=str(tmp_path / "a" / "epoch_1.pth"), length=2)
@@ -117,7 +125,6 @@ def test_resuming_a_run_without_targets_is_refused(toy_data, tmp_path):
         train(toy_config(toy_data, tmp_path / "b", custom_hooks=[FIX], **options))
 
 
-@pytest.mark.slow
 def test_gains_are_set_where_a_stock_checkpoint_has_none(toy_data, tmp_path):
     plain = {"model.bbox_head.type": "RetinaHead", "model.neck.conv_cfg": None}
     stock = train(toy_config(toy_data, tmp_path / "a", length=1, **plain))
@@ -155,7 +162,6 @@ def test_norm_eval_makes_the_backbone_an_offender(toy_data, tmp_path):
         )
 
 
-@pytest.mark.slow
 def test_only_a_warning_if_the_user_says_so(toy_data, tmp_path):
     hooks = [FIX | dict(check="warn")]
     train(toy_config(toy_data, tmp_path / "a", length=1, custom_hooks=hooks, **PLAIN))
@@ -165,7 +171,6 @@ def test_only_a_warning_if_the_user_says_so(toy_data, tmp_path):
     assert "scale-invariant" not in log_of(tmp_path / "b")
 
 
-@pytest.mark.slow
 def test_the_check_changes_nothing(toy_data, tmp_path):
     """The same run with and without it: weights, BN statistics and data, bit for bit."""
     states = []

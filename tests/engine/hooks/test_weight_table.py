@@ -8,6 +8,8 @@ from engine.toy_run import toy_config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+pytestmark = pytest.mark.slow
+
 FIX, TABLE = dict(type="NormFixHook"), dict(type="WeightTableHook")
 SHIFT = {
     "optim_wrapper.constructor": "EpsShiftOptimWrapperConstructor",

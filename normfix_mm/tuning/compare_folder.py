@@ -1,4 +1,4 @@
-"""A comparison from its beginning to its end; `tools/compare.py` is this with a command line.
+"""A comparison of methods on a folder, from its beginning to its end: tools/compare.py's work.
 
 Every run of it has a folder in `out` with its result, as before it used a study: older comparisons
 go on, with what they have.

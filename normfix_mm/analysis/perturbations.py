@@ -1,0 +1,56 @@
+"""Other networks made of a given one, for the time of a measurement: see `invariance`."""
+
+import math
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from normfix_mm.optim.weights import NORMS, weights_of
+
+TINY_EPS = 1e-12
+
+
+@contextmanager
+def tiny_eps(model: nn.Module) -> Iterator[None]:
+    """Norms whose eps is next to nothing, for the time of the block."""
+    norms = [(m, m.eps) for m in model.modules() if isinstance(m, NORMS)]
+    for norm, _ in norms:
+        norm.eps = TINY_EPS
+    try:
+        yield
+    finally:
+        for norm, eps in norms:
+            norm.eps = eps
+
+
+def revive(model: nn.Module) -> None:
+    """Replace weights that are zero, which hide themselves and all that lies before them.
+
+    A zero convolution gets a random direction; a zero norm weight (`zero_init_residual`), gain or
+    scalar becomes 1. Biases stay.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for info in weights_of(model):
+        param = info.param.data
+        if info.name.endswith("bias") or param.numel() == 0 or param.any():
+            continue
+        if info.kind in ("norm", "gain") or param.dim() == 0:
+            param.fill_(1.0)
+        else:
+            fan_in = param[0].numel()
+            param.copy_(torch.randn(param.shape, generator=generator) / math.sqrt(fan_in))
+
+
+def perturb(model: nn.Module, but: Container[str]) -> None:
+    """Perturb the network: norm weights, gains and biases that are not judged change at random."""
+    generator = torch.Generator().manual_seed(1)
+    for info in weights_of(model):
+        param = info.param.data
+        if info.name in but or info.kind not in ("norm", "gain", "bias"):
+            continue
+        noise = torch.randn(param.shape, generator=generator).to(param)
+        param.mul_((0.5 * noise).exp())
+        if info.kind == "bias" or info.name.endswith("bias"):  # of a norm
+            param.add_(0.1 * noise)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 else:
     _Layer = object
 L = TypeVar("L", bound=nn.Module)
+_adopted = [0]
 
 
 class NormalizedLayer(_Layer):
@@ -32,6 +33,7 @@ class NormalizedLayer(_Layer):
     @classmethod
     def adopt(cls, layer: L, **options: Any) -> L:
         """Turn a plain layer into this form in place: same object, parameters and hooks."""
+        _adopted[0] += 1
         plain, made = layer.__class__, cast(Any, layer)
         made.__class__ = cls
         try:
@@ -55,3 +57,8 @@ class NormalizedLayer(_Layer):
     def extra_repr(self) -> str:
         options = "".join(f", {name}={getattr(self, name)}" for name in self.option_names)
         return super().extra_repr() + options
+
+
+def adoptions() -> int:
+    """How many layers this program has normalized in place."""
+    return _adopted[0]

@@ -11,8 +11,10 @@ import math
 
 from torch import Tensor, nn
 
+from normfix_mm.errors import BadInput
 from normfix_mm.layers import functional
 from normfix_mm.layers.gain import GainedLayer
+from normfix_mm.layers.options import as_number
 
 
 class FixNormLayer(GainedLayer):
@@ -31,9 +33,11 @@ class FixNormLayer(GainedLayer):
     def _set_options(  # type: ignore[override]
         self, alpha: float = 1.0, gain_start: str | float = "weight"
     ) -> None:
-        if not alpha > 0:
-            raise ValueError(f"Invalid alpha: {alpha}; FixNorm needs alpha > 0, for example 1.0.")
-        self.alpha = float(alpha)
+        self.alpha = as_number(alpha)
+        if not self.alpha > 0 or (gain_start == "cap" and self.alpha == math.inf):
+            raise BadInput(
+                f"Invalid alpha: {alpha!r}; FixNorm needs a number > 0, for example 1.0."
+            )
         super()._set_options(gain_start=gain_start)
 
     @property

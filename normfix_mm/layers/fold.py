@@ -2,8 +2,8 @@
 
 After folding, a model is made of stock `nn.Conv2d`, `nn.ConvTranspose2d` and `nn.Linear` only: its
 state dict loads strictly into the stock model, and what assumes that a convolution uses its
-`weight` as it stands (fusing a BN into it, quantization, export) is right again. Fusing a BN over
-an unfolded layer is silently wrong.
+`weight` as it stands (fusing a BN into it, merging an adapter as LoRA's, quantization, export) is
+right again. Fusing a BN or merging an adapter into an unfolded layer is silently wrong: fold first.
 
 mmcv's ConvWS and ConvAWS fold as well; they are known by name, since the core does without mmcv.
 """
@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from normfix_mm.layers import functional
-from normfix_mm.layers.gain import remove_hook, settle_alone
-from normfix_mm.layers.plain import MMCV_FORMS, PLAIN, is_normalized, mmcv_form, weight_obstacle
+from normfix_mm.layers.bypassed import bypass
+from normfix_mm.layers.gain_alone import remove_hook, settle_alone
+from normfix_mm.layers.plain import PLAIN, is_mmcv_form, is_normalized, mmcv_form, weight_obstacle
 
 
 @torch.no_grad()
@@ -33,10 +34,12 @@ def fold(module: nn.Module) -> nn.Module:
 
     Raises:
         TypeError: a normalized layer that extends none of the three, that has a forward of its own
-            besides (which folding would drop), or whose weight is pruned or parametrized.
+            besides (which folding would drop), whose weight is pruned or parametrized, or is used
+            past the layer's forward.
     """
     for name, original in module.named_modules():
-        _refuse_own_forward(name, original)
+        if is_normalized(original):
+            _refuse(name, original, _own_forward(original) or bypass(module, name))
     module = copy.deepcopy(module)
     folded: dict[nn.Parameter, list[nn.Parameter]] = {}
     layers: list[Any] = list(module.modules())
@@ -63,15 +66,17 @@ def _effective_weight(layer: Any) -> Tensor | None:
     return _adaptively_standardized(layer) if form == "AWS" else None
 
 
-def _refuse_own_forward(name: str, layer: nn.Module) -> None:
-    """Raise for a layer that does more than the class of ours, or of mmcv's, that it extends."""
-    if not is_normalized(layer):
-        return
+def _own_forward(layer: nn.Module) -> str | None:
+    """Why a layer does more than the class of ours, or of mmcv's, that it extends, or None."""
     ours = next(c for c in type(layer).__mro__ if _is_known(c))
-    own = [
-        f for f in ("forward", "_conv_forward") if getattr(type(layer), f, 0) != getattr(ours, f, 0)
-    ]
-    reason = f"has a {own[0]} of its own, which would be lost" if own else weight_obstacle(layer)
+    for method in ("forward", "_conv_forward"):
+        own = method in layer.__dict__
+        if own or getattr(type(layer), method, 0) != getattr(ours, method, 0):
+            return f"has a {method} of its own, which would be lost"
+    return weight_obstacle(layer)
+
+
+def _refuse(name: str, layer: nn.Module, reason: str | None) -> None:
     if reason:
         raise TypeError(
             f"fold: layer {name or type(layer).__name__!r}, a {type(layer).__name__}, {reason}; "
@@ -80,7 +85,7 @@ def _refuse_own_forward(name: str, layer: nn.Module) -> None:
 
 
 def _is_known(kind: type) -> bool:
-    return kind.__module__.partition(".")[0] == "normfix_mm" or kind.__name__ in MMCV_FORMS
+    return kind.__module__.partition(".")[0] == "normfix_mm" or is_mmcv_form(kind)
 
 
 def _adaptively_standardized(layer: Any) -> Tensor:

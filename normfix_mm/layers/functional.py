@@ -47,17 +47,25 @@ def normalize(weight: Tensor, gain: Tensor | None = None) -> Tensor:
         weight: shape (filters, ...).
         gain: shape (filters,).
     """
+    _check_count(gain, weight.shape[0])
     return _normalized("normalize", weight, gain)
 
 
 def normalize_layer(weight: Tensor, gain: Tensor | None = None) -> Tensor:
     """Give the whole tensor the length `gain`, a tensor of one element (FixNorm, eq. 6)."""
+    _check_count(gain, 1)
     return _normalized("normalize_layer", weight, gain)
 
 
 def center_normalize(weight: Tensor) -> Tensor:
     """Center each filter of a (filters, ...) weight and give it length 1."""
     return _normalized("center_normalize", weight)
+
+
+def _check_count(gain: Tensor | None, count: int) -> None:
+    """Raise for a gain of another count, which a kernel would read past its end or in part."""
+    if gain is not None and gain.numel() != count:
+        raise ValueError(f"The gain has {gain.numel()} elements, and {count} are needed.")
 
 
 @dataclass(frozen=True)

@@ -17,17 +17,27 @@ After that, who writes the weight alone keeps g.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from normfix_mm.errors import Stopped
-from normfix_mm.layers.base import NormalizedLayer
+from normfix_mm.errors import BadInput
+from normfix_mm.layers.bypassed import refuse_bypassed
+from normfix_mm.layers.gain_alone import (
+    NoteTraining,
+    begin_alone,
+    is_exporting,
+    remove_hook,
+    settle_alone,
+    stale,
+)
+from normfix_mm.layers.gain_loading import LoadsGain
+from normfix_mm.layers.options import is_positive
 
 
-class GainedLayer(NormalizedLayer):
+class GainedLayer(LoadsGain):
     """A layer with a gain `g`.
 
     Attributes:
@@ -45,9 +55,8 @@ class GainedLayer(NormalizedLayer):
     def _set_options(self, **options: Any) -> None:
         start = options.get("gain_start", "weight")
         words = ["weight", "cap"] if hasattr(type(self), "cap") else ["weight"]
-        is_number = isinstance(start, int | float) and not isinstance(start, bool)
-        if start not in words and not (is_number and 0 < start < float("inf")):
-            raise ValueError(f"Invalid gain_start: {start!r}; take one of {words} or a number > 0.")
+        if not (start in words if isinstance(start, str) else is_positive(start)):
+            raise BadInput(f"Invalid gain_start: {start!r}; take one of {words} or a number > 0.")
         super()._set_options(**options)
         count = self.weight.shape[0] if self.gain_per_filter else 1
         self.g = nn.Parameter(self.weight.new_empty(count), self.weight.requires_grad)
@@ -57,16 +66,21 @@ class GainedLayer(NormalizedLayer):
     def reset_gain(self) -> None:
         """Set g as `gain_start` says; the norm of a zero weight is 0, but it can learn."""
         self._follow_weight()
+        self._start_elsewhere()
+
+    @torch.no_grad()
+    def _start_elsewhere(self) -> None:
+        """Where g starts if that does not depend on the weight."""
         if self.gain_start != "weight":
-            start: Any = self.cap if self.gain_start == "cap" else self.gain_start
-            with torch.no_grad():
-                self.g.fill_(start)
-            self._start = None  # it does not depend on the weight
+            start = cast(Any, self).cap if self.gain_start == "cap" else self.gain_start
+            self.g.fill_(float(start))
+            self._start = None
 
     @torch.no_grad()
     def _follow_weight(self) -> None:
         """g = ||W||. A zero weight gets a random direction and g = 0, so that it can learn."""
         norm = self._weight_norm()
+        self._refuse_no_gain(norm)
         if not norm.is_meta and not norm.all():
             shape = -1, *[1] * (self.weight.dim() - 1)
             zero = (norm == 0).view(shape)
@@ -75,9 +89,30 @@ class GainedLayer(NormalizedLayer):
         self._start = self.g.detach().clone()
 
     def _weight_norm(self) -> Tensor:
+        """||W||, also where the squares of its elements are too large or too small for a number."""
         rows = self.weight.detach().reshape(len(self.g), -1)
-        wide = torch.float64 if rows.dtype == torch.float64 else torch.float32
-        return torch.linalg.vector_norm(rows, dim=1, dtype=wide).to(self.g.dtype)
+        rows = rows if rows.dtype == torch.float64 else rows.float()
+        size = rows.abs().amax(1)
+        unit = rows / torch.where(size == 0, 1.0, size).unsqueeze(1)
+        return (size * torch.linalg.vector_norm(unit, dim=1)).to(self.g.dtype)
+
+    def _refuse_no_gain(self, norm: Tensor) -> None:
+        """Raise for a gain that cannot be set to this norm."""
+        name = type(self).__name__
+        if "g" not in self._parameters:
+            raise BadInput(
+                f"{name}: its gain g is computed by a parametrization and cannot be set to ||W||; "
+                "remove the parametrization first, and register it again afterwards."
+            )
+        if not norm.is_meta and bool((norm.isinf() & self._is_finite()).any()):
+            raise BadInput(
+                f"{name}: the norm of the weight exceeds what a gain of {self.g.dtype} can hold; "
+                "keep the layer in float32, or scale the weight down."
+            )
+
+    def _is_finite(self) -> Tensor:
+        """For each gain, whether its part of the weight is finite."""
+        return self.weight.detach().reshape(len(self.g), -1).isfinite().all(1)
 
     def _direction(self) -> Tensor:
         """A random weight with rows of length 1, the same on every rank and at every call."""
@@ -94,15 +129,37 @@ class GainedLayer(NormalizedLayer):
     def is_fresh(self) -> bool:
         """Whether g is still what a named point has set it to, for the weight of that time."""
         # A functional call puts tensors of the caller in the parameter's place.
-        if self._start is None or self.g.is_meta or type(self.g) is not nn.Parameter:
+        return type(self.g) is nn.Parameter and self._is_at_start()
+
+    def _is_at_start(self) -> bool:
+        if self._start is None or self.g.is_meta or type(self.g) not in (Tensor, nn.Parameter):
             return False
-        return self._start.is_meta or torch.equal(self.g.detach(), self._start.to(self.g))
+        # Bit by bit: memory that nobody has written, after to_empty(), may hold NaN.
+        g, start = self.g.detach().contiguous(), self._start.to(self.g)
+        return torch.equal(g.view(torch.uint8), start.view(torch.uint8))
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> Any:
+        """Move, cast or empty the layer, after which a fresh gain is still one."""
+        start, on_meta = self._start, self.g is not None and self.g.is_meta
+        fresh = start is not None and (start.is_meta or self.is_fresh())
+        super()._apply(fn, recurse)
+        if fresh:
+            self._start = self.g.detach().clone()
+        elif on_meta and not self.g.is_meta:
+            self._start_elsewhere()
+        return self
+
+    def _replicate_for_data_parallel(self) -> Any:
+        """A copy that lives for one forward of DataParallel; what concerns g happens here."""
+        if self.training and torch.is_grad_enabled():
+            begin_alone(self)
+        return super()._replicate_for_data_parallel()
 
     @torch.no_grad()
     def settle_gain(self) -> None:
         """Let g follow a weight that was initialized after it."""
         kept = None
-        if self._start is not None and not self._start.is_meta and not self._start.all():
+        if self._start is not None and not self._start.all():
             # A zero filter with its direction is not a weight that somebody has initialized.
             same = torch.isclose(self.weight, self._direction(), rtol=0.01)
             kept = same.reshape(len(self.g), -1).all(1) & (self._start.to(self.g) == 0)
@@ -111,73 +168,36 @@ class GainedLayer(NormalizedLayer):
             self.g.masked_fill_(kept, 0)
             self._start = self.g.detach().clone()
 
-    def _refuse_stale(self) -> None:
-        """Before the first training step: has the weight been initialized since g was set?"""
-        if not self.is_fresh():
-            return
+    def _is_stale(self) -> bool:
+        """Whether the weight has been initialized since g was set to its norm."""
+        # Values cannot be looked at under vmap and its like.
+        if torch._C._are_functorch_transforms_active() or not self._is_at_start():
+            return False
         norm, g = self._weight_norm(), self.g.detach()
-        if not torch.isclose(norm, g, rtol=0.01).logical_or(g == 0).all():
-            raise Stopped(
-                f"{type(self).__name__}: the weight was initialized after its gain g was set to "
-                "||W||, so g is stale; call normfix_mm.reset_gains(model) after initializing the "
-                "weights, or put dict(type='WeightTableHook') into a config's custom_hooks."
-            )
-        if not self.weight.requires_grad:
-            self._start = None  # no gradient will come to say that training has begun
+        return not torch.isclose(norm, g, rtol=0.01).logical_or(g == 0).all()
+
+    def _refuse_stale(self) -> None:
+        """Before the first training step."""
+        if self._is_stale():
+            raise stale(type(self).__name__)
 
     def _watched(self, weight: Tensor) -> Tensor:
-        """The effective weight, which notes when training has begun; needed before that only."""
-        trains = self.training and torch.is_grad_enabled()
-        if self._start is None or not trains or torch.compiler.is_compiling():
+        """The effective weight, which notes when training has begun; needed before that only.
+
+        In evaluation mode, where a look changes nothing, a gradient says that it is training.
+        """
+        if self._start is None or not torch.is_grad_enabled() or is_exporting():
             return weight
-        self._refuse_stale()
-        return _NoteTraining.apply(weight, self)
-
-    def _load_from_state_dict(
-        self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, errors
-    ) -> None:
-        if self.g is None:
-            return super()._load_from_state_dict(
-                state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, errors
-            )
-        names = prefix + "weight", prefix + "g"
-        weight = state_dict.get(names[0])
-        fits = weight is not None and weight.shape == self.weight.shape
-        with_gain = fits and names[1] in state_dict
-        if not with_gain:
-            state_dict = {k: v for k, v in state_dict.items() if k != names[1]}
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, errors
-        )
-        if with_gain:
-            self._start = None
-        elif fits:
-            if names[1] in missing_keys:
-                missing_keys.remove(names[1])
-            if self.g.is_meta and not self.weight.is_meta:  # load_state_dict(assign=True)
-                self.g = nn.Parameter(self.weight.new_empty(len(self.g)), self.g.requires_grad)
-            self._follow_weight()
-        elif self.is_fresh():
-            self.settle_gain()
-
-
-class _NoteTraining(torch.autograd.Function):
-    """The identity; the first gradient through it says that the layer is being trained."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(weight: Tensor, layer: GainedLayer) -> Tensor:
-        return weight.view_as(weight)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        ctx.layer = inputs[1]
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        ctx.layer._start = None
-        return grad, None
+        if torch.compiler.is_compiling():  # which notices no gradient
+            if self.training:
+                torch.compiler.disable(begin_alone)(self)
+            return weight
+        if self.training:
+            self._refuse_stale()
+            if not self.weight.requires_grad:
+                self._start = None  # no gradient will come to say that training has begun
+                return weight
+        return NoteTraining.apply(weight, self, not self.training and self._is_stale())
 
 
 def gained_layers(model: nn.Module) -> dict[str, GainedLayer]:
@@ -200,7 +220,11 @@ def settle_gains(model: nn.Module) -> None:
 
     All ranks of a process group must call it together: a rank whose model was broadcast to it
     cannot tell a gain that was written from one that was received.
+
+    Raises:
+        BadInput: a module around a layer uses its weight past its normalization.
     """
+    refuse_bypassed(model)
     layers = list(gained_layers(model).values())
     fresh = [layer.is_fresh() for layer in layers]
     if layers and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
@@ -223,30 +247,21 @@ def settle_before_training(model: nn.Module) -> None:
 
 
 def _settle_now(model: nn.Module, args: Any) -> None:
-    if torch.compiler.is_compiling():  # run as it is; the decorator would import torch._dynamo
-        torch.compiler.disable(_settle_now)(model, args)
-    elif model.training and torch.is_grad_enabled():
-        remove_hook(model, _settle_now)
-        settle_gains(model)
-
-
-def settle_alone(layer: nn.Module, args: Any) -> None:
-    """The same for a layer of which nobody takes care, as in a config with none of our hooks.
-
-    Not among several processes, where a layer cannot tell alone.
-    """
-    if torch.compiler.is_compiling() or not (layer.training and torch.is_grad_enabled()):
+    if not (model.training and torch.is_grad_enabled()):
         return
-    remove_hook(layer, settle_alone)
-    together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    if isinstance(layer, GainedLayer) and not together and layer.is_fresh():
-        layer.settle_gain()
+    if torch.compiler.is_compiling():  # run as it is; a decorator would import torch._dynamo
+        torch.compiler.disable(_settle_all)(model, True)
+    else:
+        _settle_all(model, False)
 
 
-def remove_hook(module: nn.Module, hook: Callable) -> None:
-    """Take a forward pre-hook out, whoever registered it."""
-    for key in [k for k, present in module._forward_pre_hooks.items() if present is hook]:
-        del module._forward_pre_hooks[key]
+def _settle_all(model: nn.Module, compiled: bool) -> None:
+    remove_hook(model, _settle_now)
+    settle_gains(model)
+    if compiled:  # nothing is left to do in the layers, each of which would break the graph
+        end_start(model)
+        for layer in gained_layers(model).values():
+            remove_hook(layer, settle_alone)
 
 
 def end_start(model: nn.Module) -> None:

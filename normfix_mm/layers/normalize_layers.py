@@ -8,10 +8,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from normfix_mm.errors import listing
 from normfix_mm.layers.base import NormalizedLayer
+from normfix_mm.layers.bypassed import bypass, wrapper
 from normfix_mm.layers.fixnorm import FixNormConv2d, FixNormLinear
 from normfix_mm.layers.gain import GainedLayer
 from normfix_mm.layers.plain import is_normalized, obstacle
@@ -75,7 +78,8 @@ def normalize_layers(module: nn.Module, rules: Mapping | Sequence[Mapping]) -> n
     Raises:
         ValueError: unknown form, kind or option; a rule that matches nothing; two rules on one
             layer; a layer that is not plain (a subclass with a forward of its own, a weight that is
-            pruned or parametrized) or that shares its weight. Nothing is changed then.
+            pruned or parametrized), that shares its weight, or whose weight a module around it uses
+            past its forward. Nothing is changed then.
     """
     plan: dict[str, tuple] = {}
     for rule in [rules] if isinstance(rules, Mapping) else rules:
@@ -91,6 +95,8 @@ def normalize_layers(module: nn.Module, rules: Mapping | Sequence[Mapping]) -> n
             if twin is WNConv2d and _is_squeeze(module, name):
                 one_gain = {key: value for key, value in options.items() if key != "gain"}
                 plan[name] = WNPointwiseConv2d, one_gain
+    if any(issubclass(twin, GainedLayer) for twin, _ in plan.values()):
+        _refuse_replicas(module)
     _refuse_ties(module, plan)
     layers = dict(module.named_modules())
     for name, (twin, options) in plan.items():
@@ -111,6 +117,8 @@ def _read(rule: Mapping) -> tuple[type[NormalizedLayer], dict]:
         raise ValueError(
             f"Unknown option {sorted(unknown)[0]!r} in the rule {dict(rule)}; known: {known}."
         )
+    with torch.device("meta"):  # an invalid value shows before anything is changed
+        twin.adopt(_STOCK[key[1]](1, 1, 1), **options)
     return twin, options
 
 
@@ -133,6 +141,7 @@ def _select(module: nn.Module, rule: Mapping, gained: bool) -> list[str]:
     ]
     for name in chosen:
         reason = obstacle(candidates[name], stock)
+        reason = reason or bypass(module, name) or wrapper(module, name)
         if reason:
             raise ValueError(
                 f"The rule {dict(rule)} matches layer {name!r}, which {reason}; leave it out with "
@@ -150,6 +159,16 @@ def _select(module: nn.Module, rule: Mapping, gained: bool) -> list[str]:
             f"The rule {dict(rule)} matches no plain layer; candidates: {listing(candidates)}."
         )
     return chosen
+
+
+def _refuse_replicas(module: nn.Module) -> None:
+    """Raise for a model whose gains, added now, nobody would synchronize."""
+    for part in module.modules():
+        if isinstance(part, DistributedDataParallel):
+            raise ValueError(
+                "The model is in a DistributedDataParallel, which would not synchronize the gains "
+                "that its layers get now; normalize its layers first and wrap it afterwards."
+            )
 
 
 def _refuse_ties(module: nn.Module, plan: Mapping[str, tuple]) -> None:
@@ -189,7 +208,7 @@ def _is_thin(layer: Any) -> bool:
 
 def _is_inner(module: nn.Module, name: str) -> bool:
     parent = module.get_submodule(name.rpartition(".")[0])
-    return name != "" and isinstance(getattr(parent, "weight", None), nn.Parameter)
+    return name != "" and parent._parameters.get("weight") is not None
 
 
 def _is_squeeze(module: nn.Module, name: str) -> bool:

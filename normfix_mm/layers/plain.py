@@ -29,8 +29,14 @@ def is_plain(layer: nn.Module, stock: type) -> bool:
 
 def mmcv_form(layer: nn.Module) -> str | None:
     """'WS' or 'AWS' for mmcv's standardized convolutions and what extends them, else None."""
-    names = (cls.__name__ for cls in type(layer).__mro__)
-    return next((MMCV_FORMS[name] for name in names if name in MMCV_FORMS), None)
+    kinds = (kind for kind in type(layer).__mro__ if is_mmcv_form(kind))
+    return next((MMCV_FORMS[kind.__name__] for kind in kinds), None)
+
+
+def is_mmcv_form(kind: type) -> bool:
+    """Whether a class is mmcv's; others have standardized convolutions of the same names, which
+    need not compute the same."""
+    return kind.__name__ in MMCV_FORMS and kind.__module__.partition(".")[0] == "mmcv"
 
 
 def is_normalized(layer: nn.Module) -> bool:

@@ -6,8 +6,10 @@ CWNConv2d      (w_f - mu) / ||w_f - mu||               centered weight normaliza
 
 from torch import Tensor, nn
 
+from normfix_mm.errors import BadInput
 from normfix_mm.layers import functional
 from normfix_mm.layers.base import NormalizedLayer
+from normfix_mm.layers.options import as_number, is_positive
 
 
 class WSConv2d(NormalizedLayer, nn.Conv2d):
@@ -22,9 +24,9 @@ class WSConv2d(NormalizedLayer, nn.Conv2d):
         self._set_options(eps=eps)
 
     def _set_options(self, eps: float = 1e-5) -> None:  # type: ignore[override]
-        if not eps > 0:
-            raise ValueError(f"Invalid eps: {eps}; the standard deviation needs eps > 0.")
-        super()._set_options(eps=eps)
+        if not is_positive(eps):
+            raise BadInput(f"Invalid eps: {eps!r}; the standard deviation needs a number > 0.")
+        super()._set_options(eps=as_number(eps))
 
     def _normalize(self) -> Tensor:
         return functional.standardize(self.weight, self.eps)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from normfix_mm.layers import functional
 from normfix_mm.layers.base import NormalizedLayer
 from normfix_mm.layers.gain import GainedLayer
+from normfix_mm.layers.options import truth
 
 
 class WNConv2d(GainedLayer, nn.Conv2d):
@@ -34,7 +35,7 @@ class WNConv2d(GainedLayer, nn.Conv2d):
     def _set_options(  # type: ignore[override]
         self, gain: bool = True, gain_start: str | float = "weight"
     ) -> None:
-        if gain:
+        if truth("gain", gain):
             super()._set_options(gain=True, gain_start=gain_start)
         else:
             NormalizedLayer._set_options(self, gain=False, gain_start=gain_start)

@@ -27,6 +27,7 @@ class Treatment(Protocol):
 
 
 _owners: WeakIdKeyDictionary = WeakIdKeyDictionary()  # weight to weak reference of its Treatment
+_changes = [0]
 
 
 def claim(owner: Treatment, infos: Sequence[WeightInfo]) -> None:
@@ -64,6 +65,7 @@ def claim(owner: Treatment, infos: Sequence[WeightInfo]) -> None:
             f"{who}: {listing(taken)} already under {other.treatment}{through}; a weight gets one "
             "treatment: separate them with include= and exclude=, or remove() the other first."
         )
+    _count_change()
     for w in held:
         _owners[w.param] = weakref.ref(owner)
 
@@ -82,8 +84,18 @@ def _refuse_gains_left_out(who: str, infos: Sequence[WeightInfo], groups: dict) 
 
 def release(owner: Treatment) -> None:
     """Forget what `owner` had claimed."""
+    _count_change()
     for param in [p for p in _owners if owner_of(p) is owner]:
         del _owners[param]
+
+
+def changes() -> int:
+    """How often claims have changed."""
+    return _changes[0]
+
+
+def _count_change() -> None:
+    _changes[0] += 1
 
 
 def owner_of(param: nn.Parameter) -> Any:
@@ -94,13 +106,18 @@ def owner_of(param: nn.Parameter) -> Any:
 
 def claims(optimizer: Optimizer) -> dict[nn.Parameter, str]:
     """Which treatment has claimed which parameter through this optimizer."""
-    owners = {p: owner_of(p) for group in optimizer.param_groups for p in group["params"]}
+    owners = {p: owner_of(p) for p in params_of(optimizer)}
     return {p: o.treatment for p, o in owners.items() if o is not None and o.optimizer is optimizer}
 
 
 def groups_of(optimizer: Optimizer) -> dict[nn.Parameter, dict]:
     """The parameter group of each parameter."""
     return {p: group for group in optimizer.param_groups for p in group["params"]}
+
+
+def params_of(optimizer: Optimizer) -> list[nn.Parameter]:
+    """All parameters of an optimizer, in its order."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def decays(group: dict) -> bool:

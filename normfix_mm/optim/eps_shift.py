@@ -26,9 +26,13 @@ from torch import Tensor, nn
 from normfix_mm.errors import Stopped
 from normfix_mm.kernels.filter_edits import add_edits, edited
 from normfix_mm.layers.gain import end_start, settle_before_training, settle_gains
-from normfix_mm.optim.claims import claim, release
+from normfix_mm.layers.options import as_number
+from normfix_mm.optim.claims import claim, owner_of, release
 from normfix_mm.optim.decoupling import is_decoupled, refuse_unknown
+from normfix_mm.optim.other_optimizers import watch
+from normfix_mm.optim.residence import Residence
 from normfix_mm.optim.step_hooks import (
+    is_nested,
     keep_going,
     refuse_closure,
     refuse_decay,
@@ -59,12 +63,13 @@ class EpsShift:
     has no hooks: attach anew.
 
     Raises:
-        ValueError: negative ``lam`` or ``eps``, nothing to regularize, a weight that is missing
-            from the optimizer or already has another decay or treatment, a sharded model, an
-            optimizer that wraps another or whose decay is not known.
-        Stopped (a RuntimeError): at a step, for a closure, a sparse gradient, a weight sharded
-            since, or a ``weight_decay`` that came back (``optimizer.load_state_dict`` restores the
-            groups of the checkpoint).
+        ValueError: ``lam`` or ``eps`` that is no number ≥ 0, nothing to regularize, a weight that
+            is computed (pruned, parametrized), used past its layer, shared by layers of two forms,
+            missing from the optimizer or already under another decay or treatment, a sharded
+            model, an optimizer that wraps another, is differentiable or whose decay is not known.
+        Stopped (a RuntimeError): at a step, for a closure, a sparse gradient, a weight sharded,
+            replaced or normalized since, or stepped by another optimizer, or a ``weight_decay``
+            that came back (``optimizer.load_state_dict`` restores the groups of the checkpoint).
 
     Example:
         >>> optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
@@ -86,45 +91,62 @@ class EpsShift:
         decoupled: bool | None = None,
     ) -> None:
         for name, value in (("lam", lam), ("eps", eps)):
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"EpsShift: {name} must be a finite number ≥ 0, got {value}.")
+            if not 0 <= as_number(value) < float("inf"):
+                raise ValueError(f"EpsShift: {name} must be a finite number ≥ 0, got {value!r}.")
         refuse_optimizer("EpsShift", optimizer)
+        if decoupled not in (None, True, False):
+            raise ValueError(f"EpsShift: decoupled={decoupled!r} must be True, False or None.")
         if decoupled is None:
             refuse_unknown("EpsShift", optimizer)
         refuse_sharded("EpsShift", model)
-        infos = eps_shift_weights(model, include, exclude, frozen=True)
+        self._home = Residence(
+            "EpsShift",
+            model,
+            optimizer,
+            lambda: eps_shift_weights(model, include, exclude, frozen=True),
+        )
+        infos = self._home.infos
         if not infos:
             raise ValueError(f"EpsShift: no normalized weight to regularize; {_census(model)}")
         self.optimizer, self.lam, self.eps = optimizer, float(lam), float(eps)
         self.decoupled = decoupled
         self.infos = infos
-        claim(self, infos)
         settle_gains(model)
+        claim(self, infos)
         settle_before_training(model)
         self._untrained: nn.Module | None = model
         self._by_id = {id(info.param): info for info in infos}
-        self._lent: list[tuple[nn.Parameter, Tensor, Tensor]] = []
+        self._lent: list[tuple[nn.Parameter, Tensor, Tensor, int]] = []
+        self._decayed = False  # the weights themselves, for a step that has not ended
         # Where the whole step is compiled (mmengine's compile=...), this part of it runs as it is.
         before, after = map(torch.compiler.disable, (self._before_step, self._after_step))
         self._handles = [
             optimizer.register_step_pre_hook(before),
             optimizer.register_step_post_hook(after),
         ]
+        watch()
 
     def remove(self) -> None:
         """Detach from the optimizer; the weights are free for another treatment."""
         for handle in self._handles:
             handle.remove()
+        self._take_back()  # in the middle of a step, whose end nobody will tell now
         release(self)
 
     @torch.no_grad()
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if is_nested(optimizer):
+            return
         refuse_closure("EpsShift", args, kwargs)
         refuse_sharded_since("EpsShift", self.infos)
         if self._untrained is not None:
             end_start(self._untrained)
             self._untrained = None
-        self._take_back()  # after a step that an error has ended
+        if self._home.look():
+            held = [i for i in self.infos if i.param in self._home.held]
+            claim(self, [i for i in held if owner_of(i.param) is not self])
+        self._take_back(failed=True)  # after a step that an error has ended
+        decayed, self._decayed = self._decayed, False
         for group in optimizer.param_groups:
             infos = [self._by_id[id(p)] for p in group["params"] if id(p) in self._by_id]
             infos = [i for i in infos if i.param.grad is not None and i.param.requires_grad]
@@ -138,7 +160,9 @@ class EpsShift:
                 # found_inf: a fused optimizer skips this step, and so must we.
                 factors = [-1.0, group["lr"], keep_going(optimizer)]
                 given = [f for f in factors if f is not None]
-                add_edits(params, [p.data for p in params], forms, self.lam, self.eps, given)
+                if not decayed:
+                    add_edits(params, [p.data for p in params], forms, self.lam, self.eps, given)
+                self._decayed = True
             else:
                 # A fused optimizer unscales inside its kernel: what is added must be scaled too.
                 # maximize: the update adds the gradient, and the penalty still has to shrink.
@@ -149,19 +173,24 @@ class EpsShift:
                 self._lend(params, edited(params, grads, forms, self.lam, self.eps, given))
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        self._take_back()
+        if not is_nested(optimizer):
+            self._take_back()
+            self._decayed = False
 
     def _lend(self, params: list[nn.Parameter], edits: list[Tensor]) -> None:
         """Put edited gradients in the place of the real ones, for this step."""
         for param, copy in zip(params, edits):
             assert param.grad is not None
-            self._lent.append((param, param.grad, copy))
+            self._lent.append((param, param.grad, copy, copy._version))
             param.grad = copy
 
-    def _take_back(self) -> None:
-        """The gradients as they were; the penalty would pile up in those that are kept."""
-        for param, original, copy in self._lent:
-            if param.grad is copy:
+    def _take_back(self, failed: bool = False) -> None:
+        """The gradients as they were; the penalty would pile up in those that are kept.
+
+        After a step that has failed somebody may have set the copies to zero and filled them anew.
+        """
+        for param, original, copy, version in self._lent:
+            if param.grad is copy and not (failed and copy._version != version):
                 param.grad = original
         self._lent.clear()
 

@@ -22,8 +22,10 @@ from normfix_mm.errors import Stopped, listing
 from normfix_mm.kernels.norms import rescale, squared_norms
 from normfix_mm.kernels.scalars import on_device
 from normfix_mm.layers.gain import end_start, settle_before_training, settle_gains
-from normfix_mm.optim.claims import claim, decays, groups_of, release
+from normfix_mm.optim.claims import claim, decays, release
 from normfix_mm.optim.norm_state import adopt_state, pack_state
+from normfix_mm.optim.other_optimizers import watch
+from normfix_mm.optim.residence import Residence
 from normfix_mm.optim.step_hooks import (
     keep_going,
     refuse_closure,
@@ -59,11 +61,13 @@ class NormFix:
 
     Raises:
         ValueError: unknown mode, nothing to fix, half-precision weights, a norm of zero or
-            not finite, a weight that is not in the optimizer or has another treatment, a sharded
-            model, an optimizer that wraps another.
-        Stopped (a RuntimeError): at a step, for a closure, a weight sharded since or no longer
-            float32, a weight decay that came back, or a norm that became zero or not finite (on a
-            GPU one step later, since the step does not wait for it).
+            not finite, a weight that is computed (pruned, parametrized, torch's weight_norm), used
+            past its layer, not in the optimizer or under another treatment, a sharded model, an
+            optimizer that wraps another or is differentiable.
+        Stopped (a RuntimeError): at a step, for a closure, a weight sharded, replaced or normalized
+            since, stepped by another optimizer or no longer float32, a weight decay that came back,
+            or a norm that became zero or not finite (on a GPU one step later, since the step does
+            not wait for it).
 
     Example:
         >>> fixing = NormFix(optimizer, model)
@@ -86,7 +90,13 @@ class NormFix:
             raise ValueError(f"NormFix: mode must be 'joint' or 'layer', got {mode!r}.")
         refuse_optimizer("NormFix", optimizer)
         refuse_sharded("NormFix", model)
-        selected = norm_fix_weights(model, weights, include, exclude, frozen=True)
+        self._home = Residence(
+            "NormFix",
+            model,
+            optimizer,
+            lambda: norm_fix_weights(model, weights, include, exclude, frozen=True),
+        )
+        selected = self._home.infos
         if not selected:
             raise ValueError(
                 f"NormFix: the model has no weight to fix (weights={weights!r}): it needs"
@@ -98,7 +108,6 @@ class NormFix:
         try:
             settle_gains(model)
             settle_before_training(model)
-            self._held = groups_of(optimizer)
             self.infos = self._training()
             self.target = self._checked_norms()
         except ValueError:
@@ -114,6 +123,7 @@ class NormFix:
             optimizer.register_step_pre_hook(before),
             optimizer.register_step_post_hook(after),
         ]
+        watch()
         # Whether a norm was no norm; the device writes it here, and nobody waits for that.
         on_gpu = any(info.param.is_cuda for info in selected)
         self._report = torch.zeros((), dtype=torch.uint8, pin_memory=on_gpu)
@@ -189,13 +199,13 @@ class NormFix:
 
     def _training(self) -> list[WeightInfo]:
         """Of the selected weights those that this optimizer trains at present."""
-        return [i for i in self.selected if i.param.requires_grad and i.param in self._held]
+        return [i for i in self.selected if i.param.requires_grad and i.param in self._home.held]
 
     def follow_freezing(self) -> None:
         """Weights that were frozen leave with their norm, weights that thawed join with theirs."""
-        if sum(len(group["params"]) for group in self.optimizer.param_groups) != len(self._held):
-            self._held = groups_of(self.optimizer)
-            claim(self, [i for i in self.selected if i not in self.infos and i.param in self._held])
+        if self._home.look():
+            held = [i for i in self.selected if i.param in self._home.held]
+            claim(self, [i for i in held if i not in self.infos])
         training = self._training()
         if training == self.infos:
             return

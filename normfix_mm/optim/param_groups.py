@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import nn
 
+from normfix_mm.errors import BadInput
+from normfix_mm.layers.options import as_number
 from normfix_mm.optim.weights import eps_shift_weights, norm_fix_weights, unwrapped, weights_of
 
 Options = Mapping[str, Any]
@@ -42,13 +44,15 @@ def param_groups(
             that a treatment gets.
 
     Raises:
-        ValueError: a pattern that matches nothing.
+        ValueError: a pattern that matches nothing, a weight_decay that is no number.
 
     Example:
         >>> groups = nf.param_groups(model, weight_decay=1e-4)
         >>> optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
         >>> nf.EpsShift(optimizer, model, lam=1e-4, eps=1e-3)
     """
+    if weight_decay is not None and not 0 <= as_number(weight_decay) < float("inf"):
+        raise BadInput(f"Invalid weight_decay: {weight_decay!r}; give a number ≥ 0, or None.")
     model = unwrapped(model)
     treated = set()
     for select, given in ((eps_shift_weights, eps_shift), (norm_fix_weights, norm_fix)):

@@ -8,6 +8,7 @@ parameters (whose local norms are wrong), decay that comes back, and fused optim
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from normfix_mm.errors import Stopped
 from normfix_mm.optim.claims import decays
 from normfix_mm.optim.weights import WeightInfo
+
+_OPTIMIZER_FILE = torch.optim.Optimizer.__init__.__code__.co_filename
 
 
 def refuse_optimizer(who: str, optimizer: Any) -> None:
@@ -40,6 +43,11 @@ def refuse_optimizer(who: str, optimizer: Any) -> None:
         raise ValueError(
             f"{who}: {name} is schedule-free: between steps it keeps the weights at another point, "
             "which would be edited; use an optimizer with a schedule."
+        )
+    if any(group.get("differentiable") for group in optimizer.param_groups):
+        raise ValueError(
+            f"{who}: {name} is differentiable, and the edits of {who} are not: derivatives through "
+            "the step would be wrong; make it without differentiable=True."
         )
     if not hasattr(optimizer, "_optimizer_step_pre_hooks"):
         raise ValueError(
@@ -84,9 +92,10 @@ def refuse_sharded_since(who: str, infos: Sequence[WeightInfo]) -> None:
         present = info.module._parameters.get(info.name.rpartition(".")[2])
         if present is not info.param or _is_shard(present):
             raise Stopped(
-                f"{who}: {info.name} was sharded or replaced after {who} was attached, so it would"
-                " edit a part of the weight or a dead copy: use DistributedDataParallel, not FSDP,"
-                " and attach to the optimizer of the finished model."
+                f"{who}: {info.name} was sharded or replaced after {who} was attached (pruning and"
+                " parametrizing replace it, too), so it would edit a part of the weight or a dead"
+                " copy: use DistributedDataParallel, not FSDP, and attach to the optimizer of the"
+                " finished model."
             )
 
 
@@ -103,6 +112,20 @@ def refuse_decay(who: str, group: dict, info: WeightInfo) -> None:
 def _is_shard(param: Tensor) -> bool:
     """A DTensor (FSDP2, tensor parallelism), or FSDP1's flat parameter or a view of its shard."""
     return hasattr(param, "placements") or getattr(param, "_fsdp_flattened", False)
+
+
+def is_nested(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a step of this optimizer has called its parent's, whose hooks are the same.
+
+    torch runs the hooks of an instance around each `step` of its classes that has been used before,
+    so this depends on which optimizers a program has made; the stack of calls tells.
+    """
+    steps, frame = 0, sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code.co_filename == _OPTIMIZER_FILE and frame.f_code.co_name == "wrapper":
+            steps += frame.f_locals.get("self") is optimizer
+    return steps > 1
 
 
 def keep_going(optimizer: torch.optim.Optimizer) -> Tensor | None:

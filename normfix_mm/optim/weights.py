@@ -7,8 +7,9 @@ selects by shape and so also hits convolutions that are not standardized.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -61,7 +62,7 @@ def weights_of(model: nn.Module) -> list[WeightInfo]:
         for short, param in module.named_parameters(recurse=False):
             if param not in seen:
                 seen.add(param)
-                name = f"{module_name}.{short}" if module_name else short
+                name = _joined(module_name, short)
                 infos.append(_describe(name, param, module, module_name, short))
     return infos
 
@@ -74,8 +75,14 @@ def eps_shift_weights(
     Args:
         frozen: also those that do not train at present.
     """
-    infos = [w for w in weights_of(model) if w.form and w.per_filter]
-    return filter_names([w for w in infos if frozen or w.param.requires_grad], include, exclude)
+    unlike = _shared_unlike(model, lambda w: (w.form, w.per_filter))
+    infos = [
+        w
+        for w in weights_of(model) + _computed(model)
+        if (w.form and w.per_filter) or w.param in unlike
+    ]
+    infos = [w for w in infos if frozen or w.param.requires_grad]
+    return _usable(filter_names(infos, include, exclude), unlike)
 
 
 def norm_fix_weights(
@@ -97,13 +104,17 @@ def norm_fix_weights(
     """
     if weights not in ("conv", "conv+classifier"):
         raise ValueError(f"Unknown weights={weights!r}; choose 'conv' or 'conv+classifier'.")
-    infos = [w for w in weights_of(model) if frozen or w.param.requires_grad]
+    infos = weights_of(model) + _computed(model)
+    infos = [w for w in infos if frozen or w.param.requires_grad]
+    # A word's embedding, say, that is a classifier's weight as well.
+    unlike = _shared_unlike(model, lambda w: w.form is not None or w.kind == "conv")
     convs = [w for w in infos if w.kind == "conv" and w.form != "FixNorm"]
     if weights == "conv":
-        return filter_names(convs, include, exclude)
+        return _usable(filter_names(convs, include, exclude), unlike)
     classifiers = [w for w in infos if w.form == "FixNorm" or (w.kind == "linear" and w.form)]
     chosen = {w.name for w in convs + classifiers}
-    return filter_names([w for w in infos if w.name in chosen], include, exclude)
+    infos = [w for w in infos if w.name in chosen or w.param in unlike]
+    return _usable(filter_names(infos, include, exclude), unlike)
 
 
 def filter_names(
@@ -129,6 +140,55 @@ def filter_names(
     kept = {w.name for w in infos} if include is None else found(include)
     dropped = set() if exclude is None else found(exclude)
     return [w for w in infos if w.name in kept - dropped]
+
+
+def _joined(module_name: str, short: str) -> str:
+    return f"{module_name}.{short}" if module_name else short
+
+
+def _computed(model: nn.Module) -> list[WeightInfo]:
+    """Weights of layers that no parameter is: pruned, parametrized, or by torch's weight_norm."""
+    infos = []
+    for name, module in model.named_modules():
+        layer = isinstance(module, (NormalizedLayer, _ConvNd, nn.Linear))
+        if layer and "weight" not in module._parameters:
+            sources = [p for n, p in module.named_parameters() if "weight" in n]
+            if sources:
+                source = next((p for p in sources if p.requires_grad), sources[0])
+                infos.append(_describe(_joined(name, "weight"), source, module, name, "weight"))
+    return infos
+
+
+def _shared_unlike(model: nn.Module, use: Callable[[WeightInfo], Any]) -> dict[nn.Parameter, str]:
+    """Weights that layers share of which `use` differs, with the layers' names."""
+    uses: dict[nn.Parameter, dict[str, Any]] = {}
+    for name, module in model.named_modules():
+        weight = module._parameters.get("weight")
+        if weight is not None:
+            info = _describe(_joined(name, "weight"), weight, module, name, "weight")
+            uses.setdefault(weight, {})[name] = use(info)
+    return {p: listing(map(repr, u)) for p, u in uses.items() if len(set(u.values())) > 1}
+
+
+def _usable(infos: list[WeightInfo], unlike: Mapping[nn.Parameter, str]) -> list[WeightInfo]:
+    """The weights, if each is a parameter that its layers use in one way.
+
+    Raises:
+        ValueError: one that is not, which a treatment would pass over or edit in another form.
+    """
+    for w in infos:
+        leave = f"or leave it out with exclude={re.escape(w.name)!r}"
+        if w.name.rpartition(".")[2] not in w.module._parameters:
+            raise ValueError(
+                f"{w.name} is computed (by pruning, a parametrization or torch's weight_norm), so "
+                f"that no treatment can hold it: remove that first, {leave}."
+            )
+        if w.param in unlike:
+            raise ValueError(
+                f"{w.name} is shared by {unlike[w.param]}, which do not normalize it alike: give "
+                f"each its own weight, {leave}."
+            )
+    return infos
 
 
 def _describe(name, param, module, module_name, short) -> WeightInfo:

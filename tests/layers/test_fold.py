@@ -292,3 +292,27 @@ def test_a_subclass_that_only_has_another_name_folds():
 def test_a_computed_weight_is_refused(spoil):
     with pytest.raises(TypeError, match="weight that is computed"):
         fold(nn.Sequential(spoil(WSConv2d(3, 4, 2))))
+
+
+def test_a_replaced_forward_is_refused():
+    """It would go on calling the layer that it was made for."""
+    layer = WSConv2d(3, 4, 3)
+    forward = layer.forward
+    layer.forward = lambda x: forward(x).relu()
+    with pytest.raises(TypeError, match="'0', a WSConv2d, has a forward of its own"):
+        fold(nn.Sequential(layer))
+
+
+def test_a_stranger_of_mmcv_s_name_is_left_as_it_is():
+    class ConvWS2d(nn.Conv2d):
+        """As other projects have them: biased, eps inside the root."""
+
+        def forward(self, x):
+            rows = self.weight.flatten(1)
+            rows = (rows - rows.mean(1, True)) / (rows.var(1, False).unsqueeze(1) + 0.1).sqrt()
+            return self._conv_forward(x, rows.view_as(self.weight), self.bias)
+
+    net, x = nn.Sequential(ConvWS2d(3, 4, 3)), torch.randn(2, 3, 5, 5)
+    torch.testing.assert_close(fold(net)(x), net(x), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="which is a .*ConvWS2d"):
+        normalize_layers(net, dict(form="WS"))

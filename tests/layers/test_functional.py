@@ -237,3 +237,14 @@ def test_a_weight_that_is_no_whole_tensor():
                 value_and_gradients(ours, weight), value_and_gradients(formula, weight)
             ):
                 torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_a_gain_of_another_count_is_refused(count):
+    """A kernel would read past its end."""
+    weight, gain = torch.randn(4, 3, 3, 3), torch.ones(count)
+    with pytest.raises(ValueError, match=f"has {count} elements, and 4 are"):
+        functional.normalize(weight, gain)
+    if count != 1:
+        with pytest.raises(ValueError, match="and 1 are"):
+            functional.normalize_layer(weight, gain)

@@ -1,6 +1,7 @@
 """The gain is a parameter like any other; where it starts, and who may set it."""
 
 import copy
+import io
 import pickle
 
 import pytest
@@ -281,8 +282,7 @@ def test_a_layer_built_without_memory(cls, shape):
     with torch.device("meta"):
         layer = cls(*shape)
     layer.to_empty(device="cpu")
-    for param in layer.parameters():
-        nn.init.normal_(param)
+    nn.init.normal_(layer.weight)
     settle_gains(layer)
     torch.testing.assert_close(layer.g.detach(), norms(layer))
 
@@ -345,10 +345,15 @@ def test_an_invalid_start_is_refused(start):
 
 
 @pytest.mark.parametrize(("cls", "shape"), GAINED)
-def test_tracing_and_inference_mode(cls, shape):
-    layer = cls(*shape).eval()
+@pytest.mark.parametrize("training", [False, True])
+def test_tracing_and_inference_mode(cls, shape, training):
+    """Also of a layer that nobody has trained, looked at or taken care of yet."""
+    layer = cls(*shape).train(training)
     x = sample(layer)
     exported = torch.export.export(layer, (x,)).module()
+    traced = torch.jit.trace(layer, x)
+    torch.jit.save(traced, io.BytesIO())
+    torch.testing.assert_close(traced(x), layer(x))
     torch.testing.assert_close(exported(x), layer(x))
     with torch.inference_mode():
         made = cls(*shape).eval()

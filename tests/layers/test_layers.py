@@ -183,6 +183,19 @@ def test_fp32_statistics_under_autocast(cls, options):
         (lambda: FixNormConv2d(4, 6, 3, alpha=-1.0), "alpha"),
         (lambda: FixNormLinear(4, 6, alpha=0.0), "alpha"),
         (lambda: WSConv2d(4, 6, 3, eps=-1e-5), "eps"),
+        *[
+            (lambda value=value: WSConv2d(4, 6, 3, eps=value), "eps")
+            for value in (0, float("nan"), float("inf"), "1e-5", True, None)
+        ],
+        *[
+            (lambda value=value: FixNormLinear(4, 6, alpha=value), "alpha")
+            for value in (float("nan"), "1.0", True, None)
+        ],
+        (lambda: FixNormLinear(4, 6, alpha=float("inf"), gain_start="cap"), "alpha"),
+        *[
+            (lambda value=value: WNConv2d(4, 6, 3, gain=value), "gain")
+            for value in ("false", None, 0.5)
+        ],
     ],
 )
 def test_bad_options_are_refused(build, message):

@@ -295,3 +295,29 @@ def test_a_convolution_that_starts_at_zero_stays_plain_without_a_gain(rule):
     normalize_layers(net, rule)
     assert not isinstance(net[1].channel_add_conv[-1], type(net[0]))
     torch.testing.assert_close(net[1](x) - x, added)
+
+
+def test_an_invalid_value_in_a_later_rule_changes_nothing():
+    net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1))
+    state = torch.get_rng_state()
+    for bad in (dict(form="FixNorm", alpha="1"), dict(form="WN", gain=1), dict(form="WS", eps=0)):
+        with pytest.raises(ValueError, match="Invalid"):
+            normalize_layers(net, [dict(form="WS", layers="0"), bad | dict(layers="1")])
+        assert {type(layer) for layer in net} == {nn.Conv2d}
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_gains_are_not_added_to_a_model_in_distributed_data_parallel(tmp_path):
+    """Whose reducer knows the parameters of the time when it was made."""
+    from torch import distributed as dist
+
+    store = dist.FileStore(str(tmp_path / "store"), 1)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        net = nn.parallel.DistributedDataParallel(nn.Sequential(nn.Conv2d(3, 3, 1)))
+        with pytest.raises(ValueError, match="wrap it afterwards"):
+            normalize_layers(net, dict(form="WN"))
+        assert type(net.module[0]) is nn.Conv2d
+        normalize_layers(net, dict(form="WS"))  # has none
+    finally:
+        dist.destroy_process_group()

@@ -91,3 +91,67 @@ def test_an_optimizer_made_before_normalize_layers_is_refused(attach):
 def test_gains_of_layers_that_no_treatment_gets_may_be_elsewhere():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), FixNormLinear(4, 2))
     NormFix(torch.optim.SGD([net[0].weight], lr=0.1), net, weights="conv")
+
+
+@pytest.mark.parametrize("attach", [EpsShift, NormFix])
+@pytest.mark.parametrize("late", [False, True])
+def test_another_optimizer_may_not_step_a_treated_weight(attach, late):
+    net = model()
+    optimizer = sgd(net)
+    other = None if late else torch.optim.Adam(net.parameters())
+    one = attach(optimizer, net, include="^stem")
+    other = other or torch.optim.Adam(net.parameters())
+    net["body"].weight.grad = torch.randn_like(net["body"].weight)
+    other.step()  # not the one in question
+    net["stem"].weight.grad = torch.zeros_like(net["stem"].weight)
+    for _ in range(2):
+        optimizer.step()
+        with pytest.raises(RuntimeError, match=r"stem\.weight is under .* than the Adam"):
+            other.step()
+    net["stem"].weight.requires_grad_(False)  # as one that takes turns, whose weights rest
+    other.step()
+    net["stem"].weight.requires_grad_(True)
+    one.remove()
+    other.step()
+
+
+@pytest.mark.parametrize("attach", [EpsShift, NormFix])
+def test_an_optimizer_that_wraps_the_one_attached_to_may(attach):
+    class Outer(torch.optim.Optimizer):
+        """As SAM: has the same groups, and its step is the inner one's."""
+
+        def __init__(self, params):
+            super().__init__(params, {})
+            self.base_optimizer = torch.optim.SGD(self.param_groups, lr=0.1)
+
+        def step(self, closure=None):
+            self.base_optimizer.step()
+
+    net = model()
+    outer = Outer(list(net.parameters()))
+    attach(outer.base_optimizer, net)
+    for p in net.parameters():
+        p.grad = torch.randn_like(p)
+    outer.step()
+
+
+def test_a_forgotten_one_does_not_stand_in_the_way():
+    net = model()
+    for _ in range(2):
+        optimizer = sgd(net)
+        NormFix(optimizer, net)
+    optimizer = sgd(net)
+    for p in net.parameters():
+        p.grad = torch.randn_like(p)
+    optimizer.step()
+
+
+@pytest.mark.parametrize("first", ["words", "out"])
+def test_an_embedding_that_is_a_classifier_too_is_not_rescaled(first):
+    net = nn.ModuleDict({first: nn.Identity()})  # whichever is found first
+    net.update(dict(words=nn.Embedding(7, 4), out=FixNormLinear(4, 7), conv=nn.Conv2d(3, 4, 1)))
+    net["out"].weight = net["words"].weight
+    name = rf"{first}\.weight"
+    with pytest.raises(ValueError, match=rf"{name} is shared by '{first}', "):
+        NormFix(sgd(net), net)
+    assert NormFix(sgd(net), net, exclude=name).names == ["conv.weight"]

@@ -332,9 +332,12 @@ def test_tensor_lr_missing_gradients_and_frozen_weights():
 def test_refusals():
     model = net()
     sgd = lambda **k: torch.optim.SGD(model.parameters(), lr=0.1, **k)  # noqa: E731
-    for bad in (dict(lam=-1.0), dict(eps=-1.0), dict(lam=float("nan"))):
+    words = [{k: v} for k in ("lam", "eps") for v in (True, "1e-4", None, float("inf"))]
+    for bad in (dict(lam=-1.0), dict(eps=-1.0), dict(lam=float("nan")), *words):
         with pytest.raises(ValueError, match="must be a finite number"):
             EpsShift(sgd(), model, **bad)
+    with pytest.raises(ValueError, match="decoupled='yes' must be"):
+        EpsShift(sgd(), model, decoupled="yes")
     with pytest.raises(ValueError, match="1 Linear"):
         linear = nn.Linear(2, 2)
         EpsShift(torch.optim.SGD(linear.parameters(), lr=0.1), linear)

@@ -302,6 +302,7 @@ class OptimWrapper:
         (lambda p: Sharpness(p, torch.optim.SGD, lr=0.1), "base_optimizer; attach"),
         (lambda p: Lookahead(torch.optim.SGD(p, lr=0.1)), "_base_optimizer; attach"),
         (lambda p: ScheduleFree(p, lr=0.1), "schedule-free"),
+        (lambda p: torch.optim.SGD(p, lr=0.1, differentiable=True), "derivatives"),
         (lambda p: OptimWrapper(torch.optim.SGD(p, lr=0.1)), "is its .optimizer"),
     ],
 )
@@ -359,3 +360,14 @@ def test_coupled_classes_of_torch_equal_their_own_decay(name):
         layer.weight.grad, other.weight.grad = gradient.clone(), gradient.clone()
         optimizer.step(), plain.step()
     torch.testing.assert_close(layer.weight, other.weight)
+
+
+def test_removed_in_the_middle_of_a_step_it_leaves_the_gradients():
+    layer = WNConv2d(3, 4, 3)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    shift = EpsShift(optimizer, layer)
+    optimizer.register_step_pre_hook(lambda *_: shift.remove())
+    gradient = torch.randn_like(layer.weight)
+    layer.weight.grad = gradient
+    optimizer.step()
+    assert layer.weight.grad is gradient

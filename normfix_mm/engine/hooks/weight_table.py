@@ -11,7 +11,7 @@ from mmengine.registry import HOOKS
 
 from normfix_mm.analysis.tables import treatment_table
 from normfix_mm.engine.optim_wrapper_constructor import refuse_ignored_eps_shift
-from normfix_mm.layers.gain import settle_gains
+from normfix_mm.layers.gain import settle_before_training, settle_gains
 from normfix_mm.optim.weights import unwrapped
 
 
@@ -32,6 +32,8 @@ class WeightTableHook(Hook):
         refuse_ignored_eps_shift(runner.cfg.get("optim_wrapper"))
         model = unwrapped(runner.model)
         settle_gains(model)
+        if runner.cfg.get("compile"):
+            settle_before_training(model)
         several = isinstance(runner.optim_wrapper, OptimWrapperDict)
         wrappers = dict(runner.optim_wrapper.items()) if several else {"": runner.optim_wrapper}
         for name, wrapper in wrappers.items():

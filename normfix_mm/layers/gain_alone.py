@@ -1,0 +1,101 @@
+"""How a gain starts in a layer of which nobody takes care, as in a config with none of our hooks.
+
+The layer does it itself, before its first forward in training mode. Where no gradient will come to
+say that training has begun (a compiled forward, DataParallel's copies) the first forward says it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from normfix_mm.errors import Stopped
+from normfix_mm.layers.gain_loading import LoadsGain
+
+
+def settle_alone(layer: nn.Module, args: Any) -> None:
+    """Forward pre-hook of a layer: let its gain follow the weight, until it trains.
+
+    Without gradients, too: a reentrant checkpoint's first forward has none.
+    """
+    if not (isinstance(layer, LoadsGain) and layer.training) or is_exporting():
+        return
+    if not torch.compiler.is_compiling():
+        _settle(layer)
+    elif layer._start is not None and torch.is_grad_enabled():
+        torch.compiler.disable(begin_alone)(layer)
+
+
+def begin_alone(layer: LoadsGain) -> None:
+    """Training begins with this forward, and no gradient will come to say so.
+
+    Under torch.compile this breaks the graph at each such layer, where nobody has taken care of
+    the model before: who does (our hooks, EpsShift, NormFix) breaks it once, at the model. With
+    `fullgraph=True`, make the first step or load a checkpoint before the model is compiled.
+
+    Raises:
+        Stopped: the weight has been initialized since g was set.
+    """
+    _settle(layer)
+    layer._refuse_stale()
+    layer._start = None
+
+
+def _settle(layer: LoadsGain) -> None:
+    """Not among several processes, where a layer cannot tell alone."""
+    if settle_alone not in layer._forward_pre_hooks.values():
+        return
+    if torch.is_grad_enabled():
+        remove_hook(layer, settle_alone)
+    together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    if not together and layer.is_fresh():
+        layer.settle_gain()
+
+
+def is_exporting() -> bool:
+    """Whether a program is written that will run elsewhere: torch.jit.trace, torch.export.
+
+    Old versions of torch do not tell export from compilation.
+    """
+    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+    return torch.jit.is_tracing() or exporting()
+
+
+def remove_hook(module: nn.Module, hook: Callable) -> None:
+    """Take a forward pre-hook out, whoever registered it."""
+    for key in [k for k, present in module._forward_pre_hooks.items() if present is hook]:
+        del module._forward_pre_hooks[key]
+
+
+def stale(name: str) -> Stopped:
+    """What a layer of this class says before it is trained with a wrong gain."""
+    return Stopped(
+        f"{name}: the weight was initialized after its gain g was set to ||W||, so g is stale; "
+        "call normfix_mm.reset_gains(model) after initializing the weights, or put "
+        "dict(type='WeightTableHook') into a config's custom_hooks."
+    )
+
+
+class NoteTraining(torch.autograd.Function):
+    """The identity; the first gradient through it says that the layer is being trained."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(weight: Tensor, layer: LoadsGain, too_late: bool) -> Tensor:
+        return weight.view_as(weight)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        ctx.layer, ctx.too_late = inputs[1:]
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        if ctx.too_late:
+            raise stale(type(ctx.layer).__name__)
+        ctx.layer._start = None
+        return grad, None, None

@@ -1,0 +1,123 @@
+"""Gains through checkpoints that are not of the usual form: computed weights, distributed ones."""
+
+import copy
+
+import pytest
+import torch
+from layers.sample_layers import GAINED, sample, train_one_step
+from torch import nn
+from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
+from torch.nn.utils import parametrize, prune
+
+from normfix_mm import FixNormConv2d, WNConv2d, WNPointwiseConv2d
+from normfix_mm.layers.gain import settle_gains
+
+
+class Twice(nn.Module):
+    def forward(self, w):
+        return 2 * w
+
+    def right_inverse(self, w):
+        return w / 2
+
+
+def pruned(layer):
+    return prune.l1_unstructured(layer, "weight", 0.5)
+
+
+def parametrized(layer):
+    parametrize.register_parametrization(layer, "weight", Twice())
+    return layer
+
+
+@pytest.mark.parametrize("spoil", [pruned, parametrized])
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_a_layer_with_a_computed_weight_resumes_with_its_gain(spoil, cls, shape):
+    layer, other = spoil(cls(*shape)), spoil(cls(*shape))
+    train_one_step(layer)
+    other.load_state_dict(layer.state_dict())
+    settle_gains(other)
+    x = sample(layer)
+    assert torch.equal(other.g, layer.g)
+    torch.testing.assert_close(other(x), layer(x))
+
+
+@pytest.mark.parametrize("spoil", [pruned, parametrized])
+def test_a_computed_weight_takes_no_gain_of_another_weight(spoil):
+    layer, stranger = spoil(WNConv2d(4, 6, 3)), WNConv2d(4, 6, 3)
+    nn.init.constant_(stranger.g, 7.0)
+    missing = layer.load_state_dict(stranger.state_dict(), strict=False).missing_keys
+    assert "g" in missing
+    torch.testing.assert_close(layer.g, layer.weight.flatten(1).norm(dim=1))
+
+
+def test_a_computed_gain_is_loaded_or_cannot_be_set():
+    layers = [WNConv2d(4, 6, 3) for _ in range(2)]
+    for layer in layers:
+        parametrize.register_parametrization(layer, "g", Twice())
+    train_one_step(layers[0])
+    layers[1].load_state_dict(layers[0].state_dict())
+    torch.testing.assert_close(layers[1].g, layers[0].g)
+    with pytest.raises(ValueError, match="computed by a parametrization"):
+        layers[1].load_state_dict(nn.Conv2d(4, 6, 3).state_dict(), strict=False)
+
+
+def test_a_gain_of_another_count_is_an_error_and_leaves_none_that_is_stale():
+    filters, whole = WNConv2d(4, 6, 1), WNPointwiseConv2d(4, 6, 1)
+    with pytest.raises(RuntimeError, match="size mismatch for g"):
+        whole.load_state_dict(filters.state_dict())
+    assert torch.equal(whole.weight, filters.weight)
+    torch.testing.assert_close(whole.g.detach(), whole.weight.detach().norm().view(1))
+
+
+def network():
+    return nn.Sequential(WNConv2d(3, 8, 3), nn.BatchNorm2d(8), FixNormConv2d(8, 5, 1, alpha=9.0))
+
+
+def trained():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(torch.randn(4, 3, 6, 6)).square().mean().backward()
+        optimizer.step()
+    return model
+
+
+def in_place(model, folder):
+    """Written into the tensors of the model, and nobody else told."""
+    dcp.load(model.state_dict(), checkpoint_id=folder)
+
+
+def by_load_state_dict(model, folder):
+    state = {k: torch.zeros_like(v) for k, v in model.state_dict().items()}
+    dcp.load(state, checkpoint_id=folder)
+    model.load_state_dict(state)
+
+
+def by_torch_s_state_dict_functions(model, folder):
+    state = get_model_state_dict(model)
+    dcp.load(state, checkpoint_id=folder)
+    set_model_state_dict(model, state)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of torch, that only one process is there
+@pytest.mark.parametrize("load", [in_place, by_load_state_dict, by_torch_s_state_dict_functions])
+@pytest.mark.parametrize("on_meta", [False, True])
+def test_a_distributed_checkpoint(load, on_meta, tmp_path):
+    torch.manual_seed(0)
+    model = trained()
+    dcp.save(model.state_dict(), checkpoint_id=tmp_path)
+    if on_meta:
+        with torch.device("meta"):
+            other = network()
+        other.to_empty(device="cpu")
+    else:
+        other = network()
+    load(other, tmp_path)
+    settle_gains(other)
+    x = torch.randn(4, 3, 6, 6)
+    assert torch.equal(copy.deepcopy(other).train()(x), copy.deepcopy(model).train()(x))
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name

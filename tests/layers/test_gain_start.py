@@ -1,0 +1,249 @@
+"""A gain starts right wherever the layer has been: cast, emptied, compiled, replicated."""
+
+import copy
+
+import pytest
+import torch
+from layers.sample_layers import GAINED, sample
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from normfix_mm import EpsShift, FixNormConv2d, FixNormLinear, WNConv2d, WNLinear, reset_gains
+from normfix_mm.layers.gain import settle_gains
+
+
+def wide(cls):
+    """Options that keep FixNorm's cap out of the way."""
+    return {"alpha": 100.0} if "FixNorm" in cls.__name__ else {}
+
+
+def norms(layer):
+    return layer.weight.detach().double().reshape(len(layer.g), -1).norm(dim=1).to(layer.g.dtype)
+
+
+def late(cls, shape):
+    """A layer whose weight was initialized after it was made."""
+    layer = cls(*shape, **wide(cls))
+    nn.init.normal_(layer.weight, std=3.0)
+    return layer
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_cast_before_the_weights_are_initialized(cls, shape, dtype):
+    """There and back rounds g, which is nobody's writing."""
+    layer = cls(*shape).to(dtype).float()
+    nn.init.normal_(layer.weight, std=3.0)
+    layer(sample(layer)).sum().backward()
+    torch.testing.assert_close(layer.g.detach(), norms(layer))
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_a_gain_written_into_empty_memory_is_kept(cls, shape):
+    """As loaders of large models do: built on meta, emptied, each parameter written in place."""
+    with torch.device("meta"):
+        layer = cls(*shape)
+    layer.to_empty(device="cpu")
+    with torch.no_grad():
+        for p in layer.parameters():
+            p.copy_(torch.full(p.shape, 0.3))
+    settle_gains(layer)
+    layer(sample(layer)).sum().backward()
+    assert (layer.g == 0.3).all()
+
+
+@pytest.mark.parametrize("fill", [0.0, float("nan")])
+def test_memory_that_nobody_has_written_is_no_gain(fill):
+    layer = WNConv2d(4, 6, 3)._apply(lambda p: torch.full_like(p, fill))
+    nn.init.normal_(layer.weight)
+    settle_gains(layer)
+    torch.testing.assert_close(layer.g.detach(), norms(layer))
+
+
+@pytest.mark.parametrize("start", ["cap", 12.0])
+def test_a_gain_that_starts_elsewhere_does_so_from_empty_memory(start):
+    with torch.device("meta"):
+        layer = FixNormLinear(16, 4, alpha=4.0, gain_start=start)
+    layer.to_empty(device="cpu")
+    nn.init.normal_(layer.weight)
+    settle_gains(layer)
+    assert layer.g == (8.0 if start == "cap" else 12.0)
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+@pytest.mark.parametrize("looked_at", [False, True])
+def test_training_a_compiled_layer(cls, shape, looked_at):
+    """The compiler sees neither that a weight was initialized late nor that training begins."""
+    torch._dynamo.reset()
+    layer = cls(*shape, **wide(cls))
+    if looked_at:  # a forward in training mode, after which the layer settles nothing by itself
+        layer(sample(layer))
+    nn.init.normal_(layer.weight, std=3.0)
+    compiled = torch.compile(layer, backend="eager")
+    if looked_at:
+        with pytest.raises(RuntimeError, match="reset_gains"):
+            compiled(sample(layer))
+        return
+    compiled(sample(layer)).sum().backward()
+    torch.testing.assert_close(layer.g.detach(), norms(layer))
+    with torch.no_grad():
+        layer.weight.mul_(3.0)  # is training's doing from now on
+    g = layer.g.detach().clone()
+    settle_gains(layer)
+    compiled(sample(layer))
+    assert torch.equal(layer.g, g)
+
+
+def test_in_one_graph_after_the_first_step():
+    model = nn.Sequential(WNConv2d(4, 6, 3), FixNormConv2d(6, 4, 1, alpha=9.0))
+    x = sample(model[0])
+    for training in (False, True):
+        torch._dynamo.reset()
+        compiled = torch.compile(model.train(training), backend="eager", fullgraph=True)
+        if training:
+            with pytest.raises(torch._dynamo.exc.Unsupported, match="begin_alone"):
+                compiled(x)
+            model(x).square().sum().backward()
+        torch.testing.assert_close(compiled(x), model(x))
+
+
+class Net(nn.Module):
+    """Its forward is the frame that is compiled; those of torch's containers are not."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = WNConv2d(4, 6, 3), WNConv2d(6, 4, 3)
+
+    def forward(self, x):
+        return self.two(self.one(x).relu())
+
+
+def test_who_takes_care_of_a_model_leaves_one_graph():
+    torch._dynamo.reset()
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    EpsShift(optimizer, model)
+    for layer in (model.one, model.two):
+        nn.init.normal_(layer.weight, std=3.0)
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    out = torch.compile(model, backend=count)(sample(model.one))
+    assert len(graphs) == 1
+    for layer in (model.one, model.two):
+        torch.testing.assert_close(layer.g.detach(), norms(layer))
+    out.sum().backward()
+    optimizer.step()
+
+
+def replicated(layer):
+    """What torch.nn.parallel.replicate does, which wants GPUs: copies on which tensors stand in the
+    place of parameters."""
+    replica = layer._replicate_for_data_parallel()
+    for name, param in layer._parameters.items():
+        setattr(replica, name, param.view_as(param))
+    return replica
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_training_replicas(cls, shape):
+    layer = late(cls, shape)
+    replicated(layer)(sample(layer)).sum().backward()
+    torch.testing.assert_close(layer.g.detach(), norms(layer))
+    g = layer.g.detach().clone()
+    with torch.no_grad():
+        layer.weight.mul_(3.0)
+    replicated(layer)(sample(layer)).sum().backward()  # it is being trained: no word about its g
+    settle_gains(layer)
+    assert torch.equal(layer.g, g)
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_replicas_of_a_layer_initialized_after_a_first_look(cls, shape):
+    layer = cls(*shape)
+    layer(sample(layer))
+    nn.init.normal_(layer.weight, std=3.0)
+    replicated(layer.eval())(sample(layer))  # evaluation changes nothing
+    with pytest.raises(RuntimeError, match="reset_gains"):
+        replicated(layer.train())
+
+
+def test_data_parallel_trains_as_the_model_does():
+    torch.manual_seed(0)
+    model = nn.Sequential(WNConv2d(4, 6, 3), nn.ReLU(), FixNormConv2d(6, 4, 1, alpha=9.0))
+    for layer in (model[0], model[2]):
+        nn.init.normal_(layer.weight, std=0.5)
+    other, x = copy.deepcopy(model), sample(model[0])
+    parallel = nn.DataParallel(other)
+    for one in (model, parallel):
+        optimizer = torch.optim.SGD(one.parameters(), lr=0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            one(x).square().mean().backward()
+            optimizer.step()
+    for a, b in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_a_functional_step_with_a_late_weight_is_one_sentence(cls, shape):
+    layer = late(cls, shape)
+    params = {k: p.detach().requires_grad_() for k, p in layer.named_parameters()}
+    with pytest.raises(RuntimeError, match="reset_gains"):
+        torch.func.functional_call(layer, params, (sample(layer),))
+    reset_gains(layer)
+    params = {k: p.detach().requires_grad_() for k, p in layer.named_parameters()}
+    torch.func.functional_call(layer, params, (sample(layer),)).sum().backward()
+    assert params["weight"].grad is not None
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+@pytest.mark.parametrize("size", [1e-30, 1e25, 1e36])
+def test_the_norm_of_huge_and_tiny_weights(cls, shape, size):
+    """Whose squares float32 cannot hold."""
+    layer = cls(*shape, **wide(cls))
+    with torch.no_grad():
+        layer.weight.mul_(size)
+    before = layer.weight.detach().clone()
+    reset_gains(layer)
+    torch.testing.assert_close(layer.g.detach(), norms(layer), rtol=1e-5, atol=0)
+    assert torch.equal(layer.weight, before)
+
+
+def test_a_norm_that_half_precision_cannot_hold_is_one_sentence():
+    layer = WNLinear(512, 512).half()
+    nn.init.constant_(layer.weight, 300.0)
+    with pytest.raises(ValueError, match="exceeds what a gain of torch.float16 can hold"):
+        reset_gains(layer)
+    nn.init.constant_(layer.weight, float("inf"))  # which is not the norm's doing, and is seen
+    reset_gains(layer)
+    assert not layer.g.isfinite()
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_a_checkpointed_layer_starts_right(cls, shape, use_reentrant):
+    """The first forward of a reentrant checkpoint has no gradients."""
+    layer = cls(*shape, **({"alpha": 1e3} if "FixNorm" in cls.__name__ else {}))
+    nn.init.normal_(layer.weight, std=3.0)
+    stock = cls.__bases__[-1](*shape)
+    stock.load_state_dict({"weight": layer.weight, "bias": layer.bias})
+    x = sample(layer).requires_grad_()
+    out = checkpoint(layer, x, use_reentrant=use_reentrant)
+    torch.testing.assert_close(out, stock(x), rtol=1e-4, atol=1e-4)
+    out.sum().backward()
+    torch.testing.assert_close(layer.g.detach(), norms(layer))
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_a_forward_without_gradients_is_no_training(cls, shape):
+    layer = cls(*shape)
+    for std in (3.0, 0.1):
+        nn.init.normal_(layer.weight, std=std)
+        with torch.no_grad():
+            layer(sample(layer))
+    layer(sample(layer)).sum().backward()
+    torch.testing.assert_close(layer.g.detach(), norms(layer))

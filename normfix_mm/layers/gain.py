@@ -49,7 +49,7 @@ class GainedLayer(LoadsGain):
     gain_per_filter = False
     gain_start: str | float = "weight"
     g: nn.Parameter
-    # What a named point has set g to for following ||W||; None once g is loaded or trained.
+    # The ||W|| that g was last set to; None once g was loaded or trained, and is nobody's to set.
     _start: Tensor | None = None
 
     def _set_options(self, **options: Any) -> None:

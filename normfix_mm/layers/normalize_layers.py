@@ -70,7 +70,7 @@ def normalize_layers(module: nn.Module, rules: Mapping | Sequence[Mapping]) -> n
             has no gain leaves it plain.
             A convolution inside another weighted layer, which predicts a deformable convolution's
             offsets, and one that starts at zero, as the last of a context block, stay plain without
-            a gain: their size is what they say.
+            a gain: what they put out would lose its size.
 
     Returns:
         The same module.
@@ -189,7 +189,7 @@ def _refuse_ties(module: nn.Module, plan: Mapping[str, tuple]) -> None:
 
 
 def _starts_anywhere(layer: Any) -> bool:
-    """Whether the weight has a direction; one that starts at zero is what it says, as it stands."""
+    """Whether the weight has a direction: one that starts at zero has only a size, to be learned."""
     return layer.weight.is_meta or bool(layer.weight.detach().any())
 
 

@@ -113,7 +113,7 @@ class NormFix:
         except ValueError:
             release(self)
             raise
-        self._untrained: nn.Module | None = model
+        self._untrained: nn.Module | None = model  # until the first step, which ends its start
         self._reloaded = False
         noted = _NoteReload(self)
         self._handles = [m.register_load_state_dict_post_hook(noted) for m in self._modules()]
@@ -124,7 +124,8 @@ class NormFix:
             optimizer.register_step_post_hook(after),
         ]
         watch()
-        # Whether a norm was no norm; the device writes it here, and nobody waits for that.
+        # 1 once a norm was zero or not finite. A GPU writes it here while the step goes on, and the
+        # next step reads it, so that none waits.
         on_gpu = any(info.param.is_cuda for info in selected)
         self._report = torch.zeros((), dtype=torch.uint8, pin_memory=on_gpu)
         self._broken = self._report.numpy()
@@ -262,7 +263,7 @@ class NormFix:
 class _NoteReload:
     """Hook of a layer's `load_state_dict`: the target is to be taken anew.
 
-    A copy of the layer, also a pickled one, is none of our business.
+    A copy of the layer, also a pickled one, has no owner: NormFix holds the original's weight.
     """
 
     def __init__(self, owner: NormFix | None = None) -> None:

@@ -2,7 +2,7 @@
 
 A search is a pure function. Given the scores of the trials that have ended it says which trials
 there are to run; when all of them have a score and it names no more, the search is over. Who runs
-them, where and in which order is none of its business, so any number of processes that look at the
+them, where and in which order does not matter to it, so any number of processes that look at the
 same scores agree on what comes next, and a search that was interrupted needs no state of its own.
 """
 

@@ -189,7 +189,7 @@ def _refuse_ties(module: nn.Module, plan: Mapping[str, tuple]) -> None:
 
 
 def _starts_anywhere(layer: Any) -> bool:
-    """Whether the weight has a direction: one that starts at zero has only a size, to be learned."""
+    """Whether the weight has a direction; one that is zero has none, and its size is learned."""
     return layer.weight.is_meta or bool(layer.weight.detach().any())
 
 

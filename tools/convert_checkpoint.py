@@ -21,7 +21,7 @@ from normfix_mm.convert.origin import DECLARABLE
 from normfix_mm.convert.packages import packaged
 from normfix_mm.convert.sources import SOURCES, detect
 from normfix_mm.convert.target import compare, part_of
-from normfix_mm.errors import BadInput
+from normfix_mm.errors import BadInput, printable
 from normfix_mm.models.build import build_model
 from normfix_mm.run import command_line as cli
 
@@ -76,7 +76,7 @@ def main() -> None:
         as_part(result, part)
     files.write(args.dst, result.state, result.meta)
     lines += ["", f"wrote {args.dst}"]
-    print("\n".join(lines))
+    print(printable("\n".join(lines)))  # names of weights are whatever the file says
     if args.report:
         Path(args.report).write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,24 @@ from normfix_mm.errors import BadInput
 
 if TYPE_CHECKING:
     from mmengine.config import Config
+
+
+def refuse_unlistable(names: Iterable[str]) -> None:
+    """Refuse names that a list of a line each, as the frameworks read them, would change.
+
+    Raises:
+        BadInput: The first of them.
+    """
+    for name in names:
+        try:
+            whole = bool(name.encode())
+        except UnicodeEncodeError:  # a file name in another encoding
+            whole = False
+        if not whole or name != name.strip() or name.splitlines() != [name]:
+            raise BadInput(
+                f"The image {name!r} cannot stand in a list of a line each: rename its file or "
+                "folder without line breaks, spaces at the ends, and what is no UTF-8."
+            )
 
 
 @dataclass(frozen=True)

@@ -163,10 +163,32 @@ def check_annotations(dataset, where: str, training: bool) -> None:
     if empty:
         what = "will not be learned" if training else "are not evaluated"
         warn(f"{path!r} of {where} has no box of {quoted(empty)}: these classes {what}.")
+    _warn_of_entries(found, where, total)
     files = Counter(image[1] for image in found.images)
     twice = [name for name, count in files.items() if count > 1]
     if twice:
         warn(f"{path!r} names {len(twice)} pictures more than once, first {twice[0]!r}.")
+
+
+def _warn_of_entries(found: Annotations, where: str, total: int) -> None:
+    """Say what can be meant so, but mostly is not."""
+    count, first, _ = found.masks["aside"]
+    if count:
+        warn(
+            f"{count} of {total} masks of {found.path!r} do not lie where their boxes are, first "
+            f"that of annotation {first}; see that bbox is x, y, width, height, and points x, y."
+        )
+    if found.twice:
+        warn(
+            f"{found.path!r} has {found.twice} boxes that another of the same picture and category "
+            "equals: each is counted as an object of its own; take the copies out."
+        )
+    if found.areas * 10 > total:
+        warn(
+            f"{found.areas} of {total} areas of {found.path!r} of {where} are less than a pixel or "
+            "more than their box; AP of small, medium and large objects goes by `area`, which is "
+            "in pixels."
+        )
 
 
 def pictures_of(dataset, found: Annotations) -> list[list]:
@@ -210,10 +232,10 @@ def check_masks(found: Annotations, where: str) -> None:
             "[[x1, y1, x2, y2, x3, y3, …], …], or run lengths as pycocotools encodes them."
         )
     count, first, _ = found.masks["aside"]
-    if count:
-        warn(
-            f"{count} masks of {found.path!r} lie outside their boxes, first that of annotation "
-            f"{first}."
+    if count == total:
+        raise BadInput(
+            f"None of the {total} masks of {found.path!r} of {where} lies where its box is; write "
+            "`segmentation` as x1, y1, x2, y2, … and bbox as x, y, width, height, both in pixels."
         )
 
 

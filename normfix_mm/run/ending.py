@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from normfix_mm.errors import BadInput, one_line
+from normfix_mm.errors import BadInput, one_line, printable
 
 INTERRUPTED = 130
 _NOTE = "TORCHELASTIC_ERROR_FILE"  # torchrun's, one file for each process
@@ -67,7 +67,7 @@ def run(main: Callable[[], object], name: str = "error") -> None:
             sentence = said or sentence_of(error)
             if sentence is None:
                 raise
-            line = "".join(c if c.isprintable() else "?" for c in sentence)
+            line = printable(sentence).replace("\n", " ")
             if stopped:
                 _interrupt(line)
             _refuse(f"{name}: {line}")

@@ -184,7 +184,7 @@ def test_labels_are_counted_once(streets, monkeypatch):
     for path in streets.rglob("*.png"):
         os.utime(path, (1e9, 1e9))
     folder_of(seg_config(), streets).use(seg_config())
-    monkeypatch.setattr(seg_folder, "_largest", None)
+    monkeypatch.setattr(seg_folder, "_numbers", None)
     cfg = seg_config()
     folder_of(cfg, streets).use(cfg)
     monkeypatch.undo()

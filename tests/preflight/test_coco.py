@@ -313,7 +313,7 @@ def test_masks_beside_their_boxes_are_said(own, own_cfg, capsys):
     edit(train_file(own), first("segmentation", [[0, 60, 1, 60, 1, 61]]))
     edit(train_file(own), first("bbox", [50, 3, 20, 20]))
     want_masks(own_cfg)
-    assert "1 masks of" in said(own_cfg, capsys)
+    assert "1 of 8 masks of" in said(own_cfg, capsys)
 
 
 # -- wrapped, and of other kinds ----------------------------------------------------------------

@@ -164,7 +164,7 @@ def check_annotations(dataset, where: str, training: bool) -> None:
         what = "will not be learned" if training else "are not evaluated"
         warn(f"{path!r} of {where} has no box of {quoted(empty)}: these classes {what}.")
     _warn_of_entries(found, where, total)
-    files = Counter(image[1] for image in found.images)
+    files = Counter(os.path.normpath(image[1]) for image in found.images)
     twice = [name for name, count in files.items() if count > 1]
     if twice:
         warn(f"{path!r} names {len(twice)} pictures more than once, first {twice[0]!r}.")
@@ -177,6 +177,12 @@ def _warn_of_entries(found: Annotations, where: str, total: int) -> None:
         warn(
             f"{count} of {total} masks of {found.path!r} do not lie where their boxes are, first "
             f"that of annotation {first}; see that bbox is x, y, width, height, and points x, y."
+        )
+    count, first, _ = found.masks["empty"]
+    if count:
+        warn(
+            f"{count} of {total} masks of {found.path!r} hold no pixel, first that of annotation "
+            f"{first}."
         )
     if found.twice:
         warn(

@@ -182,6 +182,8 @@ def _hint(name: str, folder: str) -> str:
     """What to do about a picture that is not there under this name."""
     if os.path.islink(os.path.join(folder, name)):
         return "its link points nowhere"
+    if os.path.isdir(os.path.join(folder, name)):
+        return "what has this name is a folder"
     if "\\" in name:
         return "write / in place of \\ in its file_name"
     parts = name.replace(os.sep, "/").split("/")

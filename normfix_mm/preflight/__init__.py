@@ -11,6 +11,7 @@ left to the Runner.
     evaluators          what is compared with
     classes             of the datasets and of the heads
     checkpoints         what `load_from`, `--resume` and `init_cfg` name
+    resumed             what a resumed run keeps, whatever the config says
     trained_classes     the classes that a checkpoint was trained on
     training            optimizer wrapper and hooks, tried out
     schedules           as long as the training?
@@ -59,9 +60,10 @@ def check(
     )
     from normfix_mm.preflight.classes import check_heads, check_same_classes
     from normfix_mm.preflight.data import check_contents, check_files, length_of
+    from normfix_mm.preflight.resumed import warn_of_restored
     from normfix_mm.preflight.schedules import check_schedules
     from normfix_mm.preflight.trained_classes import check_class_order, check_resumable
-    from normfix_mm.preflight.training import check_training
+    from normfix_mm.preflight.training import check_saving, check_training
 
     contents = contents and os.environ.get("LOCAL_RANK", "0") == "0"
 
@@ -95,14 +97,17 @@ def check(
         path = checkpoint_of(cfg)
         if path is not None:
             checkpoint = read_checkpoint(path, source)
-            check_keys(model, checkpoint, path, complete="test" in phases)
+            whole = "test" in phases or bool(cfg.get("resume"))
+            check_keys(model, checkpoint, path, complete=whole)
             check_forms(model, checkpoint, path)
             if cfg.get("resume"):
                 check_resumable(checkpoint, path, cfg)
+                warn_of_restored(checkpoint, path, cfg)
             if "test" in phases:
                 check_class_order(checkpoint, path, cfg)
         elif "train" in phases and not cfg.get("load_from"):  # which would overwrite them
             check_initial_forms(model, initial)
         if "train" in phases:
             check_training(cfg, model)
+            check_saving(cfg)
             check_schedules(cfg, length_of if contents else lambda dataset: None)

@@ -1,6 +1,6 @@
 """How a command ends when it does not end well: one line and a status, no traceback.
 
-1    a mistake of the user's, or something the machine lacks (disk, memory)
+1    a mistake of the user's, in a config too, or something the machine lacks (disk, memory)
 130  interrupted, by Ctrl-C or by a signal to stop
 
 What is neither is a fault of the program, and keeps its traceback.
@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from normfix_mm.errors import BadInput, one_line, printable
+from normfix_mm.run.misbuilt import misbuilt
 
 INTERRUPTED = 130
 _NOTE = "TORCHELASTIC_ERROR_FILE"  # torchrun's, one file for each process
@@ -123,7 +124,7 @@ def sentence_of(error: BaseException) -> str | None:
             f"A process that loads images was killed ({one_line(error, 160)}), as happens when "
             "memory runs out: use fewer num_workers or a smaller batch_size."
         )
-    return None
+    return misbuilt(error)
 
 
 def _is_deliberate(error: BaseException) -> bool:

@@ -1,5 +1,6 @@
 """A folder of one's own: what of it is put in order, and what a config is told."""
 
+import io
 import json
 import os
 from pathlib import Path
@@ -168,6 +169,44 @@ def test_hidden_companions_of_macos_are_no_images(streets):
     assert cfg.train_dataloader.dataset.metainfo.classes == ("0", "1", "2")
     assert cfg.train_dataloader.dataset.img_suffix == ".png"
     assert SegFolder(streets).training_images() == ["train0", "train1", "train2"]
+
+
+def shades(kind: str, rng) -> np.ndarray:
+    """A label image that holds no class numbers but a picture of them."""
+    mask = np.zeros((96, 128), np.uint8)
+    mask[20:60, 30:80], mask[70:, 90:] = 100, 200
+    if kind == "gaps":
+        return mask
+    if kind == "a picture":
+        return rng.integers(0, 250, mask.shape).astype(np.uint8)
+    image = Image.fromarray(mask)
+    if kind == "resized":
+        return np.asarray(image.rotate(10).resize((200, 150), Image.Resampling.BICUBIC))
+    buffer = io.BytesIO()
+    image.rotate(10).save(buffer, "JPEG", quality=75)
+    return np.asarray(Image.open(buffer))
+
+
+@pytest.mark.parametrize("kind", ["gaps", "a picture", "resized", "JPEG"])
+def test_shades_of_a_picture_are_no_classes(streets, kind):
+    """Some hundred classes would be trained on the edges of two."""
+    rng = np.random.default_rng(0)
+    for path in streets.rglob("labels/*/*.png"):
+        Image.fromarray(shades(kind, rng)).save(path)
+    with pytest.raises(BadInput, match="look like the shades of a picture.* name them with"):
+        folder_of(seg_config(), streets).use(seg_config())
+    names = tuple(map(str, range(255)))
+    cfg = seg_config()
+    folder_of(cfg, streets).use(cfg, names)  # for whoever says so
+    assert cfg.model.decode_head.num_classes == 255
+
+
+def test_hidden_folders_hold_no_labels(streets):
+    (streets / "labels/train/.old").mkdir()
+    Image.new("L", (32, 24), 9).save(streets / "labels/train/.old/train0.png")
+    cfg = seg_config()
+    folder_of(cfg, streets).use(cfg)
+    assert cfg.model.decode_head.num_classes == 3
 
 
 def test_endings_in_capitals(streets):

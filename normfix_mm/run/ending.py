@@ -105,6 +105,21 @@ def interrupted_by(error: BaseException) -> bool:
     )
 
 
+@contextlib.contextmanager
+def going_on(how: str) -> Iterator[None]:
+    """Around what a command does: an interruption says how to go on.
+
+    Raises:
+        Interrupted: In the place of KeyboardInterrupt, and of what a library has made of it.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if interrupted_by(error):
+            raise Interrupted(how) from None
+        raise
+
+
 def sentence_of(error: BaseException) -> str | None:
     """What to say about an error instead of its traceback; None if it is a fault of the program."""
     text = str(error)

@@ -20,6 +20,7 @@ from normfix_mm.errors import BadInput
 from normfix_mm.optim.weights import norm_fix_weights
 from normfix_mm.run import ending, resuming
 from normfix_mm.run.misbuilt import misbuilt
+from normfix_mm.tuning.worker import _terminated_as_interrupted
 
 TRAIN = ROOT / "tools/train.py"
 LONG = ("train_cfg.max_iters=2000", "train_cfg.val_interval=2000", "find_unused_parameters=True")
@@ -286,6 +287,23 @@ def test_what_is_said(main, said):
 def test_a_fault_of_the_program_keeps_its_traceback():
     with pytest.raises(RuntimeError):
         ending.run(fault)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_that_a_library_turns_into_an_error_of_its_own(number, capsys):
+    """As mmengine does while it prints a config: `except: raise SyntaxError(the whole config)`."""
+
+    def main():
+        with ending.going_on("the same command goes on"), _terminated_as_interrupted():
+            try:
+                signal.raise_signal(number)
+            except BaseException:
+                raise SyntaxError("five hundred lines") from None
+
+    with pytest.raises(SystemExit) as end:
+        ending.run(main)
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on\n"
 
 
 def test_the_handlers_of_the_process_are_put_back():

@@ -64,7 +64,7 @@ class ClassFolder(Folder):
         """Among few classes count fewer best guesses: there is no top-5 of three."""
         count = len(cfg.train_dataloader.dataset.metainfo["classes"])
         parts = [cfg.model.get("head", {})]
-        for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        for evaluator in filter(None, map(cfg.get, ("val_evaluator", "test_evaluator"))):
             parts += evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
         for part in parts:
             if "topk" in part:

@@ -73,7 +73,8 @@ class Folder(ABC):
         compare with, and every `num_classes` in the model.
 
         Args:
-            cfg: a config with train, val and test dataloader, evaluators and `work_dir`.
+            cfg: a config with `work_dir`, dataloaders and evaluators; those of val and test may
+                be absent.
             classes: names in the order of the labels; by default all that the training set has.
             train_list, val_list: other lists than the folder's, for a split of one's own.
             val_split: 'train' if the images of `val_list` are among those of images/train.
@@ -88,7 +89,8 @@ class Folder(ABC):
         settings = {"train": self.settings(train, classes, cfg)}
         settings["val"] = settings["test"] = self.settings(val, classes, cfg)
         for phase, there in settings.items():
-            for dataset in datasets(cfg[f"{phase}_dataloader"].dataset):
+            loader = cfg.get(f"{phase}_dataloader")
+            for dataset in datasets(loader.dataset) if loader is not None else ():
                 dataset.update(data_root=str(self.root), metainfo=dict(classes=classes), **there)
         self.set_evaluators(cfg)
         set_num_classes(cfg.model, len(classes))

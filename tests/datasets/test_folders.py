@@ -127,6 +127,13 @@ def test_a_wrapped_dataset_is_told_as_well(folder, cfg):
     assert cfg.train_dataloader.dataset.dataset.ann_file == str(annotations(folder, "train"))
 
 
+def test_a_config_that_evaluates_nothing_is_told_as_well(folder, cfg):
+    for phase in ("val", "test"):
+        cfg[f"{phase}_dataloader"] = cfg[f"{phase}_evaluator"] = cfg[f"{phase}_cfg"] = None
+    folder_of(cfg, folder).use(cfg)
+    assert cfg.train_dataloader.dataset.metainfo.classes == NAMES and cfg.val_dataloader is None
+
+
 @pytest.mark.parametrize("kind", [CocoFolder, SegFolder])
 @pytest.mark.parametrize("call", ["use", "hold_out"])
 def test_no_folder_is_one_sentence(cfg, tmp_path, kind, call):

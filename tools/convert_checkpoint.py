@@ -9,6 +9,7 @@ comes out under its own names, for ``init_cfg=dict(type='Pretrained', checkpoint
 """
 
 import argparse
+import os
 import signal
 from pathlib import Path
 
@@ -48,6 +49,11 @@ def main() -> None:
     parser.add_argument("--report", help="write the report to this file too")
     args = parser.parse_args()
 
+    if os.path.exists(args.dst) and os.path.realpath(args.src) == os.path.realpath(args.dst):
+        raise BadInput(
+            f"{args.dst!r} is the checkpoint that is read, of which the optimizer and all but the "
+            "weights would be lost; name another file."
+        )
     state, meta = files.read(packaged(args.src) or args.src)
     source = args.source or detect(state)
     part = args.part or SOURCES[source].part

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from normfix_mm.datasets.config import classes_of, used_datasets
 from normfix_mm.errors import BadInput, quoted
+from normfix_mm.preflight.notes import warn
 
 
 def check_resumable(checkpoint: dict, path: str, cfg) -> None:
@@ -54,6 +55,11 @@ def check_class_order(checkpoint: dict, path: str, cfg) -> None:
         raise BadInput(
             f"The model of {path!r} was trained on {_difference(trained, wanted)}: its outputs "
             "would be taken for other classes; give the classes in the order of the training."
+        )
+    if trained and wanted and trained != wanted:
+        warn(
+            f"The model of {path!r} was trained on {_difference(trained, wanted)}; its outputs are "
+            "taken for the classes of the config, number by number."
         )
 
 

@@ -40,7 +40,7 @@ _MACHINE = {
     errno.EACCES: "it is not yours to write or read: change its rights, or choose another",
     errno.EPERM: "it is not yours to write or read: change its rights, or choose another",
 }
-_PLACES = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG)
+_PLACES = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG)
 _MACHINE |= dict.fromkeys(_PLACES, "choose another folder or file")
 _MEMORY = "use a smaller batch_size or images, --amp, or with_cp=True in the backbone"
 
@@ -125,7 +125,7 @@ def sentence_of(error: BaseException) -> str | None:
     text = str(error)
     if isinstance(error, BadInput) or _is_deliberate(error):
         return one_line(error, 2000)
-    if isinstance(error, OSError) and error.errno in _MACHINE:
+    if isinstance(error, OSError) and error.errno in _MACHINE and misbuilt(error) is None:
         where = f"{error.filename!r}: " if error.filename else ""
         return f"{where}{error.strerror}; {_MACHINE[error.errno]}."
     if isinstance(error, RuntimeError) and "PytorchStreamWriter" in text:  # torch.save's way

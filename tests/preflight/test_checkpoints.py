@@ -79,6 +79,14 @@ def test_a_model_is_not_tested_under_its_names_in_another_order(cfg, content, re
     assert "would be taken for other classes" in sentence(cfg, ("test",))
 
 
+def test_a_model_of_other_classes_of_the_same_number_is_said(cfg, content, resumed, capsys):
+    content["meta"]["dataset_meta"]["classes"] = ("cat", "dog")
+    resumed(content)
+    cfg.resume = False
+    check(cfg, ("test",))
+    assert "was trained on other classes than the config's" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("change", [dict(meta={}), dict(meta=dict(epoch=-1, iter=3))])
 def test_weights_alone_cannot_be_resumed(cfg, content, resumed, change):
     resumed(content | change)

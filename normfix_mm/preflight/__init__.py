@@ -6,7 +6,7 @@ left to the Runner.
 
     stack               the packages
     data                folders and files of the datasets, and in COCO format what is in them:
-    coco                annotations
+    coco, coco_entries  annotations
     pictures, headers   pictures
     evaluators          what is compared with
     classes             of the datasets and of the heads

@@ -29,6 +29,7 @@ from normfix_mm.datasets.config import (
     transforms_named,
 )
 from normfix_mm.errors import BadInput, quoted
+from normfix_mm.preflight.coco_entries import check_masks, warn_of_entries
 from normfix_mm.preflight.notes import note, warn
 
 _REMEDIES = {
@@ -163,38 +164,11 @@ def check_annotations(dataset, where: str, training: bool) -> None:
     if empty:
         what = "will not be learned" if training else "are not evaluated"
         warn(f"{path!r} of {where} has no box of {quoted(empty)}: these classes {what}.")
-    _warn_of_entries(found, where, total)
+    warn_of_entries(found, where, total)
     files = Counter(os.path.normpath(image[1]) for image in found.images)
     twice = [name for name, count in files.items() if count > 1]
     if twice:
         warn(f"{path!r} names {len(twice)} pictures more than once, first {twice[0]!r}.")
-
-
-def _warn_of_entries(found: Annotations, where: str, total: int) -> None:
-    """Say what can be meant so, but mostly is not."""
-    count, first, _ = found.masks["aside"]
-    if count:
-        warn(
-            f"{count} of {total} masks of {found.path!r} do not lie where their boxes are, first "
-            f"that of annotation {first}; see that bbox is x, y, width, height, and points x, y."
-        )
-    count, first, _ = found.masks["empty"]
-    if count:
-        warn(
-            f"{count} of {total} masks of {found.path!r} hold no pixel, first that of annotation "
-            f"{first}."
-        )
-    if found.twice:
-        warn(
-            f"{found.path!r} has {found.twice} boxes that another of the same picture and category "
-            "equals: each is counted as an object of its own; take the copies out."
-        )
-    if found.areas * 10 > total:
-        warn(
-            f"{found.areas} of {total} areas of {found.path!r} of {where} are less than a pixel or "
-            "more than their box; AP of small, medium and large objects goes by `area`, which is "
-            "in pixels."
-        )
 
 
 def pictures_of(dataset, found: Annotations) -> list[list]:
@@ -214,35 +188,6 @@ def pictures_of(dataset, found: Annotations) -> list[list]:
     elif isinstance(some, Sequence):
         images = [images[k] for k in some if -len(images) <= k < len(images)]
     return images
-
-
-def check_masks(found: Annotations, where: str) -> None:
-    """Refuse masks that are absent or cannot be decoded.
-
-    Raises:
-        BadInput: With the first of them.
-    """
-    total = sum(count for each in found.boxes for count in each.values())
-    count, first, _ = found.masks["absent"]
-    if count:
-        raise BadInput(
-            f"{count} of {total} annotations of {found.path!r} have no `segmentation`, first "
-            f"annotation {first}, but {where} needs masks (LoadAnnotations(with_mask=True) or "
-            "metric='segm'); add them, take these annotations out, or take a config for boxes."
-        )
-    count, first, why = found.masks["broken"]
-    if count:
-        raise BadInput(
-            f"The `segmentation` of {count} of {total} annotations of {found.path!r} of {where} "
-            f"cannot be read, first that of annotation {first}: {why}; write polygons as "
-            "[[x1, y1, x2, y2, x3, y3, …], …], or run lengths as pycocotools encodes them."
-        )
-    count, first, _ = found.masks["aside"]
-    if count == total:
-        raise BadInput(
-            f"None of the {total} masks of {found.path!r} of {where} lies where its box is; write "
-            "`segmentation` as x1, y1, x2, y2, … and bbox as x, y, width, height, both in pixels."
-        )
 
 
 def refuse_byte_order_mark(found: Annotations, where: str) -> None:

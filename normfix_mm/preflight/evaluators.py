@@ -16,12 +16,8 @@ from normfix_mm.datasets.config import (
     type_name,
 )
 from normfix_mm.errors import BadInput, quoted
-from normfix_mm.preflight.coco import (
-    check_masks,
-    is_plain_coco,
-    pictures_of,
-    refuse_byte_order_mark,
-)
+from normfix_mm.preflight.coco import is_plain_coco, pictures_of, refuse_byte_order_mark
+from normfix_mm.preflight.coco_entries import check_masks
 from normfix_mm.preflight.notes import note, warn
 
 _COCO_ITEMS = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")

@@ -93,6 +93,27 @@ def test_a_resumed_checkpoint_without_a_target(trained, small, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("key", "entry", "words"),
+    [
+        ("norm_fix", "gone", "it is no state of NormFix"),
+        ("norm_fix", dict(target="gone"), "target is no number: it is damaged"),
+        ("norm_fix", dict(names=7), "'names' is no list of names: it is damaged"),
+        ("norm_fix", dict(target=torch.tensor(1e30)), "and its target is 1e+30"),
+        ("reproducible", "gone", "entry 'reproducible' of the resumed checkpoint is damaged"),
+        ("reproducible", dict(batches_done="two"), "entry 'reproducible' of the resumed"),
+        ("reproducible", dict(batches_done=-1), "entry 'reproducible' of the resumed"),
+    ],
+)
+def test_entries_of_ours_that_are_damaged(trained, small, tmp_path, key, entry, words):
+    content = torch.load(trained / "iter_1.pth", weights_only=False)
+    content[key] = content[key] | entry if isinstance(entry, dict) else entry
+    torch.save(content, tmp_path / "damaged.pth")
+    said = refusal(small, "--work-dir", tmp_path / "run", "--resume", tmp_path / "damaged.pth")
+    assert said.startswith("error: ") and words in said
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["another optimizer", "an older mmengine"])
 def test_the_state_of_another_run(trained, small, tmp_path, change):
     content = torch.load(trained / "iter_1.pth", weights_only=False)

@@ -19,6 +19,11 @@ def one_line(error: BaseException, limit: int = 400) -> str:
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 
+def printable(text: str) -> str:
+    """Without control characters, with which names in data or checkpoints rule a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+
 def listing(items: Iterable, most: int = 12) -> str:
     """Names for a sentence: the first few and how many more. Takes strings or what has a `name`."""
     names = [str(getattr(item, "name", item)) for item in items]

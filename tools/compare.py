@@ -19,7 +19,7 @@ import os
 from pathlib import Path
 
 from normfix_mm.run import command_line as cli
-from normfix_mm.run.ending import Interrupted
+from normfix_mm.run.ending import going_on
 from normfix_mm.tuning.compare_folder import compare
 from normfix_mm.tuning.comparison import METHODS, Comparison
 
@@ -46,10 +46,8 @@ def main() -> None:
     args = vars(parser.parse_args())
     search = Comparison(args.pop("rate"), args.pop("rates"), args.pop("seeds"))
     args["out"] = args["out"] or Path("work_dirs/compare") / args["model"]
-    try:
+    with going_on("the same command goes on where it was"):
         table = compare(search=search, **args)
-    except KeyboardInterrupt:
-        raise Interrupted("the same command goes on where it was") from None
     if table:
         print(table)
 

@@ -9,6 +9,7 @@ comes out under its own names, for ``init_cfg=dict(type='Pretrained', checkpoint
 """
 
 import argparse
+import os
 import signal
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from normfix_mm.convert.origin import DECLARABLE
 from normfix_mm.convert.packages import packaged
 from normfix_mm.convert.sources import SOURCES, detect
 from normfix_mm.convert.target import compare, part_of
-from normfix_mm.errors import BadInput
+from normfix_mm.errors import BadInput, printable
 from normfix_mm.models.build import build_model
 from normfix_mm.run import command_line as cli
 
@@ -48,6 +49,11 @@ def main() -> None:
     parser.add_argument("--report", help="write the report to this file too")
     args = parser.parse_args()
 
+    if os.path.exists(args.dst) and os.path.realpath(args.src) == os.path.realpath(args.dst):
+        raise BadInput(
+            f"{args.dst!r} is the checkpoint that is read, of which the optimizer and all but the "
+            "weights would be lost; name another file."
+        )
     state, meta = files.read(packaged(args.src) or args.src)
     source = args.source or detect(state)
     part = args.part or SOURCES[source].part
@@ -76,7 +82,7 @@ def main() -> None:
         as_part(result, part)
     files.write(args.dst, result.state, result.meta)
     lines += ["", f"wrote {args.dst}"]
-    print("\n".join(lines))
+    print(printable("\n".join(lines)))  # names of weights are whatever the file says
     if args.report:
         Path(args.report).write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -42,10 +42,8 @@ def main() -> None:
             )
         cfg.auto_scale_lr.enable = True
     if args.resume:
-        cfg.resume = True
-        found = resuming.latest_complete(cfg.work_dir) if args.resume == "auto" else args.resume
-        cfg.load_from = found
-    source = "`--resume`" if args.resume else "`load_from`"
+        resuming.resume(cfg, None if args.resume == "auto" else args.resume)
+    source = "`--resume`" if args.resume and cfg.resume else "`load_from`"
     preflight.check(cfg, ("train", "val"), source, contents=not args.skip_data_check)
     with resuming.resumable(cfg.work_dir):
         build_runner(cfg).train()

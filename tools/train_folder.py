@@ -29,8 +29,8 @@ def main() -> None:
         cfg, args.classes, args.train_list, args.val_list, args.val_split
     )
     if args.resume:
-        cfg.resume, cfg.load_from = True, resuming.latest_complete(cfg.work_dir)
-    source = "`--resume`" if args.resume else "`load_from`"
+        resuming.resume(cfg)
+    source = "`--resume`" if args.resume and cfg.resume else "`load_from`"
     preflight.check(cfg, ("train", "val"), source, contents=not args.skip_data_check)
     with resuming.resumable(cfg.work_dir):
         build_runner(cfg).train()

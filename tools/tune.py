@@ -18,7 +18,7 @@ import shlex
 import sys
 
 from normfix_mm.run import command_line as cli
-from normfix_mm.run.ending import Interrupted
+from normfix_mm.run.ending import going_on
 from normfix_mm.tuning import tune
 from normfix_mm.tuning.settings import METHODS
 
@@ -71,10 +71,8 @@ def main() -> None:
     args = vars(parser.parse_args())
     cfg = cli.read_config(args.pop("config"), args.pop("cfg_options"), args.pop("row"))
     args["grid"] = dict(args["grid"]) if args["grid"] else None
-    try:
+    with going_on("the same command goes on where it was"):
         result = tune(cfg, made_by=["python", *sys.argv], **args)
-    except KeyboardInterrupt:
-        raise Interrupted("the same command goes on where it was") from None
     if result is not None:
         print(f"{result.page}\n{result.table}\n{result.config or 'no config'}")
         if result.failures:

@@ -45,6 +45,14 @@ def model_of(text: str) -> nn.Module | None:
         return None
 
 
+def settings_of(text: str) -> dict:
+    """How a stored config optimizes, as far as it is written in literals; empty where it is not."""
+    try:
+        return _literals(text, ("optim_wrapper", "param_scheduler"))
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        return {}
+
+
 def _literals(text: str, names: tuple[str, ...]) -> dict:
     """What a config text assigns to these names, made of literals and `dict(key=literal)`."""
 

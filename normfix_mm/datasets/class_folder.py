@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from normfix_mm.checkpoints.whole_file import replacing
-from normfix_mm.datasets.folder import Folder, Split
-from normfix_mm.datasets.seg_folder import SUFFIXES
+from normfix_mm.datasets.folder import Folder, Split, refuse_unlistable
+from normfix_mm.datasets.seg_folder import SUFFIXES, visible
 from normfix_mm.errors import BadInput, listing
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+_PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")
 FOR_VALIDATION = 5  # of a folder without a split, one image in so many
 
 Labelled = tuple[str, int]  # an image's path below its part of the folder, its class number
@@ -63,7 +64,7 @@ class ClassFolder(Folder):
         """Among few classes count fewer best guesses: there is no top-5 of three."""
         count = len(cfg.train_dataloader.dataset.metainfo["classes"])
         parts = [cfg.model.get("head", {})]
-        for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        for evaluator in filter(None, map(cfg.get, ("val_evaluator", "test_evaluator"))):
             parts += evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
         for part in parts:
             if "topk" in part:
@@ -112,6 +113,7 @@ class ClassFolder(Folder):
     @staticmethod
     def _write(path: Path, images: Collection[Labelled]) -> Path:
         path = path.resolve()
+        refuse_unlistable(name for name, _ in images)
         with replacing(path) as part:
             text = "".join(f"{name} {label}\n" for name, label in sorted(images))
             part.write_text(text, encoding="utf-8")
@@ -120,6 +122,12 @@ class ClassFolder(Folder):
 
 def _class_folders(folder: Path) -> list[str]:
     names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    parts = [name for name in names if name.casefold() in _PARTS]
+    if len(parts) > len(names) // 2:
+        raise BadInput(
+            f"{folder} has the folders {listing(names)}, which are parts of a data set and no "
+            f"classes; name them train and val: {ClassFolder.layout}."
+        )
     if len(names) < 2:
         raise BadInput(f"{folder} has {len(names)} folders, not two or more; {ClassFolder.layout}.")
     return names
@@ -131,11 +139,13 @@ def _images(folder: Path, classes: Sequence[str]) -> list[Labelled]:
         if not (folder / name).is_dir():
             there = listing(_class_folders(folder))
             raise BadInput(f"{folder} has no class folder {name!r}; it has {there}.")
-        paths = [
-            path
-            for path in sorted((folder / name).rglob("*"))
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-        ]
+        paths = list(visible(folder / name, SUFFIXES))
+        parts = {path.relative_to(folder / name).parts[0] for path in paths}
+        if paths and all(part.casefold() in _PARTS for part in parts):
+            raise BadInput(
+                f"{folder / name} holds {listing(sorted(parts))}: a class within which the images "
+                f"are parted; put the parts above the classes: {ClassFolder.layout}."
+            )
         if not paths:
             raise BadInput(f"{folder / name} has no image that ends in {', '.join(SUFFIXES)}.")
         images += [(path.relative_to(folder).as_posix(), number) for path in paths]

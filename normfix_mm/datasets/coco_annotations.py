@@ -52,6 +52,8 @@ class Annotations:
     beyond: int = 0  # boxes that reach more than a pixel out of their picture
     corners: bool = False  # whether the boxes are x1, y1, x2, y2
     fractions: bool = False  # whether they are in parts of the picture's size
+    twice: int = 0  # boxes that another of the same picture and category equals
+    areas: int = 0  # of boxes that are used: less than a pixel, or more than the box holds
     masks: dict[str, list] = field(default_factory=dict)  # what is wrong with some
 
     @property
@@ -116,7 +118,7 @@ def _counted(path: str) -> Annotations:
     any_of: dict = {}
     used_of: dict = {}
     masks = MaskCheck()
-    seen = set()
+    seen, drawn = set(), set()
     corners = fractions = area_of_corners = area_of_sides = True
     for place, entry in enumerate(data.get("annotations", ())):
         if not is_right(entry, images, index, seen):
@@ -132,6 +134,8 @@ def _counted(path: str) -> Annotations:
             used_of.setdefault(image, set()).add(category)
         if state in (USED, CROWD):
             masks.look_at(entry, width, height)
+        found.areas += state == USED and not 1 <= entry["area"] <= (w + 1) * (h + 1)
+        drawn.add(hash((image, category, x, y, w, h)))
         found.crowd_unknown += "iscrowd" not in entry
         found.zero_id |= entry["id"] == 0
         found.beyond += x < -1 or y < -1 or x + w > width + 1 or y + h > height + 1
@@ -144,6 +148,7 @@ def _counted(path: str) -> Annotations:
     least = 1 if area_of_corners else total / 3 if area_of_sides else total / 10
     found.corners = bool(total and corners and found.beyond >= max(least, 1))
     found.fractions = bool(total and fractions)
+    found.twice = total - len(drawn)
     found.masks = masks.found()
     found.boxes = [dict(each) for each in found.boxes]
     found.images = [

@@ -23,13 +23,15 @@ def read_json(path: str | Path) -> tuple[dict, bool]:
     """The file's contents as they are, and whether a byte order mark stands before them.
 
     Raises:
-        BadInput: It is no JSON, or no object with lists "images" and "categories".
+        BadInput: It is no JSON, has a key twice in one object, or is no object with lists "images"
+            and "categories".
     """
     try:
         with open(path, "rb") as file:
             mark = file.read(3) == b"\xef\xbb\xbf"
         with uncollected():
-            data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+            text = Path(path).read_text(encoding="utf-8-sig")
+            data = json.loads(text, object_pairs_hook=_with_keys_once)
     except UnicodeDecodeError:
         raise BadInput(
             f"The annotation file {str(path)!r} is no UTF-8, which JSON has to be; write it again "
@@ -39,6 +41,11 @@ def read_json(path: str | Path) -> tuple[dict, bool]:
         raise BadInput(
             f"The annotation file {str(path)!r} cannot be read ({error.strerror}); correct the "
             "path or its permissions."
+        ) from None
+    except _KeyTwice as error:
+        raise BadInput(
+            f"The annotation file {str(path)!r} has {error}, of which all but the last would be "
+            "passed over without a word; put together what belongs together."
         ) from None
     except (ValueError, RecursionError) as error:
         empty = not os.path.getsize(path)
@@ -66,6 +73,19 @@ def read_json(path: str | Path) -> tuple[dict, bool]:
             "place of the list 'annotations'; write it in COCO format."
         )
     return data, mark
+
+
+class _KeyTwice(Exception):
+    """An object of a JSON file has a key twice, as after two files were joined by hand."""
+
+
+def _with_keys_once(pairs: list[tuple[str, object]]) -> dict:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        key = _twice(key for key, _ in pairs)[0]
+        entry = f"the entry of id {found['id']!r}" if "id" in found else "one object"
+        raise _KeyTwice(f"the key {key!r} more than once in {entry}")
+    return found
 
 
 @contextlib.contextmanager

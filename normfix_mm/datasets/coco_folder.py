@@ -52,10 +52,12 @@ class CocoFolder(Folder):
 
     def set_evaluators(self, cfg: Config) -> None:
         for phase in ("val", "test"):
-            dataset = cfg[f"{phase}_dataloader"].dataset
+            loader, evaluator = cfg.get(f"{phase}_dataloader"), cfg.get(f"{phase}_evaluator")
+            if loader is None or evaluator is None:
+                continue
+            dataset = loader.dataset
             while "ann_file" not in dataset:
                 dataset = dataset.dataset
-            evaluator = cfg[f"{phase}_evaluator"]
             for each in evaluator if isinstance(evaluator, list) else [evaluator]:
                 each.ann_file = dataset.ann_file
 

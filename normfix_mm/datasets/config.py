@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 
 from normfix_mm.errors import BadInput, quoted
@@ -12,6 +13,8 @@ LOADERS = {
     "val": ("val_dataloader", "val_evaluator"),
     "test": ("test_dataloader", "test_evaluator"),
 }
+
+_UNSPEAKABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, half characters, breaks of lines
 
 
 def used_datasets(cfg, phases: Sequence[str]) -> Iterator[tuple[str, dict]]:
@@ -81,6 +84,13 @@ def classes_of(dataset, where: str) -> tuple[str, ...] | None:
     if not names or not all(isinstance(name, str) for name in names):
         raise BadInput(
             f"metainfo.classes of {where} is {named!r}; give the name of each class as a text."
+        )
+    odd = [name for name in names if any(unicodedata.category(c) in _UNSPEAKABLE for c in name)]
+    if odd:
+        raise BadInput(
+            f"The classes of {where} have control characters or line breaks in their names, first "
+            f"{odd[0]!r}; they end up in tables, pages and terminals: write the names without, "
+            "also in the annotation files."
         )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

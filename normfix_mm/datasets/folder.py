@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,24 @@ from normfix_mm.errors import BadInput
 
 if TYPE_CHECKING:
     from mmengine.config import Config
+
+
+def refuse_unlistable(names: Iterable[str]) -> None:
+    """Refuse names that a list of a line each, as the frameworks read them, would change.
+
+    Raises:
+        BadInput: The first of them.
+    """
+    for name in names:
+        try:
+            whole = bool(name.encode())
+        except UnicodeEncodeError:  # a file name in another encoding
+            whole = False
+        if not whole or name != name.strip() or name.splitlines() != [name]:
+            raise BadInput(
+                f"The image {name!r} cannot stand in a list of a line each: rename its file or "
+                "folder without line breaks, spaces at the ends, and what is no UTF-8."
+            )
 
 
 @dataclass(frozen=True)
@@ -55,7 +73,8 @@ class Folder(ABC):
         compare with, and every `num_classes` in the model.
 
         Args:
-            cfg: a config with train, val and test dataloader, evaluators and `work_dir`.
+            cfg: a config with `work_dir`, dataloaders and evaluators; those of val and test may
+                be absent.
             classes: names in the order of the labels; by default all that the training set has.
             train_list, val_list: other lists than the folder's, for a split of one's own.
             val_split: 'train' if the images of `val_list` are among those of images/train.
@@ -70,7 +89,8 @@ class Folder(ABC):
         settings = {"train": self.settings(train, classes, cfg)}
         settings["val"] = settings["test"] = self.settings(val, classes, cfg)
         for phase, there in settings.items():
-            for dataset in datasets(cfg[f"{phase}_dataloader"].dataset):
+            loader = cfg.get(f"{phase}_dataloader")
+            for dataset in datasets(loader.dataset) if loader is not None else ():
                 dataset.update(data_root=str(self.root), metainfo=dict(classes=classes), **there)
         self.set_evaluators(cfg)
         set_num_classes(cfg.model, len(classes))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from normfix_mm.checkpoints.whole_file import replacing
 
-FORMAT = 1  # of what is kept; raise it whenever a check looks at more than it did
+FORMAT = 2  # of what is kept; raise it whenever a check looks at more than it did
 _SETTLED = 2.0  # seconds; a file as young as this may change again within one tick of its clock
 
 Stamp = list  # [size in bytes, time of writing in ns]

@@ -8,6 +8,7 @@ Files whose names begin with a dot are none, as for MMSegmentation: macOS leaves
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from normfix_mm.checkpoints.whole_file import replacing
-from normfix_mm.datasets.folder import Folder, Split
+from normfix_mm.datasets.folder import Folder, Split, refuse_unlistable
 from normfix_mm.datasets.remembered import recall, remember, settled, stamp_of
 from normfix_mm.errors import BadInput
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 IGNORED = 255
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 LABELS = (".png",)
+_INNER = 0.1  # of a class's pixels lie inside of it, however thin it is; of a picture's shade, none
+_MANY = 8  # so few numbers are no shades
 
 
 class SegFolder(Folder):
@@ -46,7 +49,7 @@ class SegFolder(Folder):
             ann_file=str(split.list or ""),
             data_prefix=dict(img_path=f"images/{split.name}", seg_map_path=f"labels/{split.name}"),
             img_suffix=_suffix(self.root / "images" / split.name, SUFFIXES),
-            seg_map_suffix=_suffix(labels, LABELS) if any(_files(labels, LABELS)) else LABELS[0],
+            seg_map_suffix=_suffix(labels, LABELS) if any(visible(labels, LABELS)) else LABELS[0],
         )
 
     def set_evaluators(self, cfg: Config) -> None:
@@ -57,24 +60,26 @@ class SegFolder(Folder):
         if not folder.is_dir():
             raise BadInput(f"{folder} does not exist; {self.layout}.")
         _suffix(folder, SUFFIXES)
-        files = _files(folder, SUFFIXES)
+        files = visible(folder, SUFFIXES)
         return [path.relative_to(folder).with_suffix("").as_posix() for path in files]
 
     def write_list(self, out: Path, name: str, chosen: set) -> Path:
+        refuse_unlistable(chosen)
         with replacing(out / f"{name}.txt") as part:
-            part.write_text("".join(f"{each}\n" for each in sorted(chosen)))
+            part.write_text("".join(f"{each}\n" for each in sorted(chosen)), encoding="utf-8")
         return out / f"{name}.txt"
 
 
-def _files(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
-    """In folders of the folder, too, as MMSegmentation reads them."""
+def visible(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
+    """Files that end so, in folders of the folder, too; none that is hidden, or lies hidden."""
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in suffixes and not path.name.startswith("."):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix.lower() in suffixes and not hidden:
             yield path
 
 
 def _suffix(folder: Path, suffixes: Sequence[str]) -> str:
-    found = sorted({path.suffix for path in _files(folder, suffixes)})
+    found = sorted({path.suffix for path in visible(folder, suffixes)})
     if len(found) != 1:
         kinds = ", ".join(found) or f"none of {', '.join(suffixes)}"
         raise BadInput(f"{folder} has images ending in {kinds}; give images of one kind.")
@@ -82,18 +87,22 @@ def _suffix(folder: Path, suffixes: Sequence[str]) -> str:
 
 
 def _count(folder: Path) -> int:
-    """One more than the largest label."""
-    known = recall("largest label", folder)
-    largest = {}
-    for path in _files(folder, LABELS):
+    """One more than the largest label, if the labels look like class numbers."""
+    known = recall("numbers in labels", folder)
+    found: dict[str, list] = {}
+    for path in visible(folder, LABELS):
         name, stamp = path.relative_to(folder).as_posix(), stamp_of(path)
         kept = known.get(name)
-        value = kept[0] if kept and kept[1] == stamp else _largest(path)
-        largest[name] = [value, stamp]
-    remember(
-        {name: each for name, each in largest.items() if settled(each[1])}, "largest label", folder
-    )
-    count = 1 + max((value for value, _ in largest.values()), default=-1)
+        found[name] = [kept[0] if kept and kept[1] == stamp else _numbers(path), stamp]
+    kept = {name: each for name, each in found.items() if settled(each[1])}
+    remember(kept, "numbers in labels", folder)
+    pixels: Counter[int] = Counter()
+    inner: Counter[int] = Counter()
+    for numbers, _ in found.values():
+        for number, count, within in numbers:
+            pixels[number] += count
+            inner[number] += within
+    count = 1 + max(pixels, default=-1)
     if not count:
         raise BadInput(f"{folder} has no .png file with a label other than {IGNORED}.")
     if count == 1:
@@ -101,11 +110,20 @@ def _count(folder: Path) -> int:
             f"The labels of {folder} hold no class but 0, beside {IGNORED}, which does not count; "
             "write the class numbers 0, 1, … (of a mask of 0 and 255: 0 and 1)."
         )
+    thin = sum(inner[number] < pixels[number] * _INNER for number in pixels)
+    if count >= _MANY and (len(pixels) * 2 < count or thin * 2 > len(pixels)):
+        raise BadInput(
+            f"The labels of {folder} hold {len(pixels)} numbers up to {count - 1}"
+            + (f", {thin} of them on scattered pixels alone" if thin else "")
+            + ", which look like the shades of a picture, as after JPEG or a resizing that is not "
+            "by nearest neighbour, and not like class numbers 0, 1, …; write these, or, if they "
+            "are so many classes, name them with --classes."
+        )
     return count
 
 
-def _largest(path: Path) -> int:
-    """The largest class number, -1 where no pixel counts."""
+def _numbers(path: Path) -> list[list[int]]:
+    """Each class number, on how many pixels, and on how many whose right and lower ones have it."""
     try:
         with Image.open(path) as image:
             labels = np.asarray(image)
@@ -116,5 +134,9 @@ def _largest(path: Path) -> int:
             f"{path} is no label image: it has {labels.dtype} of shape {labels.shape}, not one "
             "channel of 8 bits; write the class numbers so."
         )
-    classes = labels[labels != IGNORED]
-    return int(classes.max()) if classes.size else -1
+    labels = labels.astype(np.uint8)
+    corner = labels[:-1, :-1]
+    within = corner[(corner == labels[1:, :-1]) & (corner == labels[:-1, 1:])]
+    pixels, inner = (np.bincount(each.ravel(), minlength=256) for each in (labels, within))
+    there = [int(number) for number in np.flatnonzero(pixels) if number != IGNORED]
+    return [[number, int(pixels[number]), int(inner[number])] for number in there]

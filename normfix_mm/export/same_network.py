@@ -20,7 +20,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from torch import Tensor, nn
 
 from normfix_mm.analysis.outputs import tensors
-from normfix_mm.errors import BadInput
+from normfix_mm.errors import BadInput, one_line
 
 STAGE = 1e-5  # |a - b| / |b| of one output; the folded weights are those the layers compute
 COORDINATE = 1e-4  # of the image's longer side
@@ -78,11 +78,22 @@ def compare(model: nn.Module, other: nn.Module, cfg: Config, image: Path) -> tup
 
 
 def load(cfg: Config, image: Path) -> dict:
-    """The image as a batch of one."""
+    """The image as a batch of one.
+
+    Raises:
+        BadInput: It cannot be read.
+    """
     from mmdet.utils import get_test_pipeline_cfg
 
     steps = [s for s in get_test_pipeline_cfg(cfg) if "Annotations" not in str(s["type"])]
-    return pseudo_collate([Compose(steps)(dict(img_path=str(image), img_id=0))])
+    pipeline = Compose(steps)
+    try:
+        return pseudo_collate([pipeline(dict(img_path=str(image), img_id=0))])
+    except Exception as error:  # each decoder has errors of its own
+        raise BadInput(
+            f"The image {str(image)!r} cannot be read ({one_line(error, 120)}); give another with "
+            "--image."
+        ) from None
 
 
 @torch.no_grad()

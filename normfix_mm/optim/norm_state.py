@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,7 +37,7 @@ def adopt_state(fixing: NormFix, state: dict[str, Any]) -> Tensor:
     Raises:
         ValueError: no state of norm fixing, or one of other weights or another mode.
     """
-    lacking = sorted(_KEYS - set(state))
+    lacking = sorted(_KEYS - set(state if isinstance(state, Mapping) else ()))
     if lacking:
         raise ValueError(f"NormFix: the state lacks {lacking}: it is no state of NormFix.")
     if state["version"] not in (1, VERSION):
@@ -49,6 +50,10 @@ def adopt_state(fixing: NormFix, state: dict[str, Any]) -> Tensor:
             f"NormFix: the state was written with mode={state['mode']!r}, this run has"
             f" mode={fixing.mode!r}: resume with the same mode, or start without resuming."
         )
+    for key in ("names", "selected")[: state["version"]]:
+        names = state.get(key)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"NormFix: the state's {key!r} is no list of names: it is damaged.")
     # Version 1 named only those that trained.
     here = fixing.names if state["version"] == 1 else [info.name for info in fixing.selected]
     there = list(state["names"] if state["version"] == 1 else state["selected"])
@@ -59,7 +64,10 @@ def adopt_state(fixing: NormFix, state: dict[str, Any]) -> Tensor:
             f"NormFix: the state fixes other weights (only there: {only_there[:5]}, only here:"
             f" {only_here[:5]}, or in another order): resume with the same model and selection."
         )
-    target = torch.as_tensor(state["target"]).to(fixing.target.device, torch.float64).clone()
+    try:
+        target = torch.as_tensor(state["target"]).to(fixing.target.device, torch.float64).clone()
+    except (RuntimeError, TypeError, ValueError):
+        raise ValueError("NormFix: the state's target is no number: it is damaged.") from None
     size = () if fixing.mode == "joint" else (len(here),)
     if target.shape != size or not bool((target > 0).all() & target.isfinite().all()):
         raise ValueError("NormFix: the state's target is not a positive norm: it is damaged.")

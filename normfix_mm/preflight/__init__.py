@@ -6,11 +6,12 @@ left to the Runner.
 
     stack               the packages
     data                folders and files of the datasets, and in COCO format what is in them:
-    coco                annotations
+    coco, coco_entries  annotations
     pictures, headers   pictures
     evaluators          what is compared with
     classes             of the datasets and of the heads
     checkpoints         what `load_from`, `--resume` and `init_cfg` name
+    resumed             what a resumed run keeps, whatever the config says
     trained_classes     the classes that a checkpoint was trained on
     precision           half precision that the model's operators lack
     training            optimizer wrapper and hooks, tried out
@@ -61,9 +62,10 @@ def check(
     from normfix_mm.preflight.classes import check_heads, check_same_classes
     from normfix_mm.preflight.data import check_contents, check_files, length_of
     from normfix_mm.preflight.precision import check_half
+    from normfix_mm.preflight.resumed import warn_of_restored
     from normfix_mm.preflight.schedules import check_schedules
     from normfix_mm.preflight.trained_classes import check_class_order, check_resumable
-    from normfix_mm.preflight.training import check_training
+    from normfix_mm.preflight.training import check_saving, check_training
 
     contents = contents and os.environ.get("LOCAL_RANK", "0") == "0"
 
@@ -97,10 +99,12 @@ def check(
         path = checkpoint_of(cfg)
         if path is not None:
             checkpoint = read_checkpoint(path, source)
-            check_keys(model, checkpoint, path, complete="test" in phases)
+            whole = "test" in phases or bool(cfg.get("resume"))
+            check_keys(model, checkpoint, path, complete=whole)
             check_forms(model, checkpoint, path)
             if cfg.get("resume"):
                 check_resumable(checkpoint, path, cfg)
+                warn_of_restored(checkpoint, path, cfg)
             if "test" in phases:
                 check_class_order(checkpoint, path, cfg)
         elif "train" in phases and not cfg.get("load_from"):  # which would overwrite them
@@ -108,4 +112,5 @@ def check(
         if "train" in phases:
             check_half(cfg, model)
             check_training(cfg, model)
+            check_saving(cfg)
             check_schedules(cfg, length_of if contents else lambda dataset: None)

@@ -15,6 +15,7 @@ from torch import nn
 from normfix_mm.checkpoints import addresses, files
 from normfix_mm.checkpoints.safe_load import is_trusted, load
 from normfix_mm.errors import BadInput, one_line, quoted
+from normfix_mm.preflight.notes import note, warn
 
 _PICKLES = (".pkl", ".pickle")
 
@@ -130,10 +131,11 @@ def check_keys(model: nn.Module, checkpoint: dict, path: str, complete: bool) ->
             "its init_cfg, or convert with --as-model."
         )
     if not complete:
+        _say_what_is_new(model, state, path)
         return
     try:
         missing = model.load_state_dict(state, strict=False).missing_keys
-    except RuntimeError as error:  # another shape
+    except (AttributeError, RuntimeError, TypeError) as error:  # another shape, or no tensor
         raise BadInput(
             f"The checkpoint {path!r} does not fit the model: {one_line(error)}; give the config "
             "that it was trained with."
@@ -144,6 +146,19 @@ def check_keys(model: nn.Module, checkpoint: dict, path: str, complete: bool) ->
         raise BadInput(
             f"The checkpoint {path!r} lacks {len(missing)} of the model's keys "
             f"({quoted(missing, 3)}); give the config that it was trained with."
+        )
+
+
+def _say_what_is_new(model: nn.Module, state: Mapping, path: str) -> None:
+    """Of weights to start from: which of the model's parameters they leave as they are."""
+    wanted = {n: p for n, p in model.named_parameters() if not n.endswith(".g")}
+    fits = {n for n, p in wanted.items() if getattr(state.get(n), "shape", None) == p.shape}
+    new = [name for name in wanted if name not in fits]
+    if new:
+        say = warn if len(fits) < len(new) else note
+        say(
+            f"{path!r} has {len(fits)} of the model's {len(wanted)} parameters; the others start "
+            f"anew: {quoted(new, 3)}."
         )
 
 

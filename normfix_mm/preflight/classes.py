@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 
 from torch import nn
 
 from normfix_mm.datasets.config import classes_of, dataset_class, used_datasets
 from normfix_mm.errors import BadInput, quoted
+from normfix_mm.preflight.notes import warn
 
 
 def check_same_classes(cfg, phases: Sequence[str]) -> None:
@@ -23,6 +26,7 @@ def check_same_classes(cfg, phases: Sequence[str]) -> None:
             continue
         if first is None:
             first = where, classes
+            _warn_of_namesakes(classes, where)
         elif classes != first[1]:
             k = next((k for k, pair in enumerate(zip(classes, first[1])) if len({*pair}) > 1), -1)
             differ = (
@@ -33,6 +37,20 @@ def check_same_classes(cfg, phases: Sequence[str]) -> None:
             raise BadInput(
                 f"The datasets have different classes ({differ}); give all the same "
                 "metainfo=dict(classes=...), in the same order."
+            )
+
+
+def _warn_of_namesakes(classes: Sequence[str], where: str) -> None:
+    """One class under two names is learned as two, which cannot be told apart."""
+    alike: dict[str, list[str]] = {}
+    for name in classes:
+        plain = unicodedata.normalize("NFKC", name).casefold().strip()
+        alike.setdefault(re.sub(r"(?<=\w)[\s_-]+(?=\w)", "", plain), []).append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            warn(
+                f"The classes {quoted(names)} of {where} differ in case, spaces or dashes alone; "
+                "if they are one class, give it one name."
             )
 
 

@@ -8,7 +8,9 @@ the like) are left to it, and so are those that lie behind a client of the user'
 from __future__ import annotations
 
 import copy
+import filecmp
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from mmpretrain.datasets import BaseDataset
@@ -18,7 +20,14 @@ from torch import nn
 from normfix_mm.datasets.config import type_name, used_datasets
 from normfix_mm.errors import BadInput, one_line, quoted
 from normfix_mm.preflight.evaluators import metrics_of
-from normfix_mm.preflight.pictures import check_pictures, loader_of, warn_of_leak
+from normfix_mm.preflight.notes import note, warn
+from normfix_mm.preflight.pictures import (
+    Pictures,
+    check_pictures,
+    loader_of,
+    unnamed,
+    warn_of_leak,
+)
 
 _FETCHED = ("CIFAR", "MNIST", "FashionMNIST")
 
@@ -31,8 +40,9 @@ def check_images(cfg, model: nn.Module, phases: Sequence[str]) -> None:
     """
     number = getattr(getattr(model, "head", None), "num_classes", None)
     first: tuple[str, Sequence[str]] | None = None
-    trained = None
+    trained: list[Pictures] = []
     seen: set[str] = set()
+    folders: dict[str, set[str]] = {}
     for where, dataset in used_datasets(cfg, phases):
         if type_name(dataset).startswith(_FETCHED) or dataset.get("backend_args"):
             continue
@@ -51,13 +61,20 @@ def check_images(cfg, model: nn.Module, phases: Sequence[str]) -> None:
         paths = list(dict.fromkeys(info["img_path"] for info in infos if "img_path" in info))
         if not paths:
             continue
+        folder = data.img_prefix or os.path.commonpath(paths)
         pictures = check_pictures(
-            paths, os.path.commonpath(paths), where, str(data.ann_file or ""), loader_of(dataset)
+            paths, folder, where, str(data.ann_file or ""), loader_of(dataset)
         )
+        folders.setdefault(os.path.abspath(folder), set()).update(map(os.path.abspath, paths))
+        _say(infos, classes, folder, where)
+        _warn_of_two_classes(infos, pictures, where)
         if where.startswith("train"):
-            trained = pictures
-        elif trained is not None:
-            warn_of_leak(trained, pictures, where)
+            trained.append(pictures)
+        for each in () if where.startswith("train") else trained:
+            warn_of_leak(each, pictures, where)
+    for folder, used in folders.items():
+        if more := unnamed(folder, used):
+            warn(f"{more} pictures in {folder} are not used by this run.")
 
 
 def check_guesses(cfg, model: nn.Module, phases: Sequence[str]) -> None:
@@ -120,6 +137,42 @@ def _check_labels(infos: Sequence[Mapping], number: int | None, where: str) -> N
                 f"{info.get('img_path')!r} of {where} has the label {info['gt_label']!r}, which is "
                 f"no class of model.head (0 to {number - 1}); correct the list or num_classes."
             )
+
+
+def _say(infos: Sequence[Mapping], classes: Sequence[str] | None, folder: str, where: str) -> None:
+    """Say how many pictures there are, and what of their classes is probably not meant."""
+    counts = Counter(label for info in infos for label in _listed(info.get("gt_label", ())))
+    note(f"{where}: {len(infos)} pictures of {len(counts)} classes.")
+    absent = [name for label, name in enumerate(classes or ()) if counts and not counts[label]]
+    if absent:
+        what = "will not be learned" if where.startswith("train") else "are not evaluated"
+        warn(f"No picture of {where} is of class {quoted(absent)}: these classes {what}.")
+    outer: dict[str, set] = {}
+    deep = []
+    for info in infos:
+        name = os.path.relpath(info.get("img_path", ""), folder)
+        outer.setdefault(name.split(os.sep)[0], set()).update(_listed(info.get("gt_label", ())))
+        deep += [name] if name.count(os.sep) > 1 else []
+    if deep and len(outer) > 1 and all(len(labels) == 1 for labels in outer.values()):
+        warn(
+            f"{len(deep)} pictures of {where}, first {deep[0]!r}, lie in folders within the folder "
+            "of their class, and are all of that one class."
+        )
+
+
+def _warn_of_two_classes(infos: Sequence[Mapping], pictures: Pictures, where: str) -> None:
+    """Say which pictures are there twice, as of different classes."""
+    first: dict[tuple[int, int], Mapping] = {}
+    pairs = []
+    for info in infos:
+        other = first.setdefault(pictures.headers[info["img_path"]].fingerprint, info)
+        if other.get("gt_label") != info.get("gt_label"):
+            pairs.append((info["img_path"], other["img_path"]))
+    if pairs and all(filecmp.cmp(*pair, shallow=False) for pair in pairs[:5]):
+        warn(
+            f"{len(pairs)} pictures of {where} are there as of two classes, first {pairs[0][0]!r} "
+            f"and {pairs[0][1]!r}; take one of each out."
+        )
 
 
 def _listed(value) -> Iterator:

@@ -29,6 +29,7 @@ from normfix_mm.datasets.config import (
     transforms_named,
 )
 from normfix_mm.errors import BadInput, quoted
+from normfix_mm.preflight.coco_entries import check_masks, warn_of_entries
 from normfix_mm.preflight.notes import note, warn
 
 _REMEDIES = {
@@ -163,7 +164,8 @@ def check_annotations(dataset, where: str, training: bool) -> None:
     if empty:
         what = "will not be learned" if training else "are not evaluated"
         warn(f"{path!r} of {where} has no box of {quoted(empty)}: these classes {what}.")
-    files = Counter(image[1] for image in found.images)
+    warn_of_entries(found, where, total)
+    files = Counter(os.path.normpath(image[1]) for image in found.images)
     twice = [name for name, count in files.items() if count > 1]
     if twice:
         warn(f"{path!r} names {len(twice)} pictures more than once, first {twice[0]!r}.")
@@ -186,35 +188,6 @@ def pictures_of(dataset, found: Annotations) -> list[list]:
     elif isinstance(some, Sequence):
         images = [images[k] for k in some if -len(images) <= k < len(images)]
     return images
-
-
-def check_masks(found: Annotations, where: str) -> None:
-    """Refuse masks that are absent or cannot be decoded.
-
-    Raises:
-        BadInput: With the first of them.
-    """
-    total = sum(count for each in found.boxes for count in each.values())
-    count, first, _ = found.masks["absent"]
-    if count:
-        raise BadInput(
-            f"{count} of {total} annotations of {found.path!r} have no `segmentation`, first "
-            f"annotation {first}, but {where} needs masks (LoadAnnotations(with_mask=True) or "
-            "metric='segm'); add them, take these annotations out, or take a config for boxes."
-        )
-    count, first, why = found.masks["broken"]
-    if count:
-        raise BadInput(
-            f"The `segmentation` of {count} of {total} annotations of {found.path!r} of {where} "
-            f"cannot be read, first that of annotation {first}: {why}; write polygons as "
-            "[[x1, y1, x2, y2, x3, y3, …], …], or run lengths as pycocotools encodes them."
-        )
-    count, first, _ = found.masks["aside"]
-    if count:
-        warn(
-            f"{count} masks of {found.path!r} lie outside their boxes, first that of annotation "
-            f"{first}."
-        )
 
 
 def refuse_byte_order_mark(found: Annotations, where: str) -> None:

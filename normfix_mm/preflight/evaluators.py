@@ -15,14 +15,17 @@ from normfix_mm.datasets.config import (
     is_local,
     type_name,
 )
-from normfix_mm.errors import BadInput
-from normfix_mm.preflight.coco import (
-    check_masks,
-    is_plain_coco,
-    pictures_of,
-    refuse_byte_order_mark,
-)
+from normfix_mm.errors import BadInput, quoted
+from normfix_mm.preflight.coco import is_plain_coco, pictures_of, refuse_byte_order_mark
+from normfix_mm.preflight.coco_entries import check_masks
 from normfix_mm.preflight.notes import note, warn
+
+_COCO_ITEMS = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")
+_IOU_NAMES = dict(
+    mIoU=("mIoU", "mAcc"),
+    mDice=("mDice", "mAcc"),
+    mFscore=("mFscore", "mPrecision", "mRecall"),
+)
 
 
 def metrics_of(cfg, phase: str) -> Iterator[tuple[str, dict]]:
@@ -34,6 +37,42 @@ def metrics_of(cfg, phase: str) -> Iterator[tuple[str, dict]]:
             for each in metric.get("metrics") or [metric]:  # an Evaluator of several
                 if isinstance(each, dict):
                     yield name, each
+
+
+def check_reported(cfg, name: str, where: str) -> None:
+    """Is there a metric of this name, letter by letter, as mmengine looks it up after validation?
+
+    Raises:
+        BadInput: All evaluators are known ones, and none reports it.
+    """
+    found: list[str] = []
+    for _, metric in metrics_of(cfg, "val"):
+        reported = _reported(metric)
+        if not reported:
+            return
+        found += reported
+    if name not in ("auto", *found) and found:
+        raise BadInput(
+            f"{where} is {name!r}, which no evaluator of the config reports; write one of "
+            f"{quoted(found, 12)}."
+        )
+
+
+def _reported(metric: dict) -> list[str]:
+    """The names that an evaluator gives its values; empty where that is not known."""
+    kind, prefix = type_name(metric), metric.get("prefix")
+    if metric.get("classwise") or metric.get("format_only"):
+        return []
+    if kind == "CocoMetric":
+        asked = metric.get("metric") or "bbox"
+        asked = [asked] if isinstance(asked, str) else list(asked)
+        items = metric.get("metric_items") or _COCO_ITEMS
+        prefix = prefix or "coco"
+        return [f"{prefix}/{each}_{item}" for each in asked for item in items if "pro" not in each]
+    if kind == "IoUMetric" and not prefix:
+        asked = metric.get("iou_metrics") or ["mIoU"]
+        return ["aAcc", *(name for each in asked for name in _IOU_NAMES.get(each, ()))]
+    return []
 
 
 def check_evaluator_files(cfg, phases: Sequence[str]) -> None:

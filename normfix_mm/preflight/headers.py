@@ -22,6 +22,7 @@ from normfix_mm.preflight.notes import Progress
 
 Loader = Callable[[str], np.ndarray]
 DEEP = " of 16 bits"  # or more, at the end of a kind
+SEVERAL = "several "  # at the beginning of a kind: an animation, or pages
 _ORIENTATION = 0x0112  # EXIF
 _TAIL = 1024  # bytes
 _THREADS = 8  # most of the time is waiting for a disk, or a network's
@@ -95,6 +96,8 @@ def _read(path: str, what: str, where: str, load: Loader | None) -> Header:
                     orientation = _orientation(image)
                     deep = image.mode[0] in "IF" or ";16" in str(image.tile[:1])
                     kind = f"{image.format} {image.mode}{DEEP if deep else ''}"
+                    if image.format != "MPO" and getattr(image, "is_animated", False):
+                        kind = SEVERAL + kind  # cameras' MPO has a preview beside
                     if not _ends(image.format, tail, length, file):
                         image.load()
             except (UnidentifiedImageError, Image.DecompressionBombError):

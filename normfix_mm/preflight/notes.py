@@ -9,19 +9,21 @@ import os
 import sys
 import time
 
+from normfix_mm.errors import printable
+
 _EVERY = 5.0  # seconds between two lines of progress
 
 
 def note(text: str) -> None:
     """Say what was found."""
     if _speaks():
-        print(text, flush=True)
+        print(printable(text), flush=True)
 
 
 def warn(text: str) -> None:
     """Say what is probably not meant."""
     if _speaks():
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        print(f"warning: {printable(text)}", file=sys.stderr, flush=True)
 
 
 class Progress:

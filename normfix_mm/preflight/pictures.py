@@ -18,10 +18,14 @@ import numpy as np
 
 from normfix_mm.datasets.config import transforms_named
 from normfix_mm.errors import BadInput
-from normfix_mm.preflight.headers import DEEP, Header, Loader, read_headers, unreadable
+from normfix_mm.preflight.headers import DEEP, SEVERAL, Header, Loader, read_headers, unreadable
 from normfix_mm.preflight.notes import warn
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+# What people keep pictures in, whether or not it can be read.
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"),
+    *(".heic", ".heif", ".avif", ".jp2"),
+)
 _EXCHANGED = 5  # EXIF orientations from this one on exchange width and height
 
 
@@ -55,6 +59,12 @@ def check_pictures(
     """
     _check_there(paths, folder, where, source)
     headers = read_headers(paths, folder, "picture", where, load)
+    hidden = [path for path in paths if _is_hidden(os.path.relpath(path, folder))]
+    if hidden:
+        warn(
+            f"{len(hidden)} pictures of {where}, first {hidden[0]!r}, lie in a hidden folder; most "
+            "such are copies that a program has left: delete them."
+        )
     turned = set()
     kinds: dict[tuple[str, int], list[str]] = {}
     for path, header in headers.items():
@@ -74,6 +84,11 @@ def check_pictures(
                 f"{len(unseen)} pictures of {where}, first {unseen[0]!r}, have EXIF orientation "
                 f"{orientation}; training turns such pictures, which their sizes do not show, so "
                 "see that their annotations were drawn on the turned ones."
+            )
+        if kind.startswith(SEVERAL):
+            warn(
+                f"{len(those)} pictures of {where}, first {those[0]!r}, hold several pictures, of "
+                "which training sees the first."
             )
         if kind.endswith(DEEP):
             warn(
@@ -167,6 +182,8 @@ def _hint(name: str, folder: str) -> str:
     """What to do about a picture that is not there under this name."""
     if os.path.islink(os.path.join(folder, name)):
         return "its link points nowhere"
+    if os.path.isdir(os.path.join(folder, name)):
+        return "what has this name is a folder"
     if "\\" in name:
         return "write / in place of \\ in its file_name"
     parts = name.replace(os.sep, "/").split("/")
@@ -182,6 +199,10 @@ def _hint(name: str, folder: str) -> str:
     return "add them, or correct data_root, data_prefix or file_name"
 
 
+def _is_hidden(name: str) -> bool:
+    return any(part[0] == "." and part != ".." for part in name.split(os.sep)[:-1] if part)
+
+
 def _plain(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
@@ -190,7 +211,8 @@ def unnamed(folder: str, named: Iterable[str]) -> int:
     """How many pictures of a folder are not among these."""
     known = {os.path.normpath(path) for path in named}
     count = 0
-    for place, _, files in os.walk(folder):
+    for place, inner, files in os.walk(folder):
+        inner[:] = [name for name in inner if not name.startswith(".")]
         for name in files:
             if name.lower().endswith(SUFFIXES) and not name.startswith("."):
                 count += os.path.normpath(os.path.join(place, name)) not in known

@@ -32,6 +32,7 @@ def check_schedules(cfg, length_of: Callable) -> None:
     loop = cfg.get("train_cfg") or {}
     by_epoch = loop.get("by_epoch", "Iter" not in type_name(loop))
     length = loop.get("max_epochs" if by_epoch else "max_iters")
+    _check_numbers(cfg, loop)
     if not isinstance(length, int):
         return
     an_epoch = _iterations(cfg.get("train_dataloader") or {}, length_of) if by_epoch else None
@@ -91,6 +92,21 @@ def check_schedules(cfg, length_of: Callable) -> None:
     interval = loop.get("val_interval", 1)
     if cfg.get("val_dataloader") is not None and isinstance(interval, int) and interval > length:
         warn(f"train_cfg.val_interval is {interval}, training ends at {length}: never validated.")
+
+
+def _check_numbers(cfg, loop: dict) -> None:
+    """Refuse numbers with which mmengine would stop, some of them after training."""
+    for name, least in (("max_epochs", 1), ("max_iters", 1), ("val_interval", 1)):
+        _need_number(f"train_cfg.{name}", loop.get(name, least), least)
+    for name in ("train_dataloader", "val_dataloader"):
+        loader = cfg.get(name) or {}
+        _need_number(f"{name}.batch_size", loader.get("batch_size", 1), 1)
+        _need_number(f"{name}.num_workers", loader.get("num_workers", 0), 0)
+
+
+def _need_number(name: str, value, least: int) -> None:
+    if type(value) is not int or value < least:
+        raise BadInput(f"{name} is {value!r}; give a whole number, {least} or more.")
 
 
 def _schedules(cfg) -> Iterator[tuple[str, dict]]:

@@ -103,6 +103,10 @@ def _check_dataset(dataset: Mapping, heads: dict[str, nn.Module], where: str) ->
         where,
         lambda path: mmcv.imread(path, flag="unchanged"),
     )
+    maps = data.data_prefix.get("seg_map_path")
+    lonely = unnamed(maps, labels) if maps and more == 0 else 0
+    if lonely:
+        warn(f"{lonely} label files in {maps} have no image of {where}.")
     for info in infos:
         _check_files(info, labels[info["seg_map_path"]], pictures, where)
     read = infos[:: -(-len(infos) // MOST_READ)]

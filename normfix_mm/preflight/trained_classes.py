@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from normfix_mm.datasets.config import classes_of, used_datasets
 from normfix_mm.errors import BadInput, quoted
+from normfix_mm.preflight.notes import warn
 
 
 def check_resumable(checkpoint: dict, path: str, cfg) -> None:
@@ -20,11 +21,19 @@ def check_resumable(checkpoint: dict, path: str, cfg) -> None:
     """
     meta = checkpoint.get("meta")
     if not isinstance(meta, Mapping) or not all(
-        isinstance(meta.get(key), int) for key in ("epoch", "iter")
+        type(meta.get(key)) is int and meta[key] >= 0 for key in ("epoch", "iter")
     ):
         raise BadInput(
             f"The checkpoint {path!r} cannot be resumed: it holds weights, but no state of a run; "
             "start from its weights with load_from."
+        )
+    needed = {"optimizer": "optim_wrapper", "param_schedulers": "param_scheduler"}
+    absent = [key for key, option in needed.items() if key not in checkpoint and cfg.get(option)]
+    if absent:
+        raise BadInput(
+            f"The checkpoint {path!r} cannot be resumed: it has no {quoted(absent)}, as those of "
+            "the best evaluation (best_….pth) have none, so that schedules would begin anew; "
+            "resume from an epoch_….pth or iter_….pth, or start from its weights with load_from."
         )
     trained, wanted = classes_in(checkpoint), _classes_of(cfg, "train")
     if trained is not None and wanted is not None and trained != wanted:
@@ -46,6 +55,11 @@ def check_class_order(checkpoint: dict, path: str, cfg) -> None:
         raise BadInput(
             f"The model of {path!r} was trained on {_difference(trained, wanted)}: its outputs "
             "would be taken for other classes; give the classes in the order of the training."
+        )
+    if trained and wanted and trained != wanted:
+        warn(
+            f"The model of {path!r} was trained on {_difference(trained, wanted)}; its outputs are "
+            "taken for the classes of the config, number by number."
         )
 
 

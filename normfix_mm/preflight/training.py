@@ -16,7 +16,9 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from normfix_mm.errors import BadInput, one_line
+from normfix_mm.datasets.config import type_name
+from normfix_mm.errors import BadInput, one_line, quoted
+from normfix_mm.preflight.evaluators import check_reported
 
 
 def check_training(cfg, model: nn.Module) -> None:
@@ -54,6 +56,27 @@ def check_training(cfg, model: nn.Module) -> None:
                 hook.attach(model, wrapper.optimizer)
             except (ValueError, TypeError) as error:
                 raise BadInput(one_line(error, 600)) from None
+
+
+def check_saving(cfg) -> None:
+    """What CheckpointHook is told it first looks at after an epoch, or after the first evaluation.
+
+    Raises:
+        BadInput: An option that it does not have, or a best checkpoint by what nothing reports.
+    """
+    from mmengine.hooks import CheckpointHook
+    from mmengine.runner import Runner
+
+    for where, options in _hooks(cfg):
+        if not isinstance(options, dict) or type_name(options) != "CheckpointHook":
+            continue
+        takes = {*inspect.signature(CheckpointHook).parameters, "type", "priority", "_scope_"}
+        takes |= {*inspect.signature(Runner.save_checkpoint).parameters}
+        if unknown := [name for name in options if name not in takes]:
+            raise BadInput(f"{where}: CheckpointHook has no option {quoted(unknown)}.")
+        best = options.get("save_best")
+        for metric in [best] if isinstance(best, str) else best or ():
+            check_reported(cfg, metric, f"{where}.save_best")
 
 
 def _hooks(cfg) -> Iterator[tuple[str, dict]]:

@@ -12,6 +12,8 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from normfix_mm.errors import one_line
+
 RESULTS = (
     ("AP", "bbox_mAP"),
     ("AP50", "bbox_mAP_50"),
@@ -63,7 +65,7 @@ class Run:
         """Read a work dir.
 
         Raises:
-            NoRun: if it is missing, or holds no logged step.
+            NoRun: if it is missing, holds no logged step, or no config of a run.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -80,7 +82,19 @@ class Run:
         }
         if not run.train:
             raise NoRun(f"{folder} holds no logged training step yet; let the run go on longer")
+        run._check_config()
         return run
+
+    def _check_config(self) -> None:
+        try:
+            cfg = self.config
+        except Exception as error:  # a config is a program, and may end in any of them
+            raise NoRun(
+                f"the config {str(self.config_path)!r} cannot be read ({type(error).__name__}: "
+                f"{one_line(error, 120)}); put the run's own there"
+            ) from None
+        if cfg.get("model") is None or cfg.get("train_cfg") is None:
+            raise NoRun(f"{str(self.config_path)!r} is no config of a run; put the run's own there")
 
     @property
     def class_iou(self) -> dict[str, float]:

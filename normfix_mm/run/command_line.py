@@ -12,6 +12,7 @@ from normfix_mm.errors import BadInput, one_line
 from normfix_mm.preflight.stack import check_stack
 from normfix_mm.run import ending
 from normfix_mm.run.rows import choose_row
+from normfix_mm.run.settings import check_settings
 from normfix_mm.run.weights import provide_weights
 
 
@@ -98,7 +99,8 @@ def read_config(path: str, options: dict | None = None, row: str | None = None):
     """The config file, or that of a row of it, with the changes of ``--cfg-options``.
 
     Raises:
-        BadInput: If the file is absent, is not a config, or has no such row.
+        BadInput: If the file is absent, is not a config, or has no such row; or an option that
+            nothing reads.
     """
     from mmengine.config import Config
 
@@ -115,6 +117,7 @@ def read_config(path: str, options: dict | None = None, row: str | None = None):
             "correct it or install what its custom_imports name."
         ) from None
     choose_row(cfg, row)
+    check_settings(cfg, options or {})
     try:
         cfg.merge_from_dict(options or {})
     except (TypeError, KeyError, IndexError, AttributeError, ValueError) as error:

@@ -1,6 +1,6 @@
 """How a command ends when it does not end well: one line and a status, no traceback.
 
-1    a mistake of the user's, or something the machine lacks (disk, memory)
+1    a mistake of the user's, in a config too, or something the machine lacks (disk, memory)
 130  interrupted, by Ctrl-C or by a signal to stop
 
 What is neither is a fault of the program, and keeps its traceback.
@@ -23,7 +23,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from normfix_mm.errors import BadInput, one_line
+from normfix_mm.errors import BadInput, one_line, printable
+from normfix_mm.run.misbuilt import misbuilt
 
 INTERRUPTED = 130
 _NOTE = "TORCHELASTIC_ERROR_FILE"  # torchrun's, one file for each process
@@ -39,7 +40,7 @@ _MACHINE = {
     errno.EACCES: "it is not yours to write or read: change its rights, or choose another",
     errno.EPERM: "it is not yours to write or read: change its rights, or choose another",
 }
-_PLACES = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG)
+_PLACES = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG)
 _MACHINE |= dict.fromkeys(_PLACES, "choose another folder or file")
 _MEMORY = "use a smaller batch_size or images, --amp, or with_cp=True in the backbone"
 
@@ -67,7 +68,7 @@ def run(main: Callable[[], object], name: str = "error") -> None:
             sentence = said or sentence_of(error)
             if sentence is None:
                 raise
-            line = "".join(c if c.isprintable() else "?" for c in sentence)
+            line = printable(sentence).replace("\n", " ")
             if stopped:
                 _interrupt(line)
             _refuse(f"{name}: {line}")
@@ -104,12 +105,27 @@ def interrupted_by(error: BaseException) -> bool:
     )
 
 
+@contextlib.contextmanager
+def going_on(how: str) -> Iterator[None]:
+    """Around what a command does: an interruption says how to go on.
+
+    Raises:
+        Interrupted: In the place of KeyboardInterrupt, and of what a library has made of it.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if interrupted_by(error):
+            raise Interrupted(how) from None
+        raise
+
+
 def sentence_of(error: BaseException) -> str | None:
     """What to say about an error instead of its traceback; None if it is a fault of the program."""
     text = str(error)
     if isinstance(error, BadInput) or _is_deliberate(error):
         return one_line(error, 2000)
-    if isinstance(error, OSError) and error.errno in _MACHINE:
+    if isinstance(error, OSError) and error.errno in _MACHINE and misbuilt(error) is None:
         where = f"{error.filename!r}: " if error.filename else ""
         return f"{where}{error.strerror}; {_MACHINE[error.errno]}."
     if isinstance(error, RuntimeError) and "PytorchStreamWriter" in text:  # torch.save's way
@@ -123,7 +139,7 @@ def sentence_of(error: BaseException) -> str | None:
             f"A process that loads images was killed ({one_line(error, 160)}), as happens when "
             "memory runs out: use fewer num_workers or a smaller batch_size."
         )
-    return None
+    return misbuilt(error)
 
 
 def _is_deliberate(error: BaseException) -> bool:

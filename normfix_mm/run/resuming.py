@@ -19,43 +19,61 @@ import zipfile
 from collections.abc import Iterator
 
 from normfix_mm.errors import BadInput, one_line
+from normfix_mm.preflight.notes import note, warn
 from normfix_mm.run.ending import COMMAND, Interrupted, interrupted_by
 
 
 def latest_complete(work_dir: str) -> str | None:
-    """The checkpoint that `--resume` takes: the noted one, or the latest complete one beside it.
+    """The checkpoint that `--resume` takes: the noted one, or the latest complete one of the dir.
 
     None where there is none; a folder (DeepSpeed's) or a remote address is taken as noted. A
-    checkpoint cut short lacks the directory at the end of its zip archive.
+    checkpoint cut short lacks the directory at the end of its zip archive. Where nothing is noted,
+    as in a folder to which checkpoints were copied, mmengine would start anew and write over them.
     """
     from mmengine.logging import print_log
     from mmengine.runner import find_latest_checkpoint
 
     marker = os.path.join(work_dir, "last_checkpoint")
     noted = find_latest_checkpoint(work_dir) if os.path.exists(marker) else None
-    if noted is None:
-        return None
-    if "://" in noted or os.path.isdir(noted) or _is_complete(noted):
+    if noted and ("://" in noted or os.path.isdir(noted) or _is_complete(noted)):
         return noted
-    folder = os.path.dirname(noted)
+    folder = os.path.dirname(noted or "")
     if not os.path.isdir(folder):  # none noted, or the work dir has moved since
         folder = work_dir
-        moved = os.path.join(folder, os.path.basename(noted))
+        moved = os.path.join(folder, os.path.basename(noted or ""))
         if _is_complete(moved):
             return moved
-    names = [n for n in os.listdir(folder) if re.fullmatch(r"(epoch|iter)_\d+\.pth", n)]
-    paths = [os.path.join(folder, n) for n in names]
-    complete = [path for path in paths if _is_complete(path)]
+    complete = [path for path in _checkpoints(folder) if _is_complete(path)]
     if not complete:
         return None
     latest = max(complete, key=os.path.getmtime)
-    print_log(
-        f"The latest checkpoint {noted!r} is not there or was cut off while being written; going "
-        f"on from {latest!r}, the latest complete one.",
-        logger="current",
-        level=logging.WARNING,
-    )
+    if noted is not None:
+        print_log(
+            f"The latest checkpoint {noted!r} is not there or was cut off while being written; "
+            f"going on from {latest!r}, the latest complete one.",
+            logger="current",
+            level=logging.WARNING,
+        )
     return latest
+
+
+def resume(cfg, named: str | None = None) -> None:
+    """Have the run of a config go on from a checkpoint, or from the latest of its work dir.
+
+    Where there is none, as at the first start of a job that is always given --resume, the run
+    starts as the config says, from its `load_from`, too.
+    """
+    found = named or latest_complete(cfg.work_dir)
+    cfg.resume = found is not None
+    if found is not None:
+        cfg.load_from = found
+    elif there := _checkpoints(cfg.work_dir):
+        warn(
+            f"None of the {len(there)} checkpoints in {cfg.work_dir!r} is complete: the run starts "
+            "anew and writes over them."
+        )
+    else:
+        note(f"There is no checkpoint in {cfg.work_dir!r} to go on from: the run starts anew.")
 
 
 @contextlib.contextmanager
@@ -108,6 +126,12 @@ def _command() -> str:
         if word != "--resume" and not word.startswith("--resume=") and not named:
             kept.append(word)
     return shlex.join([*kept, "--resume"])
+
+
+def _checkpoints(folder: str) -> list[str]:
+    """Those that a run writes as it goes on."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return [os.path.join(folder, n) for n in names if re.fullmatch(r"(epoch|iter)_\d+\.pth", n)]
 
 
 def _is_complete(path: str) -> bool:

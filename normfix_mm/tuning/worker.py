@@ -187,8 +187,13 @@ def _told(outcome: Outcome) -> str:
 
 @contextlib.contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """Have SIGTERM do what Ctrl-C does; only the main thread can."""
-    if threading.current_thread() is not threading.main_thread():
+    """Have SIGTERM do what Ctrl-C does; only the main thread can.
+
+    Our commands see to it themselves, and note it: mmengine turns a KeyboardInterrupt within the
+    printing of a config into an error of its own.
+    """
+    handled = signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    if handled or threading.current_thread() is not threading.main_thread():
         yield
         return
 

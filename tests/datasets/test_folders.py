@@ -1,5 +1,6 @@
 """A folder of one's own: what of it is put in order, and what a config is told."""
 
+import io
 import json
 import os
 from pathlib import Path
@@ -126,6 +127,13 @@ def test_a_wrapped_dataset_is_told_as_well(folder, cfg):
     assert cfg.train_dataloader.dataset.dataset.ann_file == str(annotations(folder, "train"))
 
 
+def test_a_config_that_evaluates_nothing_is_told_as_well(folder, cfg):
+    for phase in ("val", "test"):
+        cfg[f"{phase}_dataloader"] = cfg[f"{phase}_evaluator"] = cfg[f"{phase}_cfg"] = None
+    folder_of(cfg, folder).use(cfg)
+    assert cfg.train_dataloader.dataset.metainfo.classes == NAMES and cfg.val_dataloader is None
+
+
 @pytest.mark.parametrize("kind", [CocoFolder, SegFolder])
 @pytest.mark.parametrize("call", ["use", "hold_out"])
 def test_no_folder_is_one_sentence(cfg, tmp_path, kind, call):
@@ -170,6 +178,44 @@ def test_hidden_companions_of_macos_are_no_images(streets):
     assert SegFolder(streets).training_images() == ["train0", "train1", "train2"]
 
 
+def shades(kind: str, rng) -> np.ndarray:
+    """A label image that holds no class numbers but a picture of them."""
+    mask = np.zeros((96, 128), np.uint8)
+    mask[20:60, 30:80], mask[70:, 90:] = 100, 200
+    if kind == "gaps":
+        return mask
+    if kind == "a picture":
+        return rng.integers(0, 250, mask.shape).astype(np.uint8)
+    image = Image.fromarray(mask)
+    if kind == "resized":
+        return np.asarray(image.rotate(10).resize((200, 150), Image.Resampling.BICUBIC))
+    buffer = io.BytesIO()
+    image.rotate(10).save(buffer, "JPEG", quality=75)
+    return np.asarray(Image.open(buffer))
+
+
+@pytest.mark.parametrize("kind", ["gaps", "a picture", "resized", "JPEG"])
+def test_shades_of_a_picture_are_no_classes(streets, kind):
+    """Some hundred classes would be trained on the edges of two."""
+    rng = np.random.default_rng(0)
+    for path in streets.rglob("labels/*/*.png"):
+        Image.fromarray(shades(kind, rng)).save(path)
+    with pytest.raises(BadInput, match="look like the shades of a picture.* name them with"):
+        folder_of(seg_config(), streets).use(seg_config())
+    names = tuple(map(str, range(255)))
+    cfg = seg_config()
+    folder_of(cfg, streets).use(cfg, names)  # for whoever says so
+    assert cfg.model.decode_head.num_classes == 255
+
+
+def test_hidden_folders_hold_no_labels(streets):
+    (streets / "labels/train/.old").mkdir()
+    Image.new("L", (32, 24), 9).save(streets / "labels/train/.old/train0.png")
+    cfg = seg_config()
+    folder_of(cfg, streets).use(cfg)
+    assert cfg.model.decode_head.num_classes == 3
+
+
 def test_endings_in_capitals(streets):
     for path in list(streets.rglob("*.png")):
         path.rename(path.with_suffix(".PNG"))
@@ -184,7 +230,7 @@ def test_labels_are_counted_once(streets, monkeypatch):
     for path in streets.rglob("*.png"):
         os.utime(path, (1e9, 1e9))
     folder_of(seg_config(), streets).use(seg_config())
-    monkeypatch.setattr(seg_folder, "_largest", None)
+    monkeypatch.setattr(seg_folder, "_numbers", None)
     cfg = seg_config()
     folder_of(cfg, streets).use(cfg)
     monkeypatch.undo()

@@ -29,6 +29,7 @@ def content(cfg):
         meta=dict(epoch=1, iter=3, dataset_meta=metainfo, cfg=cfg.pretty_text),
         state_dict=model.state_dict(),
         optimizer=optimizer.state_dict(),
+        param_schedulers=[dict(last_step=3)] * len(cfg.param_scheduler),
     )
 
 
@@ -78,9 +79,81 @@ def test_a_model_is_not_tested_under_its_names_in_another_order(cfg, content, re
     assert "would be taken for other classes" in sentence(cfg, ("test",))
 
 
-def test_weights_alone_cannot_be_resumed(cfg, content, resumed):
-    resumed(dict(state_dict=content["state_dict"]))
+def test_a_model_of_other_classes_of_the_same_number_is_said(cfg, content, resumed, capsys):
+    content["meta"]["dataset_meta"]["classes"] = ("cat", "dog")
+    resumed(content)
+    cfg.resume = False
+    check(cfg, ("test",))
+    assert "was trained on other classes than the config's" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", [dict(meta={}), dict(meta=dict(epoch=-1, iter=3))])
+def test_weights_alone_cannot_be_resumed(cfg, content, resumed, change):
+    resumed(content | change)
     assert "no state of a run" in sentence(cfg, ("train",))
+
+
+@pytest.mark.parametrize("absent", ["optimizer", "param_schedulers"])
+def test_the_best_checkpoint_cannot_be_resumed(cfg, content, resumed, absent):
+    """mmengine writes it without these, and would go on with schedules at their beginning."""
+    del content[absent]
+    resumed(content)
+    text = sentence(cfg, ("train",))
+    assert f"has no {absent!r}" in text and "best_" in text and "load_from" in text
+
+
+@pytest.mark.parametrize("change", ["fewer", "another shape", "a number"])
+def test_a_resumed_run_needs_all_its_weights(cfg, content, resumed, change):
+    """mmengine would leave the others as they are drawn, and go on."""
+    name = "neck.fpn_convs.0.conv.weight"
+    if change == "fewer":
+        del content["state_dict"][name]
+    else:
+        content["state_dict"][name] = torch.ones(2) if change == "another shape" else 3
+    resumed(content)
+    assert name in sentence(cfg, ("train",))
+    cfg.resume = False
+    if change != "a number":
+        check(cfg, ("train",))  # weights to start from may be fewer
+
+
+def test_what_weights_to_start_from_leave_out_is_said(cfg, content, resumed, capsys):
+    resumed(content)
+    cfg.resume = False
+    check(cfg, ("train",))
+    assert "start anew" not in capsys.readouterr().out
+    names = [name for name in content["state_dict"] if name.startswith("bbox_head.")]
+    for name in names:
+        del content["state_dict"][name]
+    resumed(content)
+    cfg.resume = False
+    check(cfg, ("train",))
+    assert f"the others start anew: '{names[0]}'" in capsys.readouterr().out
+    resumed(
+        dict(state_dict={"backbone.conv1.weight": content["state_dict"]["backbone.conv1.weight"]})
+    )
+    cfg.resume = False
+    check(cfg, ("train",))
+    assert "has 1 of the model's" in capsys.readouterr().err
+
+
+def test_what_a_resumed_run_does_not_take_from_the_config_is_said(cfg, content, resumed, capsys):
+    resumed(content)
+    check(cfg, ("train",))
+    assert "keeps its own" not in capsys.readouterr().err
+    cfg.optim_wrapper.optimizer.lr = 0.5
+    cfg.param_scheduler[1].milestones = [5, 7]
+    check(cfg, ("train",))
+    said = capsys.readouterr().err
+    assert "'optim_wrapper.optimizer.lr' of the config are not those of the run" in said
+    assert "'param_scheduler.1.milestones.0'" in said and "load_from" in said
+
+
+def test_a_run_at_its_end_is_said(cfg, content, resumed, capsys):
+    content["meta"].update(epoch=cfg.train_cfg.max_epochs)
+    resumed(content)
+    check(cfg, ("train",))
+    assert "nothing is left to train" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

@@ -9,6 +9,7 @@ from mmdet.registry import DATASETS
 from mmengine.registry import DefaultScope
 from preflight.toy_preflight import sentence
 from pycocotools import mask as coco_masks
+from pycocotools.coco import COCO
 
 from normfix_mm.preflight import check
 
@@ -233,9 +234,61 @@ def test_datasets_of_different_classes(own, own_cfg):
     assert "label 0 is 'disc' in train_dataloader.dataset, 'box' in val_dataloader.dataset" in text
 
 
-def test_pictures_listed_twice_are_said(own, own_cfg, capsys):
-    edit(train_file(own), lambda data: data["images"][1].update(file_name="000000000001.png"))
+@pytest.mark.parametrize("name", ["000000000001.png", "./000000000001.png"])
+def test_pictures_listed_twice_are_said(own, own_cfg, capsys, name):
+    edit(train_file(own), lambda data: data["images"][1].update(file_name=name))
     assert "names 1 pictures more than once, first '000000000001.png'" in said(own_cfg, capsys)
+
+
+@pytest.mark.parametrize(
+    ("old", "words"),
+    [
+        ('{"images": ', "the key 'images' more than once in one object"),
+        ('"bbox": ', "the key 'bbox' more than once in the entry of id 1"),
+    ],
+    ids=["files joined by hand", "an entry"],
+)
+def test_a_key_that_stands_twice_is_named(own, own_cfg, old, words):
+    """JSON's readers take the last and say nothing."""
+    text = train_file(own).read_text()
+    key = old.strip("{: ")
+    train_file(own).write_text(text.replace(old, f"{old}[7, 7, 7, 7], {key}: ", 1))
+    assert words in sentence(own_cfg)
+
+
+def test_boxes_that_are_there_twice_are_said(own, own_cfg, capsys):
+    def double(data):
+        data["annotations"] += [dict(a, id=a["id"] + 50) for a in data["annotations"][:3]]
+
+    edit(train_file(own), double)
+    assert "has 3 boxes that another of the same picture and category equals" in said(
+        own_cfg, capsys
+    )
+
+
+@pytest.mark.parametrize("area", [0.01, 10**6], ids=["parts of the picture", "too large"])
+def test_areas_that_are_not_the_boxes_are_said(own, own_cfg, capsys, area):
+    edit(val_file(own), each("area", area))
+    assert "8 of 8 areas of" in said(own_cfg, capsys)
+
+
+@pytest.mark.parametrize("name", ["di\x1b[2Jsc", "di\nsc", "di\u2028sc", "di\ud800sc"])
+def test_names_that_rule_a_terminal_are_refused(own, own_cfg, name):
+    for file in (train_file(own), val_file(own)):
+        edit(file, first("name", name, "categories"))
+    for phase in ("train", "val", "test"):
+        own_cfg[f"{phase}_dataloader"].dataset.metainfo = dict(classes=(name, "box"))
+    text = sentence(own_cfg)
+    assert repr(name) in text and "control characters or line breaks" in text
+
+
+@pytest.mark.parametrize("other", ["Box", "box ", "b ox", "b-ox", "ｂox"])
+def test_classes_that_may_be_one_are_said(own, own_cfg, capsys, other):
+    for file in (train_file(own), val_file(own)):
+        edit(file, first("name", other, "categories"))
+    for phase in ("train", "val", "test"):
+        own_cfg[f"{phase}_dataloader"].dataset.metainfo = dict(classes=(other, "box"))
+    assert f"The classes {other!r}, 'box' of train" in said(own_cfg, capsys)
 
 
 # -- masks --------------------------------------------------------------------------------------
@@ -260,6 +313,9 @@ def runs(data, index=0, **changes):
         (first("segmentation", [SQUARE[:4]]), "three or more points"),
         (first("segmentation", [SQUARE[:7]]), "three or more points"),
         (first("segmentation", [[*SQUARE[:6], None, 1]]), "no finite number"),
+        (first("segmentation", [[], SQUARE]), "its first polygon has 0 numbers"),
+        (first("segmentation", [SQUARE[:4], SQUARE]), "its first polygon has 4 numbers"),
+        (each("segmentation", [[1, 60, 2, 60, 2, 61]]), "None of the 8 masks of"),
         (first("segmentation", "none"), "neither a list of polygons nor run lengths"),
         (lambda d: runs(d, size=[96, 64]), "its size is [96, 64], the picture's"),
         (lambda d: runs(d, counts=[5, 5]), "do not add up to the 6144 pixels"),
@@ -269,7 +325,7 @@ def runs(data, index=0, **changes):
         (lambda d: (runs(d), cut_runs(d)), "no run lengths"),
         (lambda d: (runs(d), cut_runs(d, 4)), "do not add up"),
     ],
-    ids=range(14),
+    ids=range(17),
 )
 def test_masks_that_cannot_be_read(own, own_cfg, change, words):
     edit(train_file(own), change)
@@ -277,6 +333,16 @@ def test_masks_that_cannot_be_read(own, own_cfg, change, words):
     want_masks(own_cfg)
     text = sentence(own_cfg)
     assert words in text and "instances_train2017.json" in text and "segmentation" in text
+
+
+def test_the_first_polygon_is_what_pycocotools_stops_at(own):
+    """In an evaluation, after all training; it passes over others."""
+    for polygons in ([[], SQUARE], [SQUARE[:4], SQUARE]):
+        edit(val_file(own), first("segmentation", polygons))
+        with pytest.raises((TypeError, Exception), match="type"):
+            COCO(val_file(own)).annToMask(dict(image_id=1, segmentation=polygons))
+    edit(val_file(own), first("segmentation", [SQUARE, SQUARE[:4]]))
+    COCO(val_file(own)).annToMask(dict(image_id=1, segmentation=[SQUARE, SQUARE[:4]]))
 
 
 def cut_runs(data, by=1):
@@ -313,7 +379,23 @@ def test_masks_beside_their_boxes_are_said(own, own_cfg, capsys):
     edit(train_file(own), first("segmentation", [[0, 60, 1, 60, 1, 61]]))
     edit(train_file(own), first("bbox", [50, 3, 20, 20]))
     want_masks(own_cfg)
-    assert "1 masks of" in said(own_cfg, capsys)
+    assert "1 of 8 masks of" in said(own_cfg, capsys)
+
+
+def test_points_and_boxes_in_another_order_are_said(own, own_cfg, capsys):
+    """Points y, x, or boxes by their middle: whether masks are asked for or not."""
+    wrong = lambda box: [box[0] + box[2] / 2, box[1] + box[3] / 2, *box[2:]]  # noqa: E731
+    edit(train_file(own), each("bbox", wrong))
+    assert "8 of 8 masks of" in said(own_cfg, capsys)
+
+
+@pytest.mark.parametrize(
+    "mask", [[[10, 10, 20, 10, 30, 10]], dict(size=[64, 96], counts=[6144])], ids=["line", "runs"]
+)
+def test_masks_without_a_pixel_are_said(own, own_cfg, capsys, mask):
+    edit(train_file(own), first("segmentation", mask))
+    want_masks(own_cfg)
+    assert "1 of 8 masks of" in said(own_cfg, capsys)
 
 
 # -- wrapped, and of other kinds ----------------------------------------------------------------

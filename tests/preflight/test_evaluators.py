@@ -84,3 +84,23 @@ def test_predicting_alone_needs_no_annotations(own, own_cfg):
     assert "has no list 'annotations' to compare with" in sentence(own_cfg, ("test",))
     own_cfg.test_evaluator.update(format_only=True, outfile_prefix="predicted")
     check(own_cfg, ("test",))
+
+
+@pytest.mark.parametrize("name", ["coco/bbox_map", "bbox_mAP", "coco/segm_mAP", "mIoU"])
+def test_a_best_checkpoint_by_what_nothing_reports(own_cfg, name):
+    """mmengine looks it up after the first evaluation."""
+    own_cfg.default_hooks.checkpoint.save_best = name
+    text = sentence(own_cfg)
+    assert f"default_hooks.checkpoint.save_best is {name!r}" in text and "'coco/bbox_mAP'" in text
+
+
+@pytest.mark.parametrize("name", ["auto", "coco/bbox_mAP", ["coco/bbox_mAP_50"]])
+def test_a_best_checkpoint_by_what_is_reported(own_cfg, name):
+    own_cfg.default_hooks.checkpoint.save_best = name
+    check(own_cfg, ("train", "val"))
+
+
+def test_an_option_that_saving_does_not_have(own_cfg):
+    """CheckpointHook takes any, and fails at the first checkpoint."""
+    own_cfg.default_hooks.checkpoint.intervall = 3
+    assert "CheckpointHook has no option 'intervall'" in sentence(own_cfg)

@@ -230,3 +230,30 @@ def test_one_process_of_a_machine_looks_into_the_files(own_cfg, picture, capsys,
     picture.unlink()
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert said(own_cfg, capsys) == ""
+
+
+@pytest.mark.parametrize("suffix", ["gif", "tif"])
+def test_several_pictures_in_a_file_are_said(own, own_cfg, capsys, picture, suffix):
+    with Image.open(picture) as image:
+        more = [Image.new("RGB", image.size, (k, k, k)) for k in (50, 90)]
+        image.save(picture.with_suffix(f".{suffix}"), save_all=True, append_images=more)
+    edit(
+        train_file(own),
+        lambda data: data["images"][1].update(file_name=picture.with_suffix(f".{suffix}").name),
+    )
+    assert "1 pictures of train_dataloader.dataset, first" in said(own_cfg, capsys)
+    assert "hold several pictures, of which training sees the first" in said(own_cfg, capsys)
+
+
+def test_pictures_in_hidden_folders_are_said(own, own_cfg, capsys, picture):
+    (picture.parent / ".copies").mkdir()
+    shutil.move(picture, picture.parent / ".copies")
+    name = f".copies/{picture.name}"
+    edit(train_file(own), lambda data: data["images"][1].update(file_name=name))
+    assert "lie in a hidden folder" in said(own_cfg, capsys)
+
+
+def test_a_folder_of_a_picture_s_name_gets_a_hint(own, own_cfg, picture):
+    picture.unlink()
+    picture.mkdir()
+    assert "what has this name is a folder" in sentence(own_cfg)

@@ -94,3 +94,19 @@ def test_an_epoch_without_an_iteration(own_cfg):
 def test_a_validation_that_never_comes(own_cfg, capsys):
     own_cfg.train_cfg.val_interval = 13
     assert "val_interval is 13, training ends at 12: never validated" in said(own_cfg, capsys)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("train_cfg.max_epochs", 0),
+        ("train_cfg.max_epochs", 1.5),
+        ("train_cfg.val_interval", 0),
+        ("train_dataloader.batch_size", 0),
+        ("train_dataloader.batch_size", "two"),
+        ("val_dataloader.num_workers", -1),
+    ],
+)
+def test_numbers_that_make_no_training(own_cfg, name, value):
+    own_cfg.merge_from_dict({name: value})
+    assert f"{name} is {value!r}; give a whole number" in sentence(own_cfg)

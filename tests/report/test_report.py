@@ -196,7 +196,7 @@ def log(folder, start, entries):
     path = folder / start / "vis_data/scalars.json"
     path.parent.mkdir(parents=True)
     path.write_text("\n".join(map(json.dumps, entries)) + '\n{"loss": 1, "st')  # cut off
-    (folder / "config.py").touch()
+    (folder / "config.py").write_text("model = dict()\ntrain_cfg = dict()\n")
 
 
 def test_a_resumed_run_is_one_curve(tmp_path):
@@ -226,8 +226,16 @@ def test_a_resumed_run_is_one_curve(tmp_path):
         lambda path: None,
         lambda path: path.mkdir(),
         lambda path: log(path, "20260101_000000", []),
+        lambda path: (
+            log(path, "20260101_000000", [dict(loss=1.0, step=1)]),
+            (path / "config.py").write_text("a = 1"),
+        ),
+        lambda path: (
+            log(path, "20260101_000000", [dict(loss=1.0, step=1)]),
+            (path / "config.py").write_text("a = b"),
+        ),
     ],
-    ids=["missing", "empty", "no step"],
+    ids=["missing", "empty", "no step", "another config", "a broken config"],
 )
 def test_no_run_is_one_sentence(tmp_path, make):
     make(tmp_path / "run")

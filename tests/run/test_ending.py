@@ -13,11 +13,14 @@ import torch
 from helpers.processes import ended, one_sentence, start, start_any
 from helpers.small_command import ROOT
 from helpers.tool import call
+from mmengine.config import Config
 from torch.nn import functional
 
 from normfix_mm.errors import BadInput
 from normfix_mm.optim.weights import norm_fix_weights
 from normfix_mm.run import ending, resuming
+from normfix_mm.run.misbuilt import misbuilt
+from normfix_mm.tuning.worker import _terminated_as_interrupted
 
 TRAIN = ROOT / "tools/train.py"
 LONG = ("train_cfg.max_iters=2000", "train_cfg.val_interval=2000", "find_unused_parameters=True")
@@ -90,6 +93,27 @@ def test_a_resumed_checkpoint_without_a_target(trained, small, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("key", "entry", "words"),
+    [
+        ("norm_fix", "gone", "it is no state of NormFix"),
+        ("norm_fix", dict(target="gone"), "target is no number: it is damaged"),
+        ("norm_fix", dict(names=7), "'names' is no list of names: it is damaged"),
+        ("norm_fix", dict(target=torch.tensor(1e30)), "and its target is 1e+30"),
+        ("reproducible", "gone", "entry 'reproducible' of the resumed checkpoint is damaged"),
+        ("reproducible", dict(batches_done="two"), "entry 'reproducible' of the resumed"),
+        ("reproducible", dict(batches_done=-1), "entry 'reproducible' of the resumed"),
+    ],
+)
+def test_entries_of_ours_that_are_damaged(trained, small, tmp_path, key, entry, words):
+    content = torch.load(trained / "iter_1.pth", weights_only=False)
+    content[key] = content[key] | entry if isinstance(entry, dict) else entry
+    torch.save(content, tmp_path / "damaged.pth")
+    said = refusal(small, "--work-dir", tmp_path / "run", "--resume", tmp_path / "damaged.pth")
+    assert said.startswith("error: ") and words in said
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["another optimizer", "an older mmengine"])
 def test_the_state_of_another_run(trained, small, tmp_path, change):
     content = torch.load(trained / "iter_1.pth", weights_only=False)
@@ -116,6 +140,52 @@ def test_a_config_that_fails_is_a_sentence(tmp_path):
 def test_settings_that_do_not_fit_the_config(small):
     said = refusal(small, "--cfg-options", "model.backbone.init_cfg.type=Pretrained")
     assert said.startswith("error: --cfg-options does not fit the config: init_cfg=")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("train_cfg.max_iter=3", "IterBasedTrainLoop cannot be built (TypeError"),
+        ("train_dataloader.dataset.pipeline.2.type=Rezise", "Rezise cannot be built"),
+        ("train_dataloader.sampler.type=Sampler", "Sampler cannot be built"),
+        ("param_scheduler.0.strt=1", "LinearLR cannot be built"),
+        ("val_evaluator.metric=bboxes", "CocoMetric cannot be built (KeyError"),
+        ("randomness.sed=1", "the run cannot be built"),
+        ("log_level=LOUD", "the run cannot be built (KeyError: 'LOUD')"),
+    ],
+)
+def test_a_name_or_option_that_nothing_is_built_of(small, tmp_path, option, words):
+    """What mmengine builds as the run starts, in the model's place."""
+    said = refusal(small, "--work-dir", tmp_path / "run", "--cfg-options", option)
+    assert said.startswith("error: The config is wrong: ") and words in said
+    assert not list(tmp_path.rglob("*.pth"))
+
+
+def test_a_fault_of_what_is_built_keeps_its_traceback():
+    """What a hook does in training is no matter of the config."""
+    assert misbuilt(TypeError("in training")) is None
+
+
+def test_nothing_to_go_on_from_starts_as_the_config_says(tmp_path, capsys):
+    """A job that is always given --resume starts from `load_from` at first."""
+    cfg = Config(dict(work_dir=str(tmp_path / "new"), load_from="weights.pth"))
+    resuming.resume(cfg)
+    assert (cfg.resume, cfg.load_from) == (False, "weights.pth")
+    assert "the run starts anew" in capsys.readouterr().out
+    resuming.resume(cfg, "named.pth")
+    assert (cfg.resume, cfg.load_from) == (True, "named.pth")
+
+
+def test_checkpoints_without_a_note_are_gone_on_from(tmp_path, capsys):
+    """As in a work dir to which they were copied; mmengine would write over them."""
+    cfg = Config(dict(work_dir=str(tmp_path), load_from=None))
+    (tmp_path / "epoch_2.pth").write_bytes(b"cut off")
+    resuming.resume(cfg)
+    assert not cfg.resume and "starts anew and writes over them" in capsys.readouterr().err
+    torch.save({}, tmp_path / "epoch_1.pth")
+    resuming.resume(cfg)
+    assert cfg.resume and cfg.load_from == str(tmp_path / "epoch_1.pth")
 
 
 # -- two processes ------------------------------------------------------------------------------
@@ -238,6 +308,23 @@ def test_what_is_said(main, said):
 def test_a_fault_of_the_program_keeps_its_traceback():
     with pytest.raises(RuntimeError):
         ending.run(fault)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_that_a_library_turns_into_an_error_of_its_own(number, capsys):
+    """As mmengine does while it prints a config: `except: raise SyntaxError(the whole config)`."""
+
+    def main():
+        with ending.going_on("the same command goes on"), _terminated_as_interrupted():
+            try:
+                signal.raise_signal(number)
+            except BaseException:
+                raise SyntaxError("five hundred lines") from None
+
+    with pytest.raises(SystemExit) as end:
+        ending.run(main)
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on\n"
 
 
 def test_the_handlers_of_the_process_are_put_back():

@@ -1,5 +1,6 @@
 """Comparing methods on a folder: which rates are tried, what is held out, what is reported."""
 
+import contextlib
 import json
 import math
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.processes import one_sentence, start
 from helpers.small_folders import (
     CAMVID,
     CLASSIFIERS,
@@ -18,8 +20,10 @@ from helpers.small_folders import (
     some_coco,
     some_streets,
 )
+from helpers.toy_coco import make_toy_coco
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
+from tuning.processes import alive, until
 
 from normfix_mm.datasets.coco_folder import CocoFolder
 from normfix_mm.datasets.seg_folder import SegFolder
@@ -286,3 +290,33 @@ def test_comparing_too_few_images_is_one_sentence(model, real_data, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode != 0 and "has 8 images to train on" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Those that have this folder in their command line."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = file.read_bytes().replace(b"\0", b" ").decode()
+            if str(folder) in words and alive(int(file.parent.name)):
+                found.append(words)
+    return found
+
+
+@pytest.mark.slow
+def test_a_scheduler_s_signal_to_the_command_alone_leaves_nothing_running(tmp_path):
+    """While the trials load their images in processes of their own."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    toy = make_toy_coco(data, ("disc", "box"), n_images=90)
+    (toy / "images").mkdir()
+    for part in ("train", "val"):
+        (toy / f"{part}2017").rename(toy / "images" / part)
+        (toy / f"annotations/instances_{part}2017.json").rename(
+            toy / f"annotations/instances_{part}.json"
+        )
+    process = start(ROOT / "tools/compare.py", data, "--out", out, "--jobs", 2)
+    until(lambda: len(list(out.glob("*/*/*.log"))) == 2 or process.poll() is not None, 240)
+    assert len(processes_of(out)) >= 3
+    process.terminate()
+    assert one_sentence(process, 130).endswith("the same command goes on where it was")
+    until(lambda: not processes_of(out), 5)

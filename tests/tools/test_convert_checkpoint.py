@@ -159,3 +159,25 @@ def test_a_hostile_file(command, tmp_path):
     text = command(source, tmp_path / "out.pth")
     assert text.startswith("error: ") and "could run code" in text and "\n" not in text
     assert os.listdir(tmp_path) == ["in.pth"]
+
+
+def test_it_does_not_write_over_what_it_reads(command, state, tmp_path):
+    """A run's checkpoint would lose its optimizer."""
+    torch.save(dict(state_dict=state, optimizer={}), tmp_path / "epoch_1.pth")
+    (tmp_path / "link.pth").symlink_to(tmp_path / "epoch_1.pth")
+    before = (tmp_path / "epoch_1.pth").read_bytes()
+    for name in ("epoch_1.pth", "link.pth"):
+        said = command(tmp_path / "epoch_1.pth", tmp_path / name)
+        assert "is the checkpoint that is read" in said and "name another file" in said
+    assert (tmp_path / "epoch_1.pth").read_bytes() == before
+
+
+def test_names_in_a_checkpoint_do_not_rule_the_terminal(command, state, tmp_path):
+    torch.save(state | {"fc\x1b[2J.weight": torch.ones(2)}, tmp_path / "a.pth")
+    assert "\x1b" not in command(tmp_path / "a.pth", tmp_path / "b.pth")
+
+
+def test_a_report_that_cannot_be_written_is_a_sentence(command, state, tmp_path):
+    torch.save(state, tmp_path / "a.pth")
+    said = command(tmp_path / "a.pth", tmp_path / "b.pth", "--report", tmp_path / "none/report.txt")
+    assert said.startswith("error: ") and "No such file or directory; choose another" in said

@@ -305,6 +305,12 @@ def test_a_checkpoint_that_does_not_fit_is_refused(edit, message, retina, image,
     assert sorted(path.name for path in retina.iterdir()) == ["m.pth", "m.py"]
 
 
+def test_an_image_that_cannot_be_read_is_refused(retina, capsys, tmp_path):
+    (tmp_path / "a.png").write_text("no picture")
+    given = (retina / "m.py", retina / "m.pth", retina / "o", "--image", tmp_path / "a.png")
+    assert "a.png' cannot be read" in refusal(capsys, *given)
+
+
 def test_code_in_a_checkpoint_is_not_run(retina, image, capsys):
     class Hostile:
         def __reduce__(self):

@@ -177,6 +177,14 @@ class NormFixHook(Hook):
             self.norm_fix.load_state_dict(self._saved)
         except ValueError as error:
             raise BadInput(str(error)) from None
+        goal = self.norm_fix.target.double().norm()
+        if self.norm_fix.infos and not 0.9 < float(self.norm_fix.joint_norm() / goal) < 1.1:
+            raise BadInput(
+                f"NormFixHook: the weights of the resumed checkpoint have the joint norm "
+                f"{float(self.norm_fix.joint_norm()):.4g}, and its target is {float(goal):.4g}: "
+                "one of them was changed or damaged; go on from another checkpoint, or start from "
+                "its weights with load_from."
+            )
 
 
 def _only_optimizer(runner):

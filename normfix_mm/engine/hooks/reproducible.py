@@ -7,6 +7,7 @@ iteration, place in the batch) in the data pipeline, whatever the number of work
 """
 
 import logging
+import math
 
 import torch
 from mmengine.dist import broadcast, get_rank, get_world_size
@@ -17,6 +18,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch.utils.data import BatchSampler, DataLoader
 
 from normfix_mm.engine.hooks.reproducible_data import numbered_loader, seed_everything
+from normfix_mm.errors import BadInput
 
 _KEY = "reproducible"
 
@@ -31,6 +33,7 @@ class ReproducibleHook(Hook):
 
     Raises:
         ValueError: before training, if the data cannot be numbered.
+        BadInput: what a resumed checkpoint says of the data is damaged.
     """
 
     # Before every hook that might draw a random number.
@@ -60,6 +63,8 @@ class ReproducibleHook(Hook):
         loop.dataloader = numbered_loader(old, batches, self.seed, self.rank)
         self._batches = loop.dataloader.batch_sampler
         signature = self._signature(runner)
+        if runner.iter > 0 and self._saved is not None:
+            _check_saved(self._saved, isinstance(loop, EpochBasedTrainLoop))
         saved = {key: (self._saved or {}).get(key) for key in signature}
         if runner.iter > 0 and saved != signature:
             print_log(
@@ -108,6 +113,19 @@ def fresh_batches(config: dict | None, loader: DataLoader, seed: int) -> BatchSa
         options = dict(sampler=sampler, batch_size=config.get("batch_size"))
         return DATA_SAMPLERS.build(config["batch_sampler"], default_args=options)
     return BatchSampler(sampler, config["batch_size"], config.get("drop_last", False))
+
+
+def _check_saved(saved: object, by_epoch: bool) -> None:
+    """Refuse a position in the data that no run has written: batches would be passed over."""
+    whole = isinstance(saved, dict) and all(
+        type(saved.get(key)) is int for key in ("batches_per_epoch", "batches_done")
+    )
+    most = saved["batches_per_epoch"] if whole and by_epoch else math.inf
+    if not whole or not 0 <= saved["batches_done"] <= most:
+        raise BadInput(
+            f"ReproducibleHook: the entry {_KEY!r} of the resumed checkpoint is damaged; go on "
+            "from another checkpoint, or start from its weights with load_from."
+        )
 
 
 def _broadcast(value: int) -> int:

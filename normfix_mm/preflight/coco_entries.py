@@ -1,0 +1,66 @@
+"""Masks and other entries of a file in COCO format that are wrong, or are mostly not meant so.
+
+They are counted in ``normfix_mm.datasets.coco_annotations``; here they are said.
+"""
+
+from __future__ import annotations
+
+from normfix_mm.datasets.coco_annotations import Annotations
+from normfix_mm.errors import BadInput
+from normfix_mm.preflight.notes import warn
+
+
+def check_masks(found: Annotations, where: str) -> None:
+    """Refuse masks that are absent or cannot be decoded.
+
+    Raises:
+        BadInput: With the first of them.
+    """
+    total = sum(count for each in found.boxes for count in each.values())
+    count, first, _ = found.masks["absent"]
+    if count:
+        raise BadInput(
+            f"{count} of {total} annotations of {found.path!r} have no `segmentation`, first "
+            f"annotation {first}, but {where} needs masks (LoadAnnotations(with_mask=True) or "
+            "metric='segm'); add them, take these annotations out, or take a config for boxes."
+        )
+    count, first, why = found.masks["broken"]
+    if count:
+        raise BadInput(
+            f"The `segmentation` of {count} of {total} annotations of {found.path!r} of {where} "
+            f"cannot be read, first that of annotation {first}: {why}; write polygons as "
+            "[[x1, y1, x2, y2, x3, y3, …], …], or run lengths as pycocotools encodes them."
+        )
+    count, first, _ = found.masks["aside"]
+    if count == total:
+        raise BadInput(
+            f"None of the {total} masks of {found.path!r} of {where} lies where its box is; write "
+            "`segmentation` as x1, y1, x2, y2, … and bbox as x, y, width, height, both in pixels."
+        )
+
+
+def warn_of_entries(found: Annotations, where: str, total: int) -> None:
+    """Say what can be meant so, but mostly is not."""
+    count, first, _ = found.masks["aside"]
+    if count:
+        warn(
+            f"{count} of {total} masks of {found.path!r} do not lie where their boxes are, first "
+            f"that of annotation {first}; see that bbox is x, y, width, height, and points x, y."
+        )
+    count, first, _ = found.masks["empty"]
+    if count:
+        warn(
+            f"{count} of {total} masks of {found.path!r} hold no pixel, first that of annotation "
+            f"{first}."
+        )
+    if found.twice:
+        warn(
+            f"{found.path!r} has {found.twice} boxes that another of the same picture and category "
+            "equals: each is counted as an object of its own; take the copies out."
+        )
+    if found.areas * 10 > total:
+        warn(
+            f"{found.areas} of {total} areas of {found.path!r} of {where} are less than a pixel or "
+            "more than their box; AP of small, medium and large objects goes by `area`, which is "
+            "in pixels."
+        )

@@ -8,11 +8,9 @@ import signal
 if __name__ == "__main__":  # a Ctrl-C while the imports take their seconds needs no traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from normfix_mm import preflight
 from normfix_mm.errors import BadInput
 from normfix_mm.run import command_line as cli
-from normfix_mm.run import resuming
-from normfix_mm.run.runner import build_runner
+from normfix_mm.run.training import train
 
 
 def main() -> None:
@@ -41,12 +39,8 @@ def main() -> None:
                 "auto_scale_lr=dict(base_batch_size=16) or the like to the config."
             )
         cfg.auto_scale_lr.enable = True
-    if args.resume:
-        resuming.resume(cfg, None if args.resume == "auto" else args.resume)
-    source = "`--resume`" if args.resume and cfg.resume else "`load_from`"
-    preflight.check(cfg, ("train", "val"), source, contents=not args.skip_data_check)
-    with resuming.resumable(cfg.work_dir):
-        build_runner(cfg).train()
+    resume = args.resume if args.resume != "auto" else True
+    train(cfg, resume or False, contents=not args.skip_data_check)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,9 @@ For a detector FOLDER holds images/{train,val}/ and annotations/instances_{train
 segmenter images/{train,val}/ and labels/{train,val}/, PNG files of class numbers.
 """
 
-from normfix_mm import preflight
 from normfix_mm.datasets import folder_of
 from normfix_mm.run import command_line as cli
-from normfix_mm.run import resuming
-from normfix_mm.run.runner import build_runner
+from normfix_mm.run.training import train
 
 
 def main() -> None:
@@ -28,12 +26,7 @@ def main() -> None:
     folder_of(cfg, args.folder).use(
         cfg, args.classes, args.train_list, args.val_list, args.val_split
     )
-    if args.resume:
-        resuming.resume(cfg)
-    source = "`--resume`" if args.resume and cfg.resume else "`load_from`"
-    preflight.check(cfg, ("train", "val"), source, contents=not args.skip_data_check)
-    with resuming.resumable(cfg.work_dir):
-        build_runner(cfg).train()
+    train(cfg, args.resume, contents=not args.skip_data_check)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,26 @@
+"""Training a config as the commands do: gone on with, checked, run, and told how it goes on."""
+
+from __future__ import annotations
+
+from normfix_mm import preflight
+from normfix_mm.run import resuming
+from normfix_mm.run.runner import build_runner
+
+
+def train(cfg, resume: bool | str = False, contents: bool = True) -> None:
+    """Train a complete config (flags and overrides merged in).
+
+    Args:
+        resume: go on from this checkpoint, or (True) from the latest of the work dir.
+        contents: whether to look into annotation files, pictures and label files first.
+
+    Raises:
+        BadInput: what can be known to be wrong before it costs time.
+        Interrupted: by Ctrl-C or a signal, with what was saved.
+    """
+    if resume:
+        resuming.resume(cfg, resume if isinstance(resume, str) else None)
+    source = "`--resume`" if resume and cfg.resume else "`load_from`"
+    preflight.check(cfg, ("train", "val"), source, contents)
+    with resuming.resumable(cfg.work_dir):
+        build_runner(cfg).train()

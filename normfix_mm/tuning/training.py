@@ -101,7 +101,7 @@ class Trainer:
             command = [*(self.command or default_command(self.gpus)), str(config)]
             command += ["--work-dir", str(folder)]
             if (folder / "last_checkpoint").exists():
-                command.append("--resume")  # which would also forget the config's load_from
+                command.append("--resume")  # only then: other commands forget load_from for it
             with open(folder / "log.txt", "ab") as log:
                 process = subprocess.Popen(
                     command,

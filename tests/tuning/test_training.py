@@ -98,6 +98,21 @@ def test_a_run_that_crashes_leaves_its_last_words_and_no_result(tmp_path, text, 
     assert not (training.folder / "result.json").exists()
 
 
+def test_a_training_is_told_to_resume_where_there_is_a_checkpoint_and_only_there(tmp_path):
+    """A first start with --resume would forget the config's load_from under many commands."""
+    text = (
+        "print(*sys.argv[1:], file=open(folder / 'told.txt', 'a'))\n"
+        "(folder / 'last_checkpoint').write_text('epoch_1.pth')\n"
+        "sys.exit('error: stopped')\n"
+    )
+    command = script(tmp_path, text)
+    for _ in range(2):
+        training = trainer(tmp_path / "t", command=command).start(TRIAL)
+        assert ended(training).state == "crashed"
+    first, second = (training.folder / "told.txt").read_text().splitlines()
+    assert "--resume" not in first and second == f"{first} --resume"
+
+
 def test_a_full_disk_ends_the_search_with_one_sentence(tmp_path):
     for i, text in enumerate(
         (

@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md, tools/README.md and the pre-commit hooks say is so."""
+"""What README, CONTRIBUTING.md, the pages of docs/ and the pre-commit hooks say is so."""
 
 import ast
 import re
@@ -48,6 +48,36 @@ def test_an_example_of_a_launcher_has_the_arguments_that_it_wants(tool, example)
     given = [word for word in shlex.split(example.split(f"tools/{tool}")[1]) if word[0] != "-"]
     assert len(given) == len(wanted)
     assert given.index("CONFIG") == wanted.index("CONFIG")
+
+
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_commands_of_a_page_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
+    local = [link for link in links if link and "://" not in link]
+    assert [link for link in local if not (page.parent / link).exists()] == []
+    # A NAME, a $NAME or a {choice} stands for several files.
+    named = re.findall(r"\b((?:tools|benchmarks|configs)/[\w./-]+\.(?:py|sh))\b", text)
+    named = [name for name in named if "NAME" not in name]
+    assert [n for n in named if not ((ROOT / n).exists() or (page.parent / n).exists())] == []
+
+
+def test_every_page_can_be_found_from_the_readme():
+    seen, ahead = set(), [ROOT / "README.md"]
+    while ahead:
+        page = ahead.pop()
+        seen.add(page)
+        links = re.findall(r"\]\(([^)\s#]+\.md)", page.read_text(encoding="utf-8"))
+        near = {(page.parent / link).resolve() for link in links if "://" not in link}
+        ahead += sorted(near - seen)
+    assert set(ROOT.glob("docs/*.md")) <= seen
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 150
 
 
 def test_the_rooms_stand_in_the_order_of_the_contract():

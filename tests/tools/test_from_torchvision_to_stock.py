@@ -1,6 +1,6 @@
-"""The README's way from a torchvision ResNet-50 to a stock Mask R-CNN, command by command.
+"""The way from a torchvision ResNet-50 to a stock Mask R-CNN in docs/deployment.md.
 
-The commands are read off the README and run in their order, in a folder where MMDetection's
+The commands are read off the page and run in their order, in a folder where MMDetection's
 ``data/coco`` is a few small pictures; image size, length and the number of processes are all that
 is changed. A random ResNet-50 under torchvision's names stands for its file.
 """
@@ -40,8 +40,8 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def commands() -> list[str]:
-    section = (ROOT / "README.md").read_text().split("## From a torchvision ResNet-50")[1]
-    block = re.search(r"```bash\n(.*?)```", section, re.DOTALL).group(1)
+    page = (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
+    block = re.search(r"```bash\n(.*?)```", page, re.DOTALL).group(1)
     return [line for line in block.replace("\\\n", " ").splitlines() if line.strip()]
 
 

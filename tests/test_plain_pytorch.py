@@ -1,4 +1,4 @@
-"""README's example for plain PyTorch, run as it stands."""
+"""The example for plain PyTorch in the documentation, run as it stands."""
 
 import re
 from pathlib import Path
@@ -9,12 +9,11 @@ from torch import nn
 
 import normfix_mm as nf
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs/plain_pytorch.md"
 
 
-def blocks(section: str) -> list[str]:
-    text = README.read_text(encoding="utf-8").split(f"## {section}\n")[1].split("\n## ")[0]
-    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+def blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
 
 class Classifier(nn.Module):
@@ -45,7 +44,7 @@ def step(names) -> None:
 
 
 def test_the_example_of_the_shift_regularizes_what_it_says(names):
-    normalize_and_shift, _, fold = blocks("In plain PyTorch")
+    normalize_and_shift, _, fold = blocks()
     exec(normalize_and_shift, names)
     model, optimizer = names["model"], names["optimizer"]
     of = {p: name for name, p in model.named_parameters()}
@@ -76,7 +75,7 @@ def test_the_example_of_the_shift_regularizes_what_it_says(names):
 
 
 def test_the_example_of_norm_fixing_holds_the_norm(names):
-    normalize_and_shift, fix, _ = blocks("In plain PyTorch")
+    normalize_and_shift, fix, _ = blocks()
     exec(normalize_and_shift.split("# ε-shift")[0], names)
     model = names["model"]
     assert nf.find_scale_variant(model, lambda m: m(names["images"])) == {}  # "{} here"

@@ -90,7 +90,7 @@ def iteration(
         if amp:
             optim_wrapper.update(type="AmpOptimWrapper", dtype=amp, loss_scale="dynamic")
         if foreach:
-            optim_wrapper.optimizer.foreach = True
+            optim_wrapper.optimizer.update(foreach=True, fused=None)
         wrapper = build_optim_wrapper(model, optim_wrapper)
         for hook in cfg.get("custom_hooks", []):
             if hook["type"] == "NormFixHook":

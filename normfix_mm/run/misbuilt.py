@@ -26,7 +26,10 @@ def misbuilt(error: BaseException) -> str | None:
         module, function = frame.f_globals.get("__name__"), frame.f_code.co_name
         if (module, function) == ("mmengine.registry.build_functions", "build_from_cfg"):
             what = _type_of(frame.f_locals.get("cfg")) or what
-        elif (module, function) == ("mmengine.runner.runner", "from_cfg"):
+        # A folder of the run that cannot be made is no fault of its config.
+        elif (module, function) == ("mmengine.runner.runner", "from_cfg") and not isinstance(
+            error, OSError
+        ):
             what = "the run"
     if what is None:
         return None

@@ -238,6 +238,6 @@ def test_runs_of_two_kinds_have_no_page_in_common(work_dirs, tmp_path):
     detector = tmp_path / "detector"
     (detector / "1/vis_data").mkdir(parents=True)
     (detector / "1/vis_data/scalars.json").write_text(json.dumps(dict(loss=1.0, step=1)))
-    (detector / "config.py").write_text("default_scope = 'mmdet'")
+    (detector / "config.py").write_text("default_scope, model, train_cfg = 'mmdet', {}, {}")
     with pytest.raises(NoRun, match="mmdet and mmseg"):
         images.draw([Run.load(work_dirs[0]), Run.load(detector)])

@@ -14,6 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from normfix_mm import CWNConv2d, EpsShift, FixNormLinear, NormFix, WNConv2d, WSConv2d
 from normfix_mm.kernels import devices
 
+pytestmark = pytest.mark.slow
+
 READS = ("_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select", "unique")
 
 

@@ -15,6 +15,8 @@ from normfix_mm.convert.convert import convert
 from normfix_mm.preflight import check
 from normfix_mm.preflight.trained_classes import check_resumable
 
+pytestmark = pytest.mark.slow
+
 WS = dict(type="NormalizedResNet", normalize=dict(form="WS"))
 
 

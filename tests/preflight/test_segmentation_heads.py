@@ -13,6 +13,8 @@ from mmengine.registry import MODELS, DefaultScope
 from normfix_mm.errors import BadInput
 from normfix_mm.preflight.segmentation_heads import check_crop, check_losses
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def cfg(tmp_path) -> Config:

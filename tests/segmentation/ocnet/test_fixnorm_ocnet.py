@@ -15,6 +15,8 @@ from normfix_mm.engine.hooks.invariance_check import ScaleVariantWeights, check_
 from normfix_mm.optim.weights import norm_fix_weights
 from normfix_mm.segmentation import FixNormFCNHead, FixNormOCHead
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 5
 CONTEXTS = ("base", "asp", "pyramid")
 

@@ -14,7 +14,7 @@ WORKERS ?= -n auto --maxprocesses 8 --dist worksteal
 DEMO_ARGS ?=
 EVIDENCE_ARGS ?=
 
-.PHONY: help setup demo demo-baseline demo-seg lint test test-fast clean distclean evidence
+.PHONY: help setup demo demo-baseline demo-seg lint docs test test-fast clean distclean evidence
 
 help:
 	@echo "make setup          the environment alone, $(VENV) (STACK=openmmlab for the upstream stack)"
@@ -23,7 +23,8 @@ help:
 	@echo "make evidence       run the papers' claims on CIFAR-10 in small, 84 runs of 4.5 minutes, resumed (EVIDENCE_ARGS=--list)"
 	@echo "make demo-seg       train a small OCNet with FixNorm instead, on the same digits"
 	@echo "make lint           ruff, the direction of imports, types"
-	@echo "make test           lint and all tests (PYTEST_ARGS='tests/optim -x' for a part, WORKERS= in one process)"
+	@echo "make docs           the documentation site, build/site/index.html; a broken link is an error"
+	@echo "make test           lint, documentation and all tests (PYTEST_ARGS='tests/optim -x' for a part, WORKERS= in one process)"
 	@echo "make test-fast      without lint and the slow tests: under two minutes on two cores"
 	@echo "make clean          remove builds and caches"
 	@echo "make distclean      remove the environments as well"
@@ -50,7 +51,11 @@ lint: setup
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-test: lint
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "docs: build/site/index.html"
+
+test: lint docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) $(PYTEST_ARGS)
 
 test-fast: setup

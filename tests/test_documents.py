@@ -103,3 +103,26 @@ def test_make_help_lists_every_target():
     text = (ROOT / "Makefile").read_text()
     targets = set(re.search(r"\.PHONY: (.*)", text)[1].split()) - {"help"}
     assert set(re.findall(r'@echo "make (\S+)', text)) == targets
+
+
+def _sentences() -> list[str]:
+    """What the package may say: the texts of its code, with a gap where a value stands."""
+    texts = []
+    for path in sorted((ROOT / "normfix_mm").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [v.value if isinstance(v, ast.Constant) else "…" for v in node.values]
+                texts.append("".join(map(str, parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    return texts
+
+
+def test_the_sentences_of_the_troubleshooting_page_are_said():
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    heads = re.findall(r"^- ((?:`[^`]+`(?:, )?)+):", page, re.MULTILINE)
+    said = _sentences()
+    explained = [" ".join(s.split()) for head in heads for s in re.findall(r"`([^`]+)`", head)]
+    assert len(explained) > 25
+    gaps = [".*?".join(map(re.escape, sentence.split("…"))) for sentence in explained]
+    assert [e for e, gap in zip(explained, gaps) if not any(re.search(gap, s) for s in said)] == []

@@ -4,7 +4,7 @@ Command:
     python tools/train_folder.py \
         configs/coco_folder/cascade-mask-rcnn_r18_fpn_baseline_1xb4-8e_folder.py FOLDER
 Run time: not measured.
-Expected: 0.463 mask AP on the nuclei of the README, "On real images", one seed.
+Expected: 0.463 mask AP on the nuclei of docs/real_images.md, one seed.
 Source: MMDetection's Cascade Mask R-CNN, from which stages, losses and thresholds are; no paper has
 this. Plain layers, ordinary weight decay. The three stages of the mask head are alike.
 """

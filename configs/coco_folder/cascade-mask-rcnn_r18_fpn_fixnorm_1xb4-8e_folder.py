@@ -4,7 +4,7 @@ Command:
     python tools/train_folder.py \
         configs/coco_folder/cascade-mask-rcnn_r18_fpn_fixnorm_1xb4-8e_folder.py FOLDER
 Run time: not measured.
-Expected: 0.449 mask AP on the nuclei (README), one seed.
+Expected: 0.449 mask AP on the nuclei (docs/real_images.md), one seed.
 Source: FixNorm, Algorithm 1 and eqs. 10 and 29, on a small detector; the paper has no such row.
 Every stage has FixNorm's classifier, otherwise as the Mask R-CNN's FixNorm config.
 """

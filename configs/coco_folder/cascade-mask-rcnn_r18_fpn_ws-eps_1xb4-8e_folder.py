@@ -4,7 +4,7 @@ Command:
     python tools/train_folder.py \
         configs/coco_folder/cascade-mask-rcnn_r18_fpn_ws-eps_1xb4-8e_folder.py FOLDER
 Run time: not measured.
-Expected: 0.471 mask AP on the nuclei (README), one seed, measured when this config did not decay
+Expected: 0.471 mask AP on the nuclei (docs/real_images.md), one seed, measured when this config did not decay
 biases.
 Source: ε-shifted regularizer, on a small detector; the paper has no such row. What is standardized
 and what decays is as in the Mask R-CNN's WS + ε-shift config.

@@ -6,7 +6,7 @@ Command (path and classes are given once; the classes default to those in the an
     python tools/compare.py FOLDER --model mask-rcnn_r18_fpn   # against WS + ε-shift and FixNorm
 FOLDER holds images/{train,val}/ and annotations/instances_{train,val}.json.
 Run time: not measured.
-Expected: 0.436 ± 0.015 mask AP on the nuclei of the README, "On real images", three seeds.
+Expected: 0.436 ± 0.015 mask AP on the nuclei of docs/real_images.md, three seeds.
 Source: MMDetection's Mask R-CNN, made thin; no paper has this.
 Plain layers, ordinary weight decay. Images are enlarged to 320 pixels; anchors from 16 pixels on.
 """

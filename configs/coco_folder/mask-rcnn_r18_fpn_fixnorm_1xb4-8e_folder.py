@@ -4,7 +4,7 @@ Command:
     python tools/train_folder.py \
         configs/coco_folder/mask-rcnn_r18_fpn_fixnorm_1xb4-8e_folder.py FOLDER
 Run time: not measured.
-Expected: 0.420 ± 0.020 mask AP on the nuclei (README), three seeds.
+Expected: 0.420 ± 0.020 mask AP on the nuclei (docs/real_images.md), three seeds.
 Source: FixNorm, Algorithm 1 and eqs. 10 and 29, on a small detector; the paper has no such row.
 
 The backbone's convolutions have a BN in training mode behind them and stay plain; pyramid and heads

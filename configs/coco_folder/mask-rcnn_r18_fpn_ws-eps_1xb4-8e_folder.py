@@ -4,7 +4,7 @@ Command:
     python tools/train_folder.py \
         configs/coco_folder/mask-rcnn_r18_fpn_ws-eps_1xb4-8e_folder.py FOLDER
 Run time: not measured.
-Expected: 0.430 ± 0.008 mask AP on the nuclei (README), three seeds, measured when this config did
+Expected: 0.430 ± 0.008 mask AP on the nuclei (docs/real_images.md), three seeds, measured when this config did
 not decay biases.
 Source: ε-shifted regularizer, on a small detector; the paper has no such row.
 

@@ -6,7 +6,7 @@ Command (path and classes are given once; the classes default to those in the an
     python tools/compare.py FOLDER     # this against WS + ε-shift and FixNorm, rates tuned alike
 FOLDER holds images/{train,val}/ and annotations/instances_{train,val}.json.
 Run time: 0.6 s an iteration of 8 images at 320×240 on two CPU cores.
-Expected: 0.277 ± 0.007 box AP on the blood cells of the README, "On real images", three seeds.
+Expected: 0.277 ± 0.007 box AP on the blood cells of docs/real_images.md, three seeds.
 Source: MMDetection's RetinaNet, made thin; no paper has this. The learning rate is the one that the
 comparison on the blood cells chose.
 """

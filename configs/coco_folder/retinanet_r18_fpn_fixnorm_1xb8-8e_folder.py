@@ -4,7 +4,7 @@ Command:
     python tools/train_folder.py \
         configs/coco_folder/retinanet_r18_fpn_fixnorm_1xb8-8e_folder.py FOLDER
 Run time: as the baseline's.
-Expected: 0.273 ± 0.018 box AP on the blood cells (README), three seeds.
+Expected: 0.273 ± 0.018 box AP on the blood cells (docs/real_images.md), three seeds.
 Source: FixNorm, Algorithm 1 and eqs. 10 and 29, on a small detector; the paper has no such row.
 
 The backbone's convolutions have a BN in training mode behind them and stay plain; pyramid, towers

@@ -4,7 +4,7 @@ Command:
     python tools/train_folder.py \
         configs/coco_folder/retinanet_r18_fpn_ws-eps_1xb8-8e_folder.py FOLDER
 Run time: as the baseline's.
-Expected: 0.290 ± 0.019 box AP on the blood cells (README), three seeds, measured when this config
+Expected: 0.290 ± 0.019 box AP on the blood cells (docs/real_images.md), three seeds, measured when this config
 did not decay biases.
 Source: ε-shifted regularizer, on a small detector; the paper has no such row.
 

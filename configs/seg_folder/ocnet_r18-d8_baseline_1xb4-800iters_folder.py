@@ -6,7 +6,7 @@ Command (path and classes are given once; the classes default to the numbers in 
     python tools/compare.py FOLDER --model ocnet_r18-d8 --rate .05   # against WS + ε-shift, FixNorm
 FOLDER holds images/{train,val}/ and labels/{train,val}/, PNG files of class numbers, 255 ignored.
 Run time: 6 minutes on one CPU core.
-Expected: 41.3 ± 0.6 mIoU on the streets of the README, "On real images", at rate .2, three seeds.
+Expected: 41.3 ± 0.6 mIoU on the streets of docs/real_images.md, at rate .2, three seeds.
 Source: OCNet (arXiv 1809.00916), made thin; no paper has this. Plain layers, ordinary weight decay:
 OCNet's 5e-4.
 """

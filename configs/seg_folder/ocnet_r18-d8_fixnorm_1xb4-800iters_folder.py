@@ -4,7 +4,7 @@ Command:
     python tools/train_folder.py \
         configs/seg_folder/ocnet_r18-d8_fixnorm_1xb4-800iters_folder.py FOLDER
 Run time: as the baseline's.
-Expected: 40.0 ± 1.9 mIoU on the streets (README), at rate .2, three seeds.
+Expected: 40.0 ± 1.9 mIoU on the streets (docs/real_images.md), at rate .2, three seeds.
 Source: FixNorm, Algorithm 1 and eqs. 10 and 29, on a small segmenter; the paper has no such row.
 
 Convolutions have a BN in training mode behind them and stay plain; OCNet's f_value and W have none

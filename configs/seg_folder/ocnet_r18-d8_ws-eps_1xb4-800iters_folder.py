@@ -4,7 +4,7 @@ Command:
     python tools/train_folder.py \
         configs/seg_folder/ocnet_r18-d8_ws-eps_1xb4-800iters_folder.py FOLDER
 Run time: as the baseline's.
-Expected: 42.5 ± 0.4 mIoU on the streets (README), at rate .2, three seeds, measured when this
+Expected: 42.5 ± 0.4 mIoU on the streets (docs/real_images.md), at rate .2, three seeds, measured when this
 config did not decay biases.
 Source: ε-shifted regularizer, on a small segmenter; the paper has no such row.
 

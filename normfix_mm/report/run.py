@@ -180,7 +180,9 @@ def scalars(folder: str | Path) -> tuple[dict[int, dict], dict[int, dict]]:
                             del curve[step]
                     first = False
                 train[at] = entry
-            else:
+            elif not any(
+                key.startswith("leaning/") for key in entry
+            ):  # NormMonitorHook's, of layers
                 val[at] = entry
     return train, val
 

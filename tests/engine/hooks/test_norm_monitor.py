@@ -1,0 +1,158 @@
+"""NormMonitorHook in real runs of a small RetinaNet: what it logs is so, and it changes nothing."""
+
+import json
+
+import pytest
+import torch
+from engine.toy_run import toy_config, train
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from normfix_mm.engine.hooks.norm_monitor import NormMonitorHook
+from normfix_mm.optim.weights import norm_fix_weights
+from normfix_mm.report.run import scalars
+
+pytestmark = pytest.mark.slow
+
+MONITOR = dict(type="NormMonitorHook", interval=1, each_layer=1)
+SHIFT = {
+    "optim_wrapper.constructor": "EpsShiftOptimWrapperConstructor",
+    "optim_wrapper.paramwise_cfg": dict(eps_shift=dict(lam=0.1, eps=1e-3)),
+}
+
+
+class Steps(Hook):
+    """The weights around each iteration, and the loss's gradients, kept by simpler means."""
+
+    priority = "VERY_LOW"
+
+    def __init__(self):
+        self.weights, self.gradients = [], []
+
+    def before_train(self, runner):
+        self.infos = norm_fix_weights(runner.model)
+        self.weights.append([i.param.detach().clone() for i in self.infos])
+        wrapper, update = runner.optim_wrapper, runner.optim_wrapper.step
+
+        def step(**kwargs):
+            self.gradients.append([i.param.grad.clone() for i in self.infos])
+            update(**kwargs)
+
+        wrapper.step = step
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.weights.append([i.param.detach().clone() for i in self.infos])
+
+
+def logged(work_dir) -> dict[int, dict]:
+    """What the hook has given to the visualizer, by step."""
+    (path,) = work_dir.glob("*/vis_data/scalars.json")
+    entries = map(json.loads, path.read_text().splitlines())
+    return {e["step"]: e for e in entries if any(k.startswith("leaning/") for k in e)}
+
+
+def log_of(work_dir) -> str:
+    return "".join(path.read_text() for path in work_dir.glob("*/*.log"))
+
+
+def watched(config) -> Steps:
+    # No clipping: gradients are looked at before the whole step of the wrapper, clipping and all.
+    config.optim_wrapper.pop("clip_grad")
+    runner, watch = Runner.from_cfg(config), Steps()
+    runner.register_hook(watch)
+    runner.train()
+    return watch
+
+
+@pytest.mark.parametrize("treated", [False, True])
+def test_what_is_logged_of_each_layer_is_so(toy_data, tmp_path, treated):
+    changes = SHIFT if treated else {"optim_wrapper.optimizer.weight_decay": 0.1}
+    config = toy_config(toy_data, tmp_path, length=1, custom_hooks=[MONITOR], **changes)
+    watch = watched(config)
+    entries = logged(tmp_path)
+    assert sorted(entries) == [1, 2, 3, 4, 5, 6]
+    for step, entry in entries.items():
+        for k, info in enumerate(watch.infos):
+            old, new = (watch.weights[step - j][k].double().flatten() for j in (1, 0))
+            gradient = watch.gradients[step - 1][k].double().flatten()
+            cosine = torch.nn.functional.cosine_similarity
+            wanted = {
+                "norm": new.norm(),
+                "update": (new - old).norm() / old.norm(),
+                "turn": 2 * ((old / old.norm() - new / new.norm()).norm() / 2).asin(),
+                "layer_lr": 0.02 / new.norm() ** 2,
+            }
+            for name, value in wanted.items():
+                close = pytest.approx(value.item(), rel=2e-3, abs=1e-7)
+                assert entry[f"{name}/{info.name}"] == close, (name, step)
+            leaning = cosine(gradient, old, dim=0).item()
+            assert entry[f"leaning/{info.name}"] == pytest.approx(leaning, abs=1e-5)
+            # The ε-shift takes per-filter weights alone; a FixNorm layer decays as ever.
+            lam = 0.1 if not treated or (info.form and info.per_filter) else 0.0
+            settled = (2 * 0.02 * lam / 1.9) ** 0.5
+            assert entry.get(f"settled_turn/{info.name}", 0) == pytest.approx(settled)
+    smallest = {k for k in entries[1] if k.startswith("smallest_filter/")}
+    assert smallest == {f"smallest_filter/{i.name}" for i in watch.infos if i.form == "WN"}
+
+
+def test_watching_changes_no_bit(toy_data, tmp_path):
+    finals = []
+    for name, hooks in (("plain", []), ("watched", [MONITOR])):
+        config = toy_config(toy_data, tmp_path / name, length=1, custom_hooks=hooks, **SHIFT)
+        finals.append(train(config).model.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(finals[0].values(), finals[1].values()))
+
+
+def test_evaluations_are_still_told_from_layers(toy_data, tmp_path):
+    train(toy_config(toy_data, tmp_path, length=1, custom_hooks=[MONITOR]))
+    steps, evaluations = scalars(tmp_path)
+    assert evaluations == {}
+    assert steps and all("joint_norm" in entry for entry in steps.values())
+
+
+def test_an_accumulated_step_is_measured_when_it_is_made(toy_data, tmp_path):
+    monitor = dict(MONITOR, each_layer=3)
+    changes = {"optim_wrapper.accumulative_counts": 2}
+    train(toy_config(toy_data, tmp_path, length=1, custom_hooks=[monitor], **changes))
+    assert sorted(logged(tmp_path)) == [2, 4]  # due at the first and fourth iteration
+
+
+def test_beside_norm_fixing_only_gains_are_logged_twice(toy_data, tmp_path):
+    hooks = [dict(type="NormFixHook"), dict(MONITOR, layers=["bbox_head.retina_cls"])]
+    train(toy_config(toy_data, tmp_path, length=1, custom_hooks=hooks))
+    steps, _ = scalars(tmp_path)
+    norms = {round(entry["joint_norm"], 3) for entry in steps.values()}
+    assert len(norms) == 1 and all("gain/bbox_head.retina_cls" in e for e in steps.values())
+    assert "its norm is fixed, but the gradient" not in log_of(tmp_path)
+
+
+def test_a_fixed_norm_that_matters_is_said(toy_data, tmp_path):
+    hooks = [dict(type="NormFixHook", check=False), MONITOR]
+    plain = {"model.bbox_head.type": "RetinaHead"}  # towers and predictors without a norm
+    train(toy_config(toy_data, tmp_path, length=1, custom_hooks=hooks, **plain))
+    assert "bbox_head.retina_cls.weight: its norm is fixed, but the gradient" in log_of(tmp_path)
+
+
+def test_decay_without_time_is_said_before_training(toy_data, tmp_path):
+    changes = {"optim_wrapper.optimizer.weight_decay": 1e-4}
+    train(toy_config(toy_data, tmp_path, length=1, custom_hooks=[MONITOR], **changes))
+    acts = 0.02 * 1e-4 * 6 / 0.1
+    assert f"ηλT/(1 − m) is {acts:.2g}" in log_of(tmp_path)
+
+
+def test_tensorboard_gets_the_layers(toy_data, tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    visualizer = dict(type="Visualizer", vis_backends=[dict(type="TensorboardVisBackend")])
+    config = toy_config(toy_data, tmp_path, length=1, custom_hooks=[MONITOR], visualizer=visualizer)
+    train(config)
+    (folder,) = tmp_path.glob("*/vis_data")
+    found = events.EventAccumulator(str(folder))
+    found.Reload()
+    turns = [tag for tag in found.Tags()["scalars"] if tag.startswith("turn/")]
+    assert len(turns) > 20
+    assert [event.step for event in found.Scalars(turns[0])] == [1, 2, 3, 4, 5, 6]
+
+
+def test_an_interval_below_one_is_refused():
+    with pytest.raises(ValueError, match="each_layer=0"):
+        NormMonitorHook(each_layer=0)

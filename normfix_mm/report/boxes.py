@@ -66,9 +66,10 @@ def _bitmap(segmentation: list | dict, height: int, width: int) -> np.ndarray:
 
 
 def _sure(sample) -> InstanceData:
-    """A prediction's objects of a score worth showing, in numpy."""
+    """A prediction's objects of a score worth showing, in numpy, the best last and so on top."""
     objects = sample.pred_instances
-    return objects[objects.scores >= SCORE].numpy()
+    objects = objects[objects.scores >= SCORE]
+    return objects[objects.scores.argsort(stable=True)].numpy()
 
 
 def _paint(image: np.ndarray, names: tuple[str, ...], objects: InstanceData) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 
 from normfix_mm.report.run import NoRun, Run
 
-SIDE = 300  # pixels of the longer side of a drawn image
+SIDE = 400  # pixels of the longer side of a drawn image
 PAINTERS = dict(mmdet="boxes", mmseg="label_maps", mmpretrain="labels")
 
 

@@ -44,8 +44,15 @@ th, td { border-bottom: 1px solid var(--line); padding: .35rem .7rem; text-align
 figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 8px;
          padding: .5rem; }
 img { max-width: 100%; height: auto; display: block; }
-.boxes { display: grid; gap: .5rem; grid-template-columns: repeat(4, minmax(0, 1fr)); }
-.boxes img { width: 100%; border-radius: 4px; }
+.plot { position: relative; }
+.plot i { position: absolute; width: 10px; height: 10px; margin: -5px 0 0 -5px;
+          border-radius: 50%; }
+.plot i:hover { background: var(--ink); opacity: .5; }
+.boxes { display: grid; gap: .5rem;
+         grid-template-columns: repeat(auto-fill, minmax(min(100%, 255px), 1fr)); }
+.boxes img { width: 100%; border-radius: 4px; cursor: zoom-in; }
+.boxes img:focus { position: fixed; inset: 0; z-index: 1; width: 100vw; height: 100vh;
+                   object-fit: contain; background: #000c; cursor: zoom-out; outline: none; }
 .classes { width: auto; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1rem; color: var(--ink); font-size: .9rem; }
 .legend i { display: inline-block; width: .9em; height: .9em; margin-right: .4em;
@@ -53,6 +60,10 @@ img { max-width: 100%; height: auto; display: block; }
 .legend .ignored { background: repeating-linear-gradient(135deg, #fff 0 3px, #606060 3px 6px); }
 h3 { font-size: .95rem; margin: 1rem 0 .4rem; font-weight: 600; }
 """
+
+
+# A click gives an image the focus, in which the style shows it as large as the window.
+ZOOMED = ' tabindex="0"'
 
 
 def build(runs: list[Run], title: str, command: str | None = None) -> str:
@@ -172,7 +183,7 @@ def _images(runs: list[Run]) -> str:
         return note + _legend(drawn) + _rows(drawn)
     parts = []
     for title, painted in zip(drawn.titles, zip(*drawn.rows)):
-        cells = "".join(_image(images.png(image), title) for image in painted)
+        cells = "".join(_image(images.png(image), title, ZOOMED) for image in painted)
         parts.append(f'<h3>{text(title)}</h3>\n<div class="boxes">{cells}</div>')
     return note + "\n".join(parts)
 
@@ -181,7 +192,7 @@ def _rows(drawn: images.Drawn) -> str:
     """A row for each image, a column for each title."""
     heads = "".join(f"<h3>{text(title)}</h3>" for title in drawn.titles)
     cells = "".join(
-        _image(images.png(picture), title)
+        _image(images.png(picture), title, ZOOMED)
         for row in drawn.rows
         for title, picture in zip(drawn.titles, row)
     )
@@ -224,11 +235,15 @@ def figures(drawings: Iterable[tuple[Callable, str]], runs) -> str:
     shown = []
     for draw, caption in drawings:
         light, dark = (plots.picture(draw, runs, theme) for theme in ("light", "dark"))
-        if light:
-            source = f'<source media="(prefers-color-scheme: dark)" srcset="{_data(dark)}">'
+        if light and dark:
+            source = f'<source media="(prefers-color-scheme: dark)" srcset="{_data(dark.png)}">'
+            points = "".join(
+                f'<i style="left:{p.left:.1f}%;top:{p.top:.1f}%" title="{text(p.says)}"></i>'
+                for p in light.points
+            )
             shown.append(
-                f"<figure><picture>{source}{_image(light, caption)}</picture>"
-                f"<figcaption>{text(caption)}</figcaption></figure>"
+                f'<figure><div class="plot"><picture>{source}{_image(light.png, caption)}</picture>'
+                f"{points}</div><figcaption>{text(caption)}</figcaption></figure>"
             )
     return '<div class="plots">\n' + "\n".join(shown) + "\n</div>"
 
@@ -255,8 +270,8 @@ def _number(share: float | None) -> str:
     return "–" if share is None or math.isnan(share) else f"{share:.3f}"
 
 
-def _image(data: bytes, alt: str) -> str:
-    return f'<img src="{_data(data)}" alt="{text(alt)}">'
+def _image(data: bytes, alt: str, more: str = "") -> str:
+    return f'<img src="{_data(data)}" alt="{text(alt)}"{more}>'
 
 
 def _data(data: bytes) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from normfix_mm.report.run import Run
 
 MOST_CLASSES = 30  # in a matrix of confusions
+MOST_POINTS = 60  # of a curve, to hover over
 COLOURS = ("#2f6fbb", "#d1712a", "#3c9a5f", "#9a5bb0", "#b0473f", "#777777")
 INK = dict(light="#24292f", dark="#d6dbe1")
 GRID = dict(light="#00000018", dark="#ffffff20")
@@ -135,6 +138,17 @@ def effective_lr(axes, runs: list[Run]) -> bool:
     return drawn
 
 
+def learning_rate(axes, runs: list[Run]) -> bool:
+    drawn = False
+    for run, colour in zip(runs, _colours()):
+        steps, values = run.curve("lr")
+        if steps:
+            axes.plot(steps, values, color=colour, label=run.name)
+            drawn = True
+    axes.set(title="Learning rate of the schedule", ylim=(0, None))
+    return drawn
+
+
 PLOTS: tuple[tuple[Callable, str], ...] = (
     (average_precision, "COCO AP, by pycocotools through MMDetection."),
     (
@@ -166,11 +180,29 @@ PLOTS: tuple[tuple[Callable, str], ...] = (
         "How fast the direction of a scale-invariant weight can turn. With the norm "
         "fixed it is the schedule and nothing else.",
     ),
+    (learning_rate, "What the schedule says."),
 )
 
 
-def picture(draw: Callable, runs, theme: str) -> bytes | None:
-    """PNG of one plot on a transparent ground, or None if no run has logged what it shows.
+@dataclass
+class Point:
+    """A point of a curve: where on the picture, in per cent from its upper left; its value."""
+
+    left: float
+    top: float
+    says: str
+
+
+@dataclass
+class Picture:
+    """A plot as PNG, and points of its curves to hover over."""
+
+    png: bytes
+    points: list[Point]
+
+
+def picture(draw: Callable, runs, theme: str) -> Picture | None:
+    """One plot on a transparent ground, or None if no run has logged what it shows.
 
     Args:
         draw: draws what it is given on matplotlib's axes; returns whether there was anything.
@@ -189,7 +221,20 @@ def picture(draw: Callable, runs, theme: str) -> bytes | None:
         dress(axes, theme)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return Picture(buffer.getvalue(), list(_points(axes)))
+
+
+def _points(axes) -> Iterator[Point]:
+    """Points of the axes' named curves, after the figure was drawn."""
+    figure = axes.figure
+    for line in axes.get_lines():
+        name, points = line.get_label(), line.get_xydata()
+        if name.startswith("_"):  # matplotlib's mark for what the legend leaves out
+            continue
+        for x, y in points[:: -(-len(points) // MOST_POINTS) or 1]:
+            left, top = figure.transFigure.inverted().transform(axes.transData.transform((x, y)))
+            if math.isfinite(y) and 0 <= left <= 1 and 0 <= top <= 1:
+                yield Point(100 * left, 100 - 100 * top, f"{name}, {x:g}: {y:.4g}")
 
 
 def dress(axes, theme: str) -> None:

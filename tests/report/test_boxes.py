@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from mmdet.utils import register_all_modules
 from mmengine.structures import InstanceData
 from pycocotools import mask
@@ -56,3 +57,15 @@ def test_masks_are_painted_where_they_are(real_data):
     assert plain.shape == painted.shape == (boxes.SIDE, boxes.SIDE, 3)
     changed = (painted != plain).any(-1).mean()
     assert changed == pytest.approx(truth.masks.any(0).mean(), abs=0.01)
+
+
+def test_the_best_box_is_drawn_last():
+    from mmdet.structures import DetDataSample
+
+    objects = InstanceData(
+        bboxes=torch.tensor([[0.0, 0, 5, 5], [1, 1, 6, 6], [2, 2, 7, 7]]),
+        scores=torch.tensor([0.6, 0.35, 0.9]),
+        labels=torch.tensor([4, 5, 1]),
+    )
+    shown = boxes._sure(DetDataSample(pred_instances=objects))
+    assert shown.labels.tolist() == [5, 4, 1]

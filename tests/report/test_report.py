@@ -20,7 +20,8 @@ from report.html_page import Page
 from normfix_mm.datasets.digits import make_digits
 from normfix_mm.report.__main__ import main
 from normfix_mm.report.page import _curves as curves
-from normfix_mm.report.plots import gain
+from normfix_mm.report.plots import MOST_POINTS, gain, learning_rate
+from normfix_mm.report.plots import picture as plotted
 from normfix_mm.report.run import NoRun, Run, settings
 
 pytestmark = pytest.mark.slow
@@ -104,8 +105,8 @@ def test_every_picture_decodes_and_is_not_blank(page):
     for picture in pictures:
         assert np.asarray(picture.convert("RGB")).std() > 5 or picture.mode == "RGBA"
         assert np.asarray(picture).std() > 5
-    # Four images three times (truth, two runs); five plots, for a light and a dark page.
-    assert len(pictures) == 4 * 3 + 5 * 2
+    # Four images three times (truth, two runs); six plots, for a light and a dark page.
+    assert len(pictures) == 4 * 3 + 6 * 2
 
 
 def test_page_names_results_settings_and_command(page, work_dirs):
@@ -172,6 +173,26 @@ def test_the_page_says_where_a_gain_had_no_time(tmp_path):
     assert "g rose" not in curves([Run("few", tmp_path, train=dict(list(train.items())[:5]))])
 
 
+def test_values_stand_where_their_points_are(tmp_path):
+    rates = {100 * t: {"lr": 0.1 - 0.02 * t} for t in range(5)}
+    drawn = plotted(learning_rate, [Run("a & b", tmp_path, train=rates)], "light")
+    assert [p.says for p in drawn.points] == [
+        f"a & b, {t}: {values['lr']:.4g}" for t, values in rates.items()
+    ]
+    image = np.asarray(Image.open(io.BytesIO(drawn.png)).convert("RGBA")).astype(int)
+    blue = np.abs(image[..., :3] - [0x2F, 0x6F, 0xBB]).sum(-1) + (image[..., 3] < 200) * 999
+    for point in drawn.points:
+        y, x = point.top / 100 * image.shape[0], point.left / 100 * image.shape[1]
+        near = blue[max(0, round(y) - 4) : round(y) + 5, max(0, round(x) - 4) : round(x) + 5]
+        assert near.min() < 60, point
+    assert 'title="a &amp; b, 0: 0.1"' in curves([Run("a & b", tmp_path, train=rates)])
+
+
+def test_a_long_curve_has_few_points_to_hover_over(tmp_path):
+    run = Run("long", tmp_path, train={t: {"lr": 1.0} for t in range(1, 5001)})
+    assert 50 <= len(plotted(learning_rate, [run], "light").points) <= MOST_POINTS
+
+
 def test_picture_for_the_readme(work_dirs, tmp_path):
     main([str(work_dirs[0]), "--picture", str(tmp_path / "demo.png")])
     picture = Image.open(tmp_path / "demo.png")
@@ -189,7 +210,7 @@ def test_a_run_without_checkpoint_still_has_its_curves(work_dirs, tmp_path):
     main([str(tmp_path / "run")])
     page = Page(tmp_path / "run/index.html")
     assert "holds no checkpoint" in page.text
-    assert len(page.addresses) == 10
+    assert len(page.addresses) == 12
 
 
 def log(folder, start, entries):

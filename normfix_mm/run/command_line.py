@@ -132,8 +132,10 @@ def run(main: Callable[[], object]) -> None:
     """Call ``main`` where checkpoints are never unpickled; end as ``ending`` says."""
 
     def checked() -> None:
-        with weights_only():
-            check_stack()
+        check_stack()
+        from normfix_mm.run.console import without_noise
+
+        with weights_only(), without_noise():
             main()
 
     ending.run(checked)

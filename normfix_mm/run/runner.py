@@ -17,12 +17,13 @@ def build_runner(cfg):
     from mmdet.utils import setup_cache_size_limit_of_dynamo
     from mmengine.device import get_device
     from mmengine.registry import RUNNERS
-    from mmengine.runner import Runner
+
+    from normfix_mm.run.console import QuietRunner
 
     setup_cache_size_limit_of_dynamo()
     if cfg.launcher != "none" and get_device() == "cpu":
         _join_on_cpu(cfg)
-    return RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+    return RUNNERS.build(cfg) if "runner_type" in cfg else QuietRunner.from_cfg(cfg)
 
 
 def _join_on_cpu(cfg) -> None:

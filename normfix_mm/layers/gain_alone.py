@@ -52,6 +52,8 @@ def _settle(layer: LoadsGain) -> None:
     """Not among several processes, where a layer cannot tell alone."""
     if settle_alone not in layer._forward_pre_hooks.values():
         return
+    if torch._C._are_functorch_transforms_active():  # which let nothing be written
+        return
     if torch.is_grad_enabled():
         remove_hook(layer, settle_alone)
     together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -3,8 +3,8 @@
     FixNormLinear  min(g, alpha sqrt(classes)) W / ||W||   FixNorm, eq. 10
     FixNormConv2d  min(g, alpha sqrt(c_out)) W / ||W||     FixNorm, eq. 29
 
-Above the cap the gradient of g is zero, as eq. 10 says. The bias stands outside the normalization.
-How g starts is said in `gain`.
+Above the cap the gradient of g is zero, as eq. 10 says; a gain that only rounding has put above it
+is at the cap. The bias stands outside the normalization. How g starts is said in `gain`.
 """
 
 import math
@@ -15,6 +15,8 @@ from normfix_mm.errors import BadInput
 from normfix_mm.layers import functional
 from normfix_mm.layers.gain import GainedLayer
 from normfix_mm.layers.options import as_number
+
+_ROUNDING = 1e-6
 
 
 class FixNormLayer(GainedLayer):
@@ -46,8 +48,13 @@ class FixNormLayer(GainedLayer):
         return self.alpha * math.sqrt(self.weight.shape[0])
 
     def _normalize(self) -> Tensor:
-        gain = self.g.clamp(max=self.cap)
-        return self._watched(functional.normalize_layer(self.weight, gain))
+        return self._watched(functional.normalize_layer(self.weight, self._bounded_gain()))
+
+    def _bounded_gain(self) -> Tensor:
+        """min(g, cap); within rounding above the cap, where a fold or a cast puts a gain that was
+        at it, g keeps its gradient."""
+        gain = self.g.clamp(max=self.cap * (1 + _ROUNDING))
+        return gain - (gain - self.cap).clamp(min=0).detach()
 
 
 class FixNormConv2d(FixNormLayer, nn.Conv2d):

@@ -121,6 +121,7 @@ def test_other_parameters_for_a_part(cls, shape, options):
 def test_function_transforms_of_a_part(cls, shape, options):
     """What they compute is theirs, also in a layer that nobody has trained."""
     layer, x = cls(*shape, **options).double(), levels(dtype=torch.float64)[0][:1]
+    reset_gains(layer)  # in double precision
     with once_a_forward():
         by_transform = grad(lambda x: layer(x).square().sum())(x)
         out = layer(x)

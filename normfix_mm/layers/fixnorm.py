@@ -8,6 +8,7 @@ is at the cap. The bias stands outside the normalization. How g starts is said i
 """
 
 import math
+import warnings
 
 from torch import Tensor, nn
 
@@ -46,6 +47,16 @@ class FixNormLayer(GainedLayer):
     def cap(self) -> float:
         """The largest gain, alpha sqrt(outputs)."""
         return self.alpha * math.sqrt(self.weight.shape[0])
+
+    def _tell_if_cut(self, prefix: str) -> None:
+        if not self.g.is_meta and float(self.g) > 1.001 * self.cap:
+            name = prefix.rstrip(".") or type(self).__name__
+            warnings.warn(
+                f"{name}: the norm of the loaded weight, {float(self.g):.4g}, is above the cap of "
+                f"the gain, {self.cap:.4g}, so its outputs shrink by {self.cap / float(self.g):.3g}"
+                " and g gets no gradient; a larger alpha keeps them.",
+                stacklevel=2,
+            )
 
     def _normalize(self) -> Tensor:
         return self._watched(functional.normalize_layer(self.weight, self._bounded_gain()))

@@ -61,6 +61,7 @@ class LoadsGain(NormalizedLayer):
             if self.g.is_meta and not self.weight.is_meta:  # load_state_dict(assign=True)
                 self.g = nn.Parameter(self.weight.new_empty(len(self.g)), self.g.requires_grad)
             self._follow_weight()
+            self._tell_if_cut(prefix)
         elif self.is_fresh():
             self.settle_gain()
 
@@ -92,6 +93,9 @@ class LoadsGain(NormalizedLayer):
 
     def _follow_weight(self) -> None:
         raise NotImplementedError
+
+    def _tell_if_cut(self, prefix: str) -> None:
+        """Warn if a bound of the layer's changes the function of the weight just loaded."""
 
     def _refuse_stale(self) -> None:
         raise NotImplementedError

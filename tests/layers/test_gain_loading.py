@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.nn.utils import parametrize, prune
 
-from normfix_mm import FixNormConv2d, WNConv2d, WNPointwiseConv2d
+from normfix_mm import FixNormConv2d, FixNormLinear, WNConv2d, WNPointwiseConv2d
 from normfix_mm.layers.gain import settle_gains
 
 
@@ -186,6 +186,18 @@ def test_a_model_that_loads_its_own_state_is_as_fresh_as_before(cls, shape):
     nn.init.normal_(layer.weight, std=3.0)
     settle_gains(layer)
     torch.testing.assert_close(layer.g.detach(), norms(layer))
+
+
+@pytest.mark.parametrize("cls", [FixNormConv2d, FixNormLinear])
+def test_a_cap_that_cuts_a_loaded_weight_says_so(cls, recwarn):
+    shape = (4, 6, 1)[: 3 if cls is FixNormConv2d else 2]
+    stock = nn.Sequential(cls.__bases__[-1](*shape))
+    nn.Sequential(cls(*shape, alpha=9.0)).load_state_dict(stock.state_dict())
+    own = nn.Sequential(cls(*shape, alpha=0.1))
+    nn.Sequential(cls(*shape, alpha=0.1)).load_state_dict(own.state_dict())  # as it was trained
+    assert not recwarn
+    with pytest.warns(UserWarning, match="^0: the norm of the loaded weight, .* above the cap"):
+        own.load_state_dict(stock.state_dict())
 
 
 def norms(layer):

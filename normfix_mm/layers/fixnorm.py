@@ -10,6 +10,7 @@ is at the cap. The bias stands outside the normalization. How g starts is said i
 import math
 import warnings
 
+import torch
 from torch import Tensor, nn
 
 from normfix_mm.errors import BadInput
@@ -64,6 +65,8 @@ class FixNormLayer(GainedLayer):
     def _bounded_gain(self) -> Tensor:
         """min(g, cap); within rounding above the cap, where a fold or a cast puts a gain that was
         at it, g keeps its gradient."""
+        if self.cap * (1 + _ROUNDING) > torch.finfo(self.g.dtype).max:  # no g can be above it
+            return self.g
         gain = self.g.clamp(max=self.cap * (1 + _ROUNDING))
         return gain - (gain - self.cap).clamp(min=0).detach()
 

@@ -185,7 +185,7 @@ class GainedLayer(LoadsGain):
             return False
         if not self._is_at_start():
             return False
-        right = torch.isclose(self._weight_norm(), self.g.detach(), rtol=0.01)
+        right = torch.isclose(self._weight_norm(), self.g.detach(), rtol=0.01, equal_nan=True)
         kept = self._is_given_direction()
         return not (right if kept is None else right | kept).all()
 

@@ -283,6 +283,15 @@ def test_recalibrating_the_norms_of_an_average_leaves_its_gains_alone():
     assert torch.equal(average.module[0].g, g)
 
 
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_a_weight_that_is_not_a_number_is_not_told_to_be_initialized_late(cls, shape):
+    """It is seen in what the layer puts out."""
+    layer = cls(*shape)
+    nn.init.constant_(layer.weight, float("nan"))
+    for _ in range(2):
+        assert layer(sample(layer)).isnan().all()
+
+
 @pytest.mark.parametrize("made", [WNConv2d, WNLinear])
 def test_a_weight_initialized_after_a_zero_one_was_looked_at_is_one_sentence(made):
     layer = made(4, 6, *[3] * (made is WNConv2d))

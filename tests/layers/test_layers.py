@@ -147,6 +147,16 @@ def test_rounding_does_not_put_a_gain_above_its_cap(alpha, how):
         assert layer.g.grad != 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("alpha", [1e6, 1e308, math.inf])
+def test_a_cap_that_no_gain_can_reach_is_none(dtype, alpha):
+    layer = FixNormLinear(16, 4, alpha=alpha).to(dtype)
+    out = layer.normalized_weight()
+    torch.testing.assert_close(out, layer.weight, rtol=0.01, atol=1e-4)
+    out.sum().backward()
+    assert layer.g.grad != 0
+
+
 def test_bias_is_outside_the_normalization():
     layer = FixNormLinear(4, 6)
     torch.testing.assert_close(layer(torch.zeros(1, 4))[0], layer.bias)

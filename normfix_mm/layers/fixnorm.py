@@ -50,11 +50,12 @@ class FixNormLayer(GainedLayer):
         return self.alpha * math.sqrt(self.weight.shape[0])
 
     def _tell_if_cut(self, prefix: str) -> None:
-        if not self.g.is_meta and float(self.g) > 1.001 * self.cap:
+        norm = 0.0 if self.g.is_meta else float(self.g.detach())
+        if norm > 1.001 * self.cap:
             name = prefix.rstrip(".") or type(self).__name__
             warnings.warn(
-                f"{name}: the norm of the loaded weight, {float(self.g):.4g}, is above the cap of "
-                f"the gain, {self.cap:.4g}, so its outputs shrink by {self.cap / float(self.g):.3g}"
+                f"{name}: the norm of the loaded weight, {norm:.4g}, is above the cap of "
+                f"the gain, {self.cap:.4g}, so its outputs shrink by {self.cap / norm:.3g}"
                 " and g gets no gradient; a larger alpha keeps them.",
                 stacklevel=2,
             )

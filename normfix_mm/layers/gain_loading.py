@@ -52,7 +52,8 @@ class LoadsGain(NormalizedLayer):
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, errors
         )
         if fresh and own_weight:
-            self.settle_gain()
+            if not own_gain:
+                self.settle_gain()
         elif with_gain and not fresh:
             self._start = None
         elif with_weight:

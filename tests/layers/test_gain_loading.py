@@ -182,8 +182,10 @@ def test_a_trained_gain_stays_when_a_state_dict_changes_the_weight_alone(cls, sh
 @pytest.mark.parametrize(("cls", "shape"), GAINED)
 def test_a_model_that_loads_its_own_state_is_as_fresh_as_before(cls, shape):
     layer = cls(*shape)
-    layer.load_state_dict(layer.state_dict())
+    g = layer.g.detach().clone()
     nn.init.normal_(layer.weight, std=3.0)
+    layer.load_state_dict(layer.state_dict())
+    assert torch.equal(layer.g, g)
     settle_gains(layer)
     torch.testing.assert_close(layer.g.detach(), norms(layer))
 

@@ -17,6 +17,7 @@ from normfix_mm.errors import BadInput
 from normfix_mm.layers import functional
 from normfix_mm.layers.gain import GainedLayer
 from normfix_mm.layers.options import as_number
+from normfix_mm.layers.sharded import whole
 
 _ROUNDING = 1e-6
 
@@ -50,7 +51,7 @@ class FixNormLayer(GainedLayer):
         return self.alpha * math.sqrt(self.weight.shape[0])
 
     def _tell_if_cut(self, prefix: str) -> None:
-        norm = 0.0 if self.g.is_meta else float(self.g.detach())
+        norm = 0.0 if self.g.is_meta else float(whole(self.g))
         if norm > 1.001 * self.cap:
             name = prefix.rstrip(".") or type(self).__name__
             warnings.warn(

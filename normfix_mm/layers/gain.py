@@ -36,6 +36,7 @@ from normfix_mm.layers.gain_alone import (
 )
 from normfix_mm.layers.gain_loading import LoadsGain
 from normfix_mm.layers.options import is_positive
+from normfix_mm.layers.sharded import whole, write
 
 
 class GainedLayer(LoadsGain):
@@ -85,13 +86,13 @@ class GainedLayer(LoadsGain):
         if _has_values(norm) and not norm.all():
             shape = -1, *[1] * (self.weight.dim() - 1)
             zero = (norm == 0).view(shape)
-            self.weight.copy_(torch.where(zero, self._direction(), self.weight))
-        self.g.copy_(norm)
+            write(self.weight, torch.where(zero, self._direction(), whole(self.weight)))
+        write(self.g, norm)
         self._start = self.g.detach().clone()
 
     def _weight_norm(self) -> Tensor:
         """||W||, also where the squares of its elements are too large or too small for a number."""
-        rows = self.weight.detach().reshape(len(self.g), -1)
+        rows = whole(self.weight).reshape(len(self.g), -1)
         rows = rows if rows.dtype == torch.float64 else rows.float()
         size = rows.abs().amax(1)
         unit = rows / torch.where(size == 0, 1.0, size).unsqueeze(1)
@@ -113,14 +114,14 @@ class GainedLayer(LoadsGain):
 
     def _is_finite(self) -> Tensor:
         """For each gain, whether its part of the weight is finite."""
-        return self.weight.detach().reshape(len(self.g), -1).isfinite().all(1)
+        return whole(self.weight).reshape(len(self.g), -1).isfinite().all(1)
 
     def _direction(self) -> Tensor:
         """A random weight with rows of length 1, the same on every rank and at every call."""
         generator = torch.Generator().manual_seed(self.weight.numel())
         direction = torch.randn(self.weight.shape, generator=generator)
         direction *= (len(self.g) / direction.numel()) ** 0.5
-        return direction.to(self.weight)
+        return direction.to(self.weight.device, self.weight.dtype)
 
     def reset_parameters(self) -> None:
         super().reset_parameters()  # type: ignore
@@ -129,17 +130,20 @@ class GainedLayer(LoadsGain):
 
     def is_fresh(self) -> bool:
         """Whether g is still what a named point has set it to, for the weight of that time."""
-        return type(self.g) is nn.Parameter and self._is_at_start()
+        return isinstance(self.g, nn.Parameter) and self._is_at_start()
 
     def _is_at_start(self) -> bool:
-        if self._start is None or self.g.is_meta or type(self.g) not in (Tensor, nn.Parameter):
+        if self._start is None or self.g.is_meta:
             return False
         # A functional call puts tensors of the caller in a parameter's place; a weight alone there
         # says nothing about the layer's.
         if type(self.g) is nn.Parameter and type(self._parameters.get("weight")) is Tensor:
             return False
         # Bit by bit: memory that nobody has written, after to_empty(), may hold NaN.
-        g, start = self.g.detach().contiguous(), self._start.to(self.g)
+        g, start = whole(self.g).contiguous(), whole(self._start)
+        if not _has_values(g) or not _has_values(start):
+            return False
+        start = start.to(g)
         return torch.equal(g.view(torch.uint8), start.view(torch.uint8))
 
     def _apply(self, fn: Callable, recurse: bool = True) -> Any:
@@ -165,17 +169,17 @@ class GainedLayer(LoadsGain):
         kept = self._is_given_direction() if self._start is not None else None
         self._follow_weight()
         if kept is not None:
-            self.g.masked_fill_(kept, 0)
+            write(self.g, whole(self.g).masked_fill(kept, 0))
             self._start = self.g.detach().clone()
 
     def _is_given_direction(self) -> Tensor | None:
         """For each gain, whether it is 0 and its weight the direction that it got then; None where
         no gain is: a zero filter with its direction is not a weight that somebody has initialized.
         """
-        g = self.g.detach()
+        g = whole(self.g)
         if g.all():
             return None
-        same = torch.isclose(self.weight.detach(), self._direction(), rtol=0.01)
+        same = torch.isclose(whole(self.weight), self._direction(), rtol=0.01)
         return same.reshape(len(g), -1).all(1) & (g == 0)
 
     def _is_stale(self) -> bool:

@@ -7,7 +7,7 @@ say that training has begun (a compiled forward, DataParallel's copies) the firs
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -56,21 +56,32 @@ def _settle(layer: LoadsGain) -> None:
         return
     if torch.is_grad_enabled():
         remove_hook(layer, settle_alone)
-    together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    if not together and layer.is_fresh():
+    together = dist.is_available() and dist.is_initialized()
+    if together and (dist.get_world_size() > 1 or _is_gathered()):
+        return
+    if layer.is_fresh():
         layer.settle_gain()
 
 
 def _is_in_a_function() -> bool:
     """Whether this runs in the forward of an autograd function, as reentrant checkpoints do."""
+    context = torch.autograd.function.FunctionCtx
+    return any(isinstance(first, context) for first in _callers("forward"))
+
+
+def _is_gathered() -> bool:
+    """Whether this runs in an FSDP2 module, whose whole parameters live for this forward only."""
+    modules = (type(first).__mro__ for first in _callers("_call_impl"))
+    return any(kind.__name__ == "FSDPModule" for kinds in modules for kind in kinds)
+
+
+def _callers(name: str) -> Iterator[Any]:
+    """The first argument of each call of this name that this runs in."""
     frame = sys._getframe(1)
     while frame.f_back is not None:
         frame, code = frame.f_back, frame.f_back.f_code
-        if code.co_name == "forward" and code.co_argcount:
-            first = frame.f_locals.get(code.co_varnames[0])
-            if isinstance(first, torch.autograd.function.FunctionCtx):
-                return True
-    return False
+        if code.co_name == name and code.co_argcount:
+            yield frame.f_locals.get(code.co_varnames[0])
 
 
 def is_exporting() -> bool:

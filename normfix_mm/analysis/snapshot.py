@@ -49,6 +49,8 @@ class Snapshot(AbstractContextManager):
         ]
         self.random_states = _random_states()
         self.starts = [(m, m._start) for m in gained_layers(self.model).values()]
+        # A forward takes out those by which gains start.
+        self.hooks = [(m, m._forward_pre_hooks.copy()) for m in self.model.modules()]
         settle_gains(self.model)
         end_start(self.model)
         self.remember_weights()
@@ -81,6 +83,9 @@ class Snapshot(AbstractContextManager):
             module.with_cp = True
         for module, start in self.starts:
             module._start = start
+        for module, hooks in self.hooks:
+            module._forward_pre_hooks.clear()
+            module._forward_pre_hooks.update(hooks)
 
 
 def _random_states() -> dict:

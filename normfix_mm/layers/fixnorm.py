@@ -3,18 +3,23 @@
     FixNormLinear  min(g, alpha sqrt(classes)) W / ||W||   FixNorm, eq. 10
     FixNormConv2d  min(g, alpha sqrt(c_out)) W / ||W||     FixNorm, eq. 29
 
-Above the cap the gradient of g is zero, as eq. 10 says. The bias stands outside the normalization.
-How g starts is said in `gain`.
+Above the cap the gradient of g is zero, as eq. 10 says; a gain that only rounding has put above it
+is at the cap. The bias stands outside the normalization. How g starts is said in `gain`.
 """
 
 import math
+import warnings
 
+import torch
 from torch import Tensor, nn
 
 from normfix_mm.errors import BadInput
 from normfix_mm.layers import functional
 from normfix_mm.layers.gain import GainedLayer
 from normfix_mm.layers.options import as_number
+from normfix_mm.layers.sharded import whole
+
+_ROUNDING = 1e-6
 
 
 class FixNormLayer(GainedLayer):
@@ -45,9 +50,27 @@ class FixNormLayer(GainedLayer):
         """The largest gain, alpha sqrt(outputs)."""
         return self.alpha * math.sqrt(self.weight.shape[0])
 
+    def _tell_if_cut(self, prefix: str) -> None:
+        norm = 0.0 if self.g.is_meta else float(whole(self.g))
+        if norm > 1.001 * self.cap:
+            name = prefix.rstrip(".") or type(self).__name__
+            warnings.warn(
+                f"{name}: the norm of the loaded weight, {norm:.4g}, is above the cap of "
+                f"the gain, {self.cap:.4g}, so its outputs shrink by {self.cap / norm:.3g}"
+                " and g gets no gradient; a larger alpha keeps them.",
+                stacklevel=2,
+            )
+
     def _normalize(self) -> Tensor:
-        gain = self.g.clamp(max=self.cap)
-        return self._watched(functional.normalize_layer(self.weight, gain))
+        return self._watched(functional.normalize_layer(self.weight, self._bounded_gain()))
+
+    def _bounded_gain(self) -> Tensor:
+        """min(g, cap); within rounding above the cap, where a fold or a cast puts a gain that was
+        at it, g keeps its gradient."""
+        if self.cap * (1 + _ROUNDING) > torch.finfo(self.g.dtype).max:  # no g can be above it
+            return self.g
+        gain = self.g.clamp(max=self.cap * (1 + _ROUNDING))
+        return gain - (gain - self.cap).clamp(min=0).detach()
 
 
 class FixNormConv2d(FixNormLayer, nn.Conv2d):

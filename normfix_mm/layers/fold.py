@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from normfix_mm.layers import functional
 from normfix_mm.layers.bypassed import bypass
+from normfix_mm.layers.gain import GainedLayer
 from normfix_mm.layers.gain_alone import remove_hook, settle_alone
 from normfix_mm.layers.plain import PLAIN, is_mmcv_form, is_normalized, mmcv_form, weight_obstacle
 
@@ -34,8 +35,8 @@ def fold(module: nn.Module) -> nn.Module:
 
     Raises:
         TypeError: a normalized layer that extends none of the three, that has a forward of its own
-            besides (which folding would drop), whose weight is pruned or parametrized, or is used
-            past the layer's forward.
+            besides (which folding would drop), whose weight or gain is pruned or parametrized, or
+            whose weight is used past the layer's forward.
     """
     for name, original in module.named_modules():
         if is_normalized(original):
@@ -73,6 +74,8 @@ def _own_forward(layer: nn.Module) -> str | None:
         own = method in layer.__dict__
         if own or getattr(type(layer), method, 0) != getattr(ours, method, 0):
             return f"has a {method} of its own, which would be lost"
+    if isinstance(layer, GainedLayer) and "g" not in layer._parameters:
+        return "has a gain that is computed (by pruning or a parametrization; remove that first)"
     return weight_obstacle(layer)
 
 

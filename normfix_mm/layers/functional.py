@@ -13,8 +13,8 @@ gives finite values and gradients; NaN and infinity stay visible.
 Departure: a filter with nothing to normalize (zero under WN; constant or one-element under CWN)
 gives zero and gets a zero gradient, where the formula divides by zero.
 
-Each direction is one operator of torch (`kernels.operators`). Second derivatives, `torch.func` and
-tracing go through `kernels.formulas`, which are plain torch.
+Each direction is one operator of torch (`kernels.operators`). Second derivatives, forward-mode
+ones, `torch.func` and tracing go through `kernels.formulas`, which are plain torch.
 """
 
 from collections.abc import Callable
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from normfix_mm.kernels import formulas
 from normfix_mm.kernels.operators import library
@@ -107,9 +108,12 @@ _FORMS["normalize_layer"] = _form("normalize_layer", "normalize", whole=True)
 
 def _normalized(name: str, weight: Tensor, *options) -> Tensor:
     form = _FORMS[name]
+    if weight.is_complex():
+        raise ValueError("A complex weight cannot be normalized; leave its layer plain.")
     if torch.compiler.is_compiling():
         return form.forward(weight, *options)[0]
-    if torch._C._are_functorch_transforms_active() or torch.jit.is_tracing():
+    differentiated = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    if differentiated or torch.jit.is_tracing():
         return form.by_formula(weight, *options)
     return _Normalization.apply(form, weight, *options)[0]
 

@@ -28,6 +28,7 @@ from normfix_mm.layers.bypassed import refuse_bypassed
 from normfix_mm.layers.gain_alone import (
     NoteTraining,
     begin_alone,
+    is_batched,
     is_exporting,
     remove_hook,
     settle_alone,
@@ -35,6 +36,7 @@ from normfix_mm.layers.gain_alone import (
 )
 from normfix_mm.layers.gain_loading import LoadsGain
 from normfix_mm.layers.options import is_positive
+from normfix_mm.layers.sharded import whole, write
 
 
 class GainedLayer(LoadsGain):
@@ -81,16 +83,16 @@ class GainedLayer(LoadsGain):
         """g = ||W||. A zero weight gets a random direction and g = 0, so that it can learn."""
         norm = self._weight_norm()
         self._refuse_no_gain(norm)
-        if not norm.is_meta and not norm.all():
+        if _has_values(norm) and not norm.all():
             shape = -1, *[1] * (self.weight.dim() - 1)
             zero = (norm == 0).view(shape)
-            self.weight.copy_(torch.where(zero, self._direction(), self.weight))
-        self.g.copy_(norm)
+            write(self.weight, torch.where(zero, self._direction(), whole(self.weight)))
+        write(self.g, norm)
         self._start = self.g.detach().clone()
 
     def _weight_norm(self) -> Tensor:
         """||W||, also where the squares of its elements are too large or too small for a number."""
-        rows = self.weight.detach().reshape(len(self.g), -1)
+        rows = whole(self.weight).reshape(len(self.g), -1)
         rows = rows if rows.dtype == torch.float64 else rows.float()
         size = rows.abs().amax(1)
         unit = rows / torch.where(size == 0, 1.0, size).unsqueeze(1)
@@ -104,7 +106,7 @@ class GainedLayer(LoadsGain):
                 f"{name}: its gain g is computed by a parametrization and cannot be set to ||W||; "
                 "remove the parametrization first, and register it again afterwards."
             )
-        if not norm.is_meta and bool((norm.isinf() & self._is_finite()).any()):
+        if _has_values(norm) and bool((norm.isinf() & self._is_finite()).any()):
             raise BadInput(
                 f"{name}: the norm of the weight exceeds what a gain of {self.g.dtype} can hold; "
                 "keep the layer in float32, or scale the weight down."
@@ -112,14 +114,14 @@ class GainedLayer(LoadsGain):
 
     def _is_finite(self) -> Tensor:
         """For each gain, whether its part of the weight is finite."""
-        return self.weight.detach().reshape(len(self.g), -1).isfinite().all(1)
+        return whole(self.weight).reshape(len(self.g), -1).isfinite().all(1)
 
     def _direction(self) -> Tensor:
         """A random weight with rows of length 1, the same on every rank and at every call."""
         generator = torch.Generator().manual_seed(self.weight.numel())
         direction = torch.randn(self.weight.shape, generator=generator)
         direction *= (len(self.g) / direction.numel()) ** 0.5
-        return direction.to(self.weight)
+        return direction.to(self.weight.device, self.weight.dtype)
 
     def reset_parameters(self) -> None:
         super().reset_parameters()  # type: ignore
@@ -128,14 +130,20 @@ class GainedLayer(LoadsGain):
 
     def is_fresh(self) -> bool:
         """Whether g is still what a named point has set it to, for the weight of that time."""
-        # A functional call puts tensors of the caller in the parameter's place.
-        return type(self.g) is nn.Parameter and self._is_at_start()
+        return isinstance(self.g, nn.Parameter) and self._is_at_start()
 
     def _is_at_start(self) -> bool:
-        if self._start is None or self.g.is_meta or type(self.g) not in (Tensor, nn.Parameter):
+        if self._start is None or self.g.is_meta:
+            return False
+        # A functional call puts tensors of the caller in a parameter's place; a weight alone there
+        # says nothing about the layer's.
+        if type(self.g) is nn.Parameter and type(self._parameters.get("weight")) is Tensor:
             return False
         # Bit by bit: memory that nobody has written, after to_empty(), may hold NaN.
-        g, start = self.g.detach().contiguous(), self._start.to(self.g)
+        g, start = whole(self.g).contiguous(), whole(self._start)
+        if not _has_values(g) or not _has_values(start):
+            return False
+        start = start.to(g)
         return torch.equal(g.view(torch.uint8), start.view(torch.uint8))
 
     def _apply(self, fn: Callable, recurse: bool = True) -> Any:
@@ -158,23 +166,32 @@ class GainedLayer(LoadsGain):
     @torch.no_grad()
     def settle_gain(self) -> None:
         """Let g follow a weight that was initialized after it."""
-        kept = None
-        if self._start is not None and not self._start.all():
-            # A zero filter with its direction is not a weight that somebody has initialized.
-            same = torch.isclose(self.weight, self._direction(), rtol=0.01)
-            kept = same.reshape(len(self.g), -1).all(1) & (self._start.to(self.g) == 0)
+        kept = self._is_given_direction() if self._start is not None else None
         self._follow_weight()
         if kept is not None:
-            self.g.masked_fill_(kept, 0)
+            write(self.g, whole(self.g).masked_fill(kept, 0))
             self._start = self.g.detach().clone()
+
+    def _is_given_direction(self) -> Tensor | None:
+        """For each gain, whether it is 0 and its weight the direction that it got then; None where
+        no gain is: a zero filter with its direction is not a weight that somebody has initialized.
+        """
+        g = whole(self.g)
+        if g.all():
+            return None
+        same = torch.isclose(whole(self.weight), self._direction(), rtol=0.01)
+        return same.reshape(len(g), -1).all(1) & (g == 0)
 
     def _is_stale(self) -> bool:
         """Whether the weight has been initialized since g was set to its norm."""
-        # Values cannot be looked at under vmap and its like.
-        if torch._C._are_functorch_transforms_active() or not self._is_at_start():
+        # A weight that is computed may be another each time; values of a batch cannot be looked at.
+        if "weight" not in self._parameters or is_batched(self.weight) or is_batched(self.g):
             return False
-        norm, g = self._weight_norm(), self.g.detach()
-        return not torch.isclose(norm, g, rtol=0.01).logical_or(g == 0).all()
+        if not self._is_at_start():
+            return False
+        right = torch.isclose(self._weight_norm(), self.g.detach(), rtol=0.01, equal_nan=True)
+        kept = self._is_given_direction()
+        return not (right if kept is None else right | kept).all()
 
     def _refuse_stale(self) -> None:
         """Before the first training step."""
@@ -198,6 +215,11 @@ class GainedLayer(LoadsGain):
                 self._start = None  # no gradient will come to say that training has begun
                 return weight
         return NoteTraining.apply(weight, self, not self.training and self._is_stale())
+
+
+def _has_values(tensor: Tensor) -> bool:
+    """Whether it can be looked at: a meta tensor and torch's fake ones have a shape only."""
+    return type(tensor) is Tensor and not tensor.is_meta
 
 
 def gained_layers(model: nn.Module) -> dict[str, GainedLayer]:

@@ -6,7 +6,8 @@ say that training has begun (a compiled forward, DataParallel's copies) the firs
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -20,14 +21,16 @@ from normfix_mm.layers.gain_loading import LoadsGain
 def settle_alone(layer: nn.Module, args: Any) -> None:
     """Forward pre-hook of a layer: let its gain follow the weight, until it trains.
 
-    Without gradients, too: a reentrant checkpoint's first forward has none.
+    A forward without gradients is no training, but for a reentrant checkpoint's first.
     """
     if not (isinstance(layer, LoadsGain) and layer.training) or is_exporting():
         return
-    if not torch.compiler.is_compiling():
+    with_gradients = torch.is_grad_enabled()
+    if torch.compiler.is_compiling():
+        if layer._start is not None and with_gradients:
+            torch.compiler.disable(begin_alone)(layer)
+    elif with_gradients or _is_in_a_function():
         _settle(layer)
-    elif layer._start is not None and torch.is_grad_enabled():
-        torch.compiler.disable(begin_alone)(layer)
 
 
 def begin_alone(layer: LoadsGain) -> None:
@@ -49,11 +52,36 @@ def _settle(layer: LoadsGain) -> None:
     """Not among several processes, where a layer cannot tell alone."""
     if settle_alone not in layer._forward_pre_hooks.values():
         return
+    if torch._C._are_functorch_transforms_active():  # which let nothing be written
+        return
     if torch.is_grad_enabled():
         remove_hook(layer, settle_alone)
-    together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    if not together and layer.is_fresh():
+    together = dist.is_available() and dist.is_initialized()
+    if together and (dist.get_world_size() > 1 or _is_gathered()):
+        return
+    if layer.is_fresh():
         layer.settle_gain()
+
+
+def _is_in_a_function() -> bool:
+    """Whether this runs in the forward of an autograd function, as reentrant checkpoints do."""
+    context = torch.autograd.function.FunctionCtx
+    return any(isinstance(first, context) for first in _callers("forward"))
+
+
+def _is_gathered() -> bool:
+    """Whether this runs in an FSDP2 module, whose whole parameters live for this forward only."""
+    modules = (type(first).__mro__ for first in _callers("_call_impl"))
+    return any(kind.__name__ == "FSDPModule" for kinds in modules for kind in kinds)
+
+
+def _callers(name: str) -> Iterator[Any]:
+    """The first argument of each call of this name that this runs in."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        frame, code = frame.f_back, frame.f_back.f_code
+        if code.co_name == name and code.co_argcount:
+            yield frame.f_locals.get(code.co_varnames[0])
 
 
 def is_exporting() -> bool:
@@ -63,6 +91,16 @@ def is_exporting() -> bool:
     """
     exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
     return torch.jit.is_tracing() or exporting()
+
+
+def is_batched(tensor: Tensor) -> bool:
+    """Whether vmap has made one tensor of many, under whatever other transforms."""
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        if functorch.is_batchedtensor(tensor):
+            return True
+        tensor = functorch.get_unwrapped(tensor)
+    return False
 
 
 def remove_hook(module: nn.Module, hook: Callable) -> None:
@@ -99,3 +137,7 @@ class NoteTraining(torch.autograd.Function):
             raise stale(type(ctx.layer).__name__)
         ctx.layer._start = None
         return grad, None, None
+
+    @staticmethod
+    def jvp(ctx, tangent: Tensor, *_) -> Tensor:
+        return tangent.view_as(tangent)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from normfix_mm.layers.base import NormalizedLayer
@@ -14,6 +16,11 @@ class LoadsGain(NormalizedLayer):
 
     A g whose weight is absent or does not fit is left out; a weight that comes without a g, or with
     one of another count, gets g = ||W||.
+
+    What is given is often the model's own state dict, updated with what fits of a checkpoint. A
+    tensor in it that is still the layer's own is not given: while nobody has loaded, trained or
+    written g, a new weight beside the layer's own g gets g = ||W||, and another weight's g beside
+    the layer's own weight is left out, with a warning.
     """
 
     g: nn.Parameter
@@ -28,12 +35,26 @@ class LoadsGain(NormalizedLayer):
             )
         with_weight = self._is_given("weight", state_dict, prefix)
         with_gain = with_weight and self._is_given("g", state_dict, prefix)
+        own_weight = with_gain and self._is_own("weight", state_dict, prefix)
+        own_gain = with_gain and self._is_own("g", state_dict, prefix)
+        fresh = (own_weight or own_gain) and self.is_fresh()
         if not with_weight:
             state_dict = {k: v for k, v in state_dict.items() if k != prefix + "g"}
+        elif fresh and not own_gain:
+            state_dict = {**state_dict, prefix + "g": self.g.detach()}
+            warnings.warn(
+                f"{prefix}g is not loaded: in this state dict it stands beside the layer's own "
+                "weight, so it was another weight's gain; to set it all the same, copy it into the "
+                "layer's g.",
+                stacklevel=2,
+            )
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, errors
         )
-        if with_gain:
+        if fresh and own_weight:
+            if not own_gain:
+                self.settle_gain()
+        elif with_gain and not fresh:
             self._start = None
         elif with_weight:
             if prefix + "g" in missing_keys:
@@ -41,6 +62,7 @@ class LoadsGain(NormalizedLayer):
             if self.g.is_meta and not self.weight.is_meta:  # load_state_dict(assign=True)
                 self.g = nn.Parameter(self.weight.new_empty(len(self.g)), self.g.requires_grad)
             self._follow_weight()
+            self._tell_if_cut(prefix)
         elif self.is_fresh():
             self.settle_gain()
 
@@ -55,6 +77,15 @@ class LoadsGain(NormalizedLayer):
         sources = f"{prefix}{name}_orig", f"{prefix}parametrizations.{name}."
         return any(key.startswith(sources) for key in state_dict)
 
+    def _is_own(self, name: str, state_dict: Mapping[str, Tensor], prefix: str) -> bool:
+        """Whether what a state dict has of this name is the parameter itself."""
+        mine, given = self._parameters.get(name), state_dict.get(prefix + name)
+        if mine is None or given is None:
+            return False
+        mine, given = (getattr(t, "_local_tensor", t) for t in (mine, given))  # of a DTensor
+        same = torch._C._is_alias_of(mine, given)
+        return same and mine.storage_offset() == given.storage_offset()
+
     def is_fresh(self) -> bool:
         raise NotImplementedError
 
@@ -63,6 +94,9 @@ class LoadsGain(NormalizedLayer):
 
     def _follow_weight(self) -> None:
         raise NotImplementedError
+
+    def _tell_if_cut(self, prefix: str) -> None:
+        """Warn if a bound of the layer's changes the function of the weight just loaded."""
 
     def _refuse_stale(self) -> None:
         raise NotImplementedError

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_Kept = tuple[dict[tuple, Tensor], Any]
+_Kept = tuple[dict[tuple, tuple], Any]
 _active: ContextVar[_Kept | None] = ContextVar("once_a_forward", default=None)
 
 
@@ -38,7 +38,7 @@ def once_a_forward() -> Iterator[None]:
 
 def once(layer: nn.Module, compute: Callable[[], Tensor]) -> Tensor:
     """What `compute` gives, computed at the layer's first use in this forward."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return compute()
     active = _active.get()
     # A checkpointed part of the forward runs again, alone, in the backward pass: it must find the
@@ -46,11 +46,14 @@ def once(layer: nn.Module, compute: Callable[[], Tensor]) -> Tensor:
     if active is None or active[1] is not _saving_hooks():
         return compute()
     kept = active[0]
-    # Gradients may be switched off for a part of the forward.
-    key = layer, torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    # For a part of the forward gradients may be switched off, parameters frozen, and others put in
+    # their place by a functional call; these are kept here, so that no other gets their id.
+    params = layer._parameters.get("weight"), layer._parameters.get("g")
+    which = [(id(p), p is not None and p.requires_grad) for p in params]
+    key = layer, *which, torch.is_grad_enabled(), torch.is_inference_mode_enabled()
     if key not in kept:
-        kept[key] = compute()
-    return kept[key]
+        kept[key] = compute(), params
+    return kept[key][0]
 
 
 def _saving_hooks() -> Any:

@@ -97,6 +97,18 @@ def test_normalizing_the_layer_is_the_remedy(options):
     assert "2.weight" in {w.name for w in norm_fix_weights(model)}
 
 
+def test_a_model_checked_before_training_starts_its_gains_by_itself():
+    """Nobody else takes care of it, and its weights were initialized after it was made."""
+    model = nn.Sequential(WNConv2d(3, 4, 3), nn.BatchNorm2d(4), FixNormConv2d(4, 5, 1, alpha=9.0))
+    for layer in (model[0], model[2]):
+        nn.init.normal_(layer.weight, std=0.5)
+    find_scale_variant(model, lambda m: m(IMAGES).square())
+    model(IMAGES).sum().backward()
+    for layer in (model[0], model[2]):
+        norm = layer.weight.detach().reshape(len(layer.g), -1).norm(dim=1)
+        torch.testing.assert_close(layer.g.detach(), norm)
+
+
 def test_gains_still_follow_afterwards():
     model = nn.Sequential(WNConv2d(3, 8, 3), FixNormConv2d(8, 6, 3), nn.Flatten(), WNLinear(384, 5))
     assert find_scale_variant(model, losses) == {}

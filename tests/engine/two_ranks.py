@@ -9,11 +9,12 @@ TESTS = Path(__file__).resolve().parents[1]
 
 
 def two_ranks(
-    script: Path, *arguments: object, timeout: float = 600
+    script: Path, *arguments: object, timeout: float = 600, ranks: int = 2
 ) -> subprocess.CompletedProcess:
-    """What became of `torchrun --nproc_per_node=2 script arguments`, whatever its exit status."""
+    """What became of `torchrun --nproc_per_node=RANKS script arguments`, whatever its status."""
     path = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    launch = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={ranks}"]
+    launch.append("--standalone")
     return subprocess.run(
         [*launch, str(script), *map(str, arguments)],
         env=os.environ | dict(PYTHONPATH=path, OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES=""),

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import prune
+from torch.nn.utils import parametrize, prune
 
 from normfix_mm import (
     CWNConv2d,
@@ -292,6 +292,19 @@ def test_a_subclass_that_only_has_another_name_folds():
 def test_a_computed_weight_is_refused(spoil):
     with pytest.raises(TypeError, match="weight that is computed"):
         fold(nn.Sequential(spoil(WSConv2d(3, 4, 2))))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda m: prune.l1_unstructured(m, "g", 0.5),
+        lambda m: parametrize.register_parametrization(m, "g", nn.Softplus()),
+    ],
+)
+def test_a_computed_gain_is_refused(spoil):
+    """What computes it would be left on the plain layer, and in its state dict."""
+    with pytest.raises(TypeError, match="gain that is computed"):
+        fold(nn.Sequential(spoil(WNConv2d(3, 4, 2))))
 
 
 def test_a_replaced_forward_is_refused():

@@ -4,18 +4,21 @@ import io
 
 import pytest
 import torch
+from layers.sample_layers import GAINED, sample
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
 from torch.func import functional_call, grad, hessian, vmap
 
-from normfix_mm import CWNConv2d, WSConv2d
+from normfix_mm import CWNConv2d, WSConv2d, reset_gains
 from normfix_mm.layers import functional
 
 GAIN = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
 FUNCTIONS = {
     "WS": lambda w: functional.standardize(w, 0.1),
-    "WN": lambda w: functional.normalize(w, GAIN.to(w)),
+    "WN": lambda w: functional.normalize(w, GAIN.to(w.real)),
     "CWN": functional.center_normalize,
-    "layer": lambda w: functional.normalize_layer(w, GAIN[:1].to(w)),
+    "layer": lambda w: functional.normalize_layer(w, GAIN[:1].to(w.real)),
 }
 
 
@@ -117,3 +120,55 @@ def test_only_an_unused_gain_gets_no_gradient():
     unit = frozen / frozen.flatten(1).norm(dim=1).view(3, 1, 1, 1)
     torch.testing.assert_close(gain.grad, unit.flatten(1).sum(1))
     assert not functional.standardize(frozen).requires_grad
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_forward_mode_derivatives_of_a_layer_nobody_has_trained(cls, shape):
+    """torch.func's jvp and hessian, and torch's dual numbers, equal the reverse mode."""
+    torch.manual_seed(0)
+    layer = cls(*shape).double()
+    x, weight = sample(layer).double()[:1], layer.weight.detach().clone()
+    tangent = torch.randn_like(weight)
+
+    def loss(w):
+        return functional_call(layer, {"weight": w}, (x,)).sin().sum()
+
+    expected = (torch.func.grad(loss)(weight) * tangent).sum()
+    torch.testing.assert_close(torch.func.jvp(loss, (weight,), (tangent,))[1], expected)
+    with forward_ad.dual_level():
+        out = loss(forward_ad.make_dual(weight, tangent))
+        torch.testing.assert_close(forward_ad.unpack_dual(out).tangent.detach(), expected)
+    assert hessian(loss)(weight).shape == weight.shape * 2
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+@pytest.mark.parametrize("each_sample", [False, True])
+def test_a_weight_initialized_late_is_one_sentence_there_too(cls, shape, each_sample):
+    layer = cls(*shape)
+    nn.init.normal_(layer.weight, std=3.0)
+    x = sample(layer)
+
+    def gradients():
+        params = {k: p.detach() for k, p in layer.named_parameters()}
+        if each_sample:
+            one = grad(lambda p, x: functional_call(layer, p, (x[None],)).square().sum())
+            return vmap(one, (None, 0))(params, x)
+        return grad(lambda p: functional_call(layer, p, (x,)).square().sum())(params)
+
+    with pytest.raises(RuntimeError, match="reset_gains"):
+        gradients()
+    reset_gains(layer)
+    gradients()
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_a_layer_without_memory_of_its_own_can_be_made_and_run(cls, shape):
+    """As torch's estimators of memory and time do."""
+    with FakeTensorMode():
+        layer = cls(*shape)
+        assert layer(torch.empty(sample(layer).shape)).shape[0] == 2
+
+
+def test_a_complex_weight_is_one_sentence(function):
+    with pytest.raises(ValueError, match="complex"):
+        function(torch.randn(3, 2, 2, 2, dtype=torch.complex64))

@@ -191,6 +191,23 @@ def test_functional_calls_use_and_leave_the_caller_s_tensors(cls, shape):
 
 
 @pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_a_functional_call_with_a_weight_alone_leaves_the_layer_s_gain(cls, shape):
+    """As of networks that make weights, and of steps that adapt them."""
+    layer = cls(*shape)
+    weight = (layer.weight.detach() * 1.5).requires_grad_()
+    for change in (lambda: None, lambda: train_one_step(layer)):
+        change()
+        g, x = layer.g.detach().clone(), sample(layer)
+        for _ in range(2):
+            out = torch.func.functional_call(layer, {"weight": weight}, (x,))
+            torch.testing.assert_close(
+                out, torch.func.functional_call(layer, {"weight": 2 * weight}, (x,))
+            )
+            out.sum().backward()
+        assert torch.equal(layer.g, g)
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
 @pytest.mark.parametrize("how", ["one by one", "copy_"])
 def test_loaders_that_set_parameters_themselves(cls, shape, how):
     trained, fresh = cls(*shape, **wide(cls)), cls(*shape, **wide(cls))

@@ -7,10 +7,14 @@ import torch
 from layers.sample_layers import GAINED, sample, train_one_step
 from torch import nn
 from torch.distributed import checkpoint as dcp
-from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    set_model_state_dict,
+)
 from torch.nn.utils import parametrize, prune
 
-from normfix_mm import FixNormConv2d, WNConv2d, WNPointwiseConv2d
+from normfix_mm import FixNormConv2d, FixNormLinear, WNConv2d, WNPointwiseConv2d
 from normfix_mm.layers.gain import settle_gains
 
 
@@ -121,3 +125,82 @@ def test_a_distributed_checkpoint(load, on_meta, tmp_path):
     assert torch.equal(copy.deepcopy(other).train()(x), copy.deepcopy(model).train()(x))
     for name, value in model.state_dict().items():
         assert torch.equal(value, other.state_dict()[name]), name
+
+
+def updated(model, checkpoint):
+    """The state dict of a model, with what fits of a checkpoint: the usual way to load a part."""
+    state = model.state_dict()
+    fits = {k: v for k, v in checkpoint.items() if k in state and v.shape == state[k].shape}
+    return state | fits
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_a_state_dict_updated_with_stock_weights_keeps_the_function(cls, shape):
+    """The g in it is the layer's own, which belongs to the weight that is replaced."""
+    stock = cls.__bases__[-1](*shape)
+    layer = cls(*shape, **({"alpha": 100.0} if "FixNorm" in cls.__name__ else {}))
+    x = sample(layer)
+    layer.load_state_dict(updated(layer, stock.state_dict()))
+    torch.testing.assert_close(layer(x), stock(x), rtol=1e-5, atol=1e-6)
+    nn.init.normal_(layer.weight, std=0.01)  # and it is nobody's still
+    settle_gains(layer)
+    torch.testing.assert_close(layer.g.detach(), norms(layer))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of torch, that only one process is there
+def test_torch_s_full_state_dict_of_stock_weights_keeps_the_function():
+    stock, model = nn.Sequential(nn.Conv2d(4, 6, 3)), nn.Sequential(WNConv2d(4, 6, 3))
+    options = StateDictOptions(full_state_dict=True)
+    set_model_state_dict(model, stock.state_dict(), options=options)
+    x = sample(model[0])
+    torch.testing.assert_close(model(x), stock(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("cls", [FixNormConv2d, WNPointwiseConv2d])
+def test_a_state_dict_updated_with_another_head_s_leaves_its_gain_out(cls):
+    """A classifier of 5 classes into one of 7: of the weights none fits, g would."""
+    other, layer = cls(4, 5, 1), cls(4, 7, 1)
+    train_one_step(other)
+    nn.init.normal_(layer.weight, std=0.01)
+    with pytest.warns(UserWarning, match="another weight's gain"):
+        layer.load_state_dict(updated(layer, other.state_dict()))
+    torch.testing.assert_close(layer.g.detach(), norms(layer))
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_a_trained_gain_stays_when_a_state_dict_changes_the_weight_alone(cls, shape):
+    layer = cls(*shape)
+    train_one_step(layer)
+    g = layer.g.detach().clone()
+    layer.load_state_dict(layer.state_dict() | {"weight": layer.weight.detach() * 3})
+    settle_gains(layer)
+    assert torch.equal(layer.g, g)
+    layer.load_state_dict(layer.state_dict() | {"g": 2 * g})  # nor is one that is meant left out
+    assert torch.equal(layer.g, 2 * g)
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_a_model_that_loads_its_own_state_is_as_fresh_as_before(cls, shape):
+    layer = cls(*shape)
+    g = layer.g.detach().clone()
+    nn.init.normal_(layer.weight, std=3.0)
+    layer.load_state_dict(layer.state_dict())
+    assert torch.equal(layer.g, g)
+    settle_gains(layer)
+    torch.testing.assert_close(layer.g.detach(), norms(layer))
+
+
+@pytest.mark.parametrize("cls", [FixNormConv2d, FixNormLinear])
+def test_a_cap_that_cuts_a_loaded_weight_says_so(cls, recwarn):
+    shape = (4, 6, 1)[: 3 if cls is FixNormConv2d else 2]
+    stock = nn.Sequential(cls.__bases__[-1](*shape))
+    nn.Sequential(cls(*shape, alpha=9.0)).load_state_dict(stock.state_dict())
+    own = nn.Sequential(cls(*shape, alpha=0.1))
+    nn.Sequential(cls(*shape, alpha=0.1)).load_state_dict(own.state_dict())  # as it was trained
+    assert not recwarn
+    with pytest.warns(UserWarning, match="^0: the norm of the loaded weight, .* above the cap"):
+        own.load_state_dict(stock.state_dict())
+
+
+def norms(layer):
+    return layer.weight.detach().reshape(len(layer.g), -1).norm(dim=1)

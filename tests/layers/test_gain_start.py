@@ -6,6 +6,7 @@ import pytest
 import torch
 from layers.sample_layers import GAINED, sample
 from torch import nn
+from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
 from normfix_mm import EpsShift, FixNormConv2d, FixNormLinear, WNConv2d, WNLinear, reset_gains
@@ -239,11 +240,79 @@ def test_a_checkpointed_layer_starts_right(cls, shape, use_reentrant):
 
 
 @pytest.mark.parametrize(("cls", "shape"), GAINED)
-def test_a_forward_without_gradients_is_no_training(cls, shape):
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+def test_a_forward_without_gradients_is_no_training(cls, shape, without):
+    """It writes no g, and one to come settles it."""
     layer = cls(*shape)
+    g = layer.g.detach().clone()
     for std in (3.0, 0.1):
         nn.init.normal_(layer.weight, std=std)
-        with torch.no_grad():
+        with without():
             layer(sample(layer))
+        assert torch.equal(layer.g, g)
     layer(sample(layer)).sum().backward()
     torch.testing.assert_close(layer.g.detach(), norms(layer))
+
+
+def test_a_search_among_weights_leaves_the_gain_alone():
+    """Evolution strategies perturb weights and look, in the mode a model is made in."""
+    layer = FixNormLinear(16, 4, alpha=9.0)
+    x, before = torch.randn(8, 16), copy.deepcopy(layer.state_dict())
+    with torch.no_grad():
+        for _ in range(3):
+            noise = torch.randn_like(layer.weight)
+            layer.weight += noise
+            layer(x)
+            layer.weight -= noise
+    torch.testing.assert_close(layer.state_dict(), before)
+
+
+def test_recalibrating_the_norms_of_an_average_leaves_its_gains_alone():
+    """torch's update_bn runs the average in training mode; a frozen or capped g has not moved."""
+    model = nn.Sequential(WNConv2d(4, 6, 3), nn.BatchNorm2d(6), FixNormConv2d(6, 4, 1, alpha=9.0))
+    model[0].g.requires_grad_(False)
+    average = torch.optim.swa_utils.AveragedModel(model)
+    x, g = sample(model[0]), model[0].g.detach().clone()
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.3)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+        average.update_parameters(model)
+    torch.optim.swa_utils.update_bn([x], average)
+    assert torch.equal(average.module[0].g, g)
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_a_weight_that_is_not_a_number_is_not_told_to_be_initialized_late(cls, shape):
+    """It is seen in what the layer puts out."""
+    layer = cls(*shape)
+    nn.init.constant_(layer.weight, float("nan"))
+    for _ in range(2):
+        assert layer(sample(layer)).isnan().all()
+
+
+@pytest.mark.parametrize("made", [WNConv2d, WNLinear])
+def test_a_weight_initialized_after_a_zero_one_was_looked_at_is_one_sentence(made):
+    layer = made(4, 6, *[3] * (made is WNConv2d))
+    nn.init.zeros_(layer.weight)
+    reset_gains(layer)
+    layer(sample(layer))
+    nn.init.normal_(layer.weight)
+    with pytest.raises(RuntimeError, match="reset_gains"):
+        layer(sample(layer))
+
+
+class Noisy(nn.Module):
+    def forward(self, w):
+        return w * (1 + 0.5 * torch.randn(len(w), *[1] * (w.dim() - 1)))
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+def test_a_computed_weight_may_be_another_at_each_forward(cls, shape):
+    torch.manual_seed(0)
+    layer = cls(*shape)
+    parametrize.register_parametrization(layer, "weight", Noisy())
+    for _ in range(3):
+        out = layer(sample(layer))
+    out.sum().backward()

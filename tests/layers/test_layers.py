@@ -18,6 +18,7 @@ from normfix_mm import (
     WNLinear,
     WNPointwiseConv2d,
     WSConv2d,
+    fold,
     reset_gains,
 )
 
@@ -125,6 +126,35 @@ def test_fixnorm_bounds_the_gain_at_alpha_root_outputs(cls):
         out.sum().backward()
         assert bool(layer.g.grad.abs() > 0) is slope  # eq. 10: no gradient above the cap
     torch.testing.assert_close(out / cap, layer.weight / layer.weight.norm())
+
+
+@pytest.mark.parametrize("alpha", [0.1, 1 / 3, 1.0])
+@pytest.mark.parametrize("how", ["cast", "folded"])
+def test_rounding_does_not_put_a_gain_above_its_cap(alpha, how):
+    """At the cap g has a gradient: also after a cast, or as the norm of a folded weight."""
+    for classes in range(1, 40):
+        torch.manual_seed(classes)
+        layer = FixNormLinear(16, classes, alpha=alpha, gain_start="cap")
+        if how == "folded":
+            state = fold(layer).state_dict()
+            layer = FixNormLinear(16, classes, alpha=alpha)
+            layer.load_state_dict(state)
+        else:
+            layer = layer.double()
+        out = layer.normalized_weight()
+        assert out.norm().item() <= layer.cap * (1 + 1e-6)
+        out.sum().backward()
+        assert layer.g.grad != 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("alpha", [1e6, 1e308, math.inf])
+def test_a_cap_that_no_gain_can_reach_is_none(dtype, alpha):
+    layer = FixNormLinear(16, 4, alpha=alpha).to(dtype)
+    out = layer.normalized_weight()
+    torch.testing.assert_close(out, layer.weight, rtol=0.01, atol=1e-4)
+    out.sum().backward()
+    assert layer.g.grad != 0
 
 
 def test_bias_is_outside_the_normalization():

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call, grad, vmap
 from torch.utils.checkpoint import checkpoint
 
 from normfix_mm import CWNConv2d, FixNormConv2d, WNConv2d, WNConvTranspose2d, WSConv2d, reset_gains
@@ -99,6 +100,38 @@ def test_gradients_switched_off_for_a_part(passes):
     assert passes == [3] and not silent.requires_grad
     out.sum().backward()
     assert head.weight.grad.any()
+
+
+@pytest.mark.parametrize(("cls", "shape", "options"), LAYERS)
+def test_other_parameters_for_a_part(cls, shape, options):
+    """As a functional call has them, or one in which they are frozen."""
+    layer, x = cls(*shape, **options), levels()[0]
+    others = {k: torch.randn_like(p) * 0.1 for k, p in layer.named_parameters()}
+    expected = functional_call(layer, others, (x,))
+    with once_a_forward():
+        own = layer(x)
+        for _ in range(2):
+            given = {k: v.clone() for k, v in others.items()}
+            torch.testing.assert_close(functional_call(layer, given, (x,)), expected)
+        layer.requires_grad_(False)
+        assert own.requires_grad and not layer(x).requires_grad
+
+
+@pytest.mark.parametrize(("cls", "shape", "options"), LAYERS)
+def test_function_transforms_of_a_part(cls, shape, options):
+    """What they compute is theirs, also in a layer that nobody has trained."""
+    layer, x = cls(*shape, **options).double(), levels(dtype=torch.float64)[0][:1]
+    reset_gains(layer)  # in double precision
+    with once_a_forward():
+        by_transform = grad(lambda x: layer(x).square().sum())(x)
+        out = layer(x)
+        each = vmap(lambda x: layer(x[None]))(x)
+    torch.testing.assert_close(each[0], out)
+    out.square().sum().backward()
+    assert layer.weight.grad is not None
+    leaf = x.clone().requires_grad_()
+    layer(leaf).square().sum().backward()
+    torch.testing.assert_close(by_transform, leaf.grad)
 
 
 @pytest.mark.parametrize("use_reentrant", [False, True])

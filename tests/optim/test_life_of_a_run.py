@@ -275,6 +275,17 @@ class Sharpness(torch.optim.Optimizer):
         self.base_optimizer.step()
 
 
+class Averaging(torch.optim.Optimizer):
+    """As Sharpness, under the name that torch's ZeroRedundancyOptimizer has for the inner one."""
+
+    def __init__(self, params, base, **options):
+        super().__init__(params, options)
+        self.optim = base(self.param_groups, **options)
+
+    def second_step(self):
+        self.optim.step()
+
+
 class Lookahead(torch.optim.Optimizer):
     """Some never call Optimizer.__init__, and then have no hooks."""
 
@@ -300,6 +311,7 @@ class OptimWrapper:
     ("wrap", "words"),
     [
         (lambda p: Sharpness(p, torch.optim.SGD, lr=0.1), "base_optimizer; attach"),
+        (lambda p: Averaging(p, torch.optim.SGD, lr=0.1), "optim; attach"),
         (lambda p: Lookahead(torch.optim.SGD(p, lr=0.1)), "_base_optimizer; attach"),
         (lambda p: ScheduleFree(p, lr=0.1), "schedule-free"),
         (lambda p: torch.optim.SGD(p, lr=0.1, differentiable=True), "derivatives"),

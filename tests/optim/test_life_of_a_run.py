@@ -247,6 +247,28 @@ def test_the_penalty_does_not_stay_in_the_gradients(fused):
     torch.testing.assert_close(layer.weight, by_hand.weight)
 
 
+def test_a_hook_that_sets_gradients_to_zero_after_the_step_finds_the_real_ones():
+    layer = WSConv2d(3, 4, 3)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    optimizer.register_step_post_hook(lambda o, *_: o.zero_grad(set_to_none=False))
+    EpsShift(optimizer, layer)
+    for p in layer.parameters():
+        p.grad = torch.randn_like(p)
+    optimizer.step()
+    assert not any(p.grad.any() for p in layer.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate")
+def test_the_penalty_does_not_stay_where_a_group_has_a_weight_twice():
+    layer = WSConv2d(3, 4, 3, bias=False)
+    optimizer = torch.optim.SGD([layer.weight, layer.weight], lr=0.1)
+    EpsShift(optimizer, layer, lam=0.5)
+    gradient = torch.randn_like(layer.weight)
+    layer.weight.grad = gradient
+    optimizer.step()
+    assert layer.weight.grad is gradient
+
+
 def test_a_step_that_fails_leaves_the_gradients_for_the_next():
     layer = WSConv2d(3, 4, 3, bias=False)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)

@@ -23,7 +23,7 @@ from normfix_mm.kernels.norms import rescale, squared_norms
 from normfix_mm.kernels.scalars import on_device
 from normfix_mm.layers.gain import end_start, settle_before_training, settle_gains
 from normfix_mm.optim.claims import claim, decays, release
-from normfix_mm.optim.norm_state import adopt_state, pack_state
+from normfix_mm.optim.norm_state import adopt_state, moved_target, pack_state
 from normfix_mm.optim.other_optimizers import watch
 from normfix_mm.optim.residence import Residence
 from normfix_mm.optim.step_hooks import (
@@ -145,10 +145,20 @@ class NormFix:
         """The present norm of all held weights as one vector, float64, 0-dim, on the device."""
         return squared_norms(self._params()).sum().sqrt()
 
+    def norms_and_targets(self) -> list[tuple[str, float, float]]:
+        """What is held, in words, its present norm and its target; waits for the device."""
+        if not self.infos:
+            return []
+        joint = self.mode == "joint"
+        what = ["the joint norm"] if joint else [f"the norm of {name}" for name in self.names]
+        norms, targets = self._norms().view(-1).tolist(), self._targets().view(-1).tolist()
+        return list(zip(what, norms, targets, strict=True))
+
     def retarget(self) -> None:
         """Take the present norms as the target (after replacing weights by hand)."""
         self.follow_freezing()
         self.target = self._checked_norms()
+        self._report.zero_()
 
     def state_dict(self) -> dict[str, Any]:
         """Version, mode, names and target: all that a resumed run needs."""
@@ -159,18 +169,19 @@ class NormFix:
         self.follow_freezing()
         self.target = adopt_state(self, state)
         self._reloaded = False
+        self._report.zero_()  # a run that went wrong goes on from its checkpoint
 
     @torch.no_grad()
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         refuse_closure("NormFix", args, kwargs)
         refuse_sharded_since("NormFix", self.selected)
+        if self._reloaded:
+            self._reloaded = False
+            self.retarget()
         self._stop_if_broken()
         if self._untrained is not None:
             end_start(self._untrained)
             self._untrained = None
-        if self._reloaded:
-            self._reloaded = False
-            self.retarget()
         self.follow_freezing()
         _refuse_half(self.infos, Stopped)
         for group in optimizer.param_groups:  # load_state_dict makes new ones
@@ -183,13 +194,13 @@ class NormFix:
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if not self.infos:
             return
-        norms = self._norms()
-        usable = (norms > 0) & norms.isfinite()
+        scale = self._targets() / self._norms()
+        usable = (scale > 0) & scale.isfinite()
         self._report.copy_(usable.logical_not().any(), non_blocking=True)
         going = keep_going(optimizer)
         if going is not None:
-            usable = usable & (on_device(going, norms.device) != 0)
-        rescale(self._params(), torch.where(usable, self._targets() / norms, 1.0))
+            usable = usable & (on_device(going, scale.device) != 0)
+        rescale(self._params(), torch.where(usable, scale, 1.0))
         self._stop_if_broken()
 
     def _params(self) -> list[Tensor]:
@@ -210,19 +221,13 @@ class NormFix:
         training = self._training()
         if training == self.infos:
             return
-        left: list[Tensor] = [i.param for i in self.infos if i not in training]
-        joined: list[Tensor] = [i.param for i in training if i not in self.infos]
-        self.infos = training
         if self.mode == "joint":
-            square = self.target.square()
-            for params, sign in ((left, -1), (joined, 1)):
-                if params:
-                    square = square + sign * squared_norms(params).sum().to(square)
-            self.target = square.clamp_min(0).sqrt()
+            self.target = moved_target(self.target, self.infos, training)
         else:
-            at = [k for k, i in enumerate(self.selected) if any(i.param is p for p in joined)]
-            for k in at:
-                self.target[k] = squared_norms([self.selected[k].param]).sqrt()[0].to(self.target)
+            for k, info in enumerate(self.selected):
+                if info in training and info not in self.infos:
+                    self.target[k] = squared_norms([info.param]).sqrt()[0].to(self.target)
+        self.infos = training
 
     def _norms(self) -> Tensor:
         """Present norms, 0-dim for 'joint', one entry a held weight for 'layer'."""
@@ -243,6 +248,11 @@ class NormFix:
             return torch.zeros((), dtype=torch.float64)
         squared = squared_norms([info.param for info in infos])
         norms = squared.sum().sqrt() if self.mode == "joint" else squared.sqrt()
+        if norms.is_meta:
+            raise ValueError(
+                "NormFix: the model is on the meta device, where weights have no norm: create its "
+                "weights first."
+            )
         good = (norms > 0) & norms.isfinite()
         if not bool(good.all()):
             raise ValueError(

@@ -149,6 +149,55 @@ def test_a_state_is_taken_whatever_is_frozen_by_then(frozen_then, frozen_now, mo
     assert norm(*trained) == pytest.approx(start, rel=2e-6)
 
 
+def test_what_stays_keeps_its_norm_where_nearly_all_of_it_leaves():
+    model = net()
+    with torch.no_grad():
+        model[0].weight.mul_(3000.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+    NormFix(optimizer, model)
+    train(model, optimizer, 3)
+    start = norm(model[3].weight)
+    freeze(model[0])
+    train(model, optimizer)
+    assert norm(model[3].weight) == pytest.approx(start, rel=1e-6)
+
+
+@pytest.mark.parametrize("factor", [10.0, float("nan")])
+def test_a_weight_written_by_hand_and_then_frozen_spoils_no_other(factor):
+    """It is larger than the whole vector was."""
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+    NormFix(optimizer, model)
+    train(model, optimizer)
+    start = model[3].weight.detach().clone()
+    with torch.no_grad():
+        model[0].weight.mul_(factor)
+    freeze(model[0])
+    model[3].weight.grad = torch.zeros_like(start)
+    if math.isnan(factor):
+        with pytest.raises(Stopped, match="zero or not finite"):
+            optimizer.step()
+        assert torch.equal(model[3].weight, start)
+        return
+    optimizer.step()
+    assert 0.1 * norm(start) < norm(model[3].weight) < norm(start)
+
+
+def test_a_state_written_while_all_was_frozen():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+    fixing = NormFix(optimizer, model)
+    train(model, optimizer)
+    freeze(model)
+    fixing.follow_freezing()
+    state = fixing.state_dict()
+    freeze(model, False)
+    fixing.load_state_dict(state)
+    start = norm(model[0].weight, model[3].weight)
+    train(model, optimizer, 3)
+    assert norm(model[0].weight, model[3].weight) == pytest.approx(start, rel=1e-6)
+
+
 @pytest.mark.parametrize("load", ["model", "layer"])
 def test_weights_loaded_afterwards_are_held_at_their_own_norm(load):
     model, other = net(), net()
@@ -229,6 +278,25 @@ def test_a_norm_that_is_none_stops_the_run(value):
         optimizer.step()
     with pytest.raises(Stopped):  # nor does another step go on
         optimizer.step()
+
+
+@pytest.mark.parametrize("with_target", [False, True])
+def test_a_run_that_went_wrong_goes_on_from_its_checkpoint(with_target):
+    """In the same process, as the sentence says."""
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    fixing = NormFix(optimizer, model)
+    saved = copy.deepcopy(model.state_dict()), fixing.state_dict()
+    with torch.no_grad():
+        model[0].weight.fill_(float("nan"))
+    with pytest.raises(Stopped):
+        train(model, optimizer)
+    model.load_state_dict(saved[0])
+    if with_target:
+        fixing.load_state_dict(saved[1])
+    train(model, optimizer)
+    held = norm(model[0].weight, model[3].weight)
+    assert held == pytest.approx(float(saved[1]["target"]), rel=1e-6)
 
 
 @pytest.mark.parametrize("fused", [False, True])

@@ -21,6 +21,7 @@ from normfix_mm.analysis.gains import gain_remark
 from normfix_mm.analysis.metrics import effective_learning_rate
 from normfix_mm.analysis.tables import joint_norm_table
 from normfix_mm.engine.hooks.invariance_check import check_scale_invariance
+from normfix_mm.engine.optim_wrapper_constructor import refuse_ignored_eps_shift
 from normfix_mm.errors import BadInput, listing
 from normfix_mm.layers.fixnorm import FixNormLayer
 from normfix_mm.layers.gain import settle_gains
@@ -84,6 +85,7 @@ class NormFixHook(Hook):
 
     def before_train(self, runner) -> None:
         model, optimizer = unwrapped(runner.model), _only_optimizer(runner)
+        refuse_ignored_eps_shift(runner.cfg.get("optim_wrapper"))
         settle_gains(model)
         if self.norm_fix is not None:  # trained before, and now trained on
             self._saved = self.norm_fix.state_dict()
@@ -177,14 +179,13 @@ class NormFixHook(Hook):
             self.norm_fix.load_state_dict(self._saved)
         except ValueError as error:
             raise BadInput(str(error)) from None
-        goal = self.norm_fix.target.double().norm()
-        if self.norm_fix.infos and not 0.9 < float(self.norm_fix.joint_norm() / goal) < 1.1:
-            raise BadInput(
-                f"NormFixHook: the weights of the resumed checkpoint have the joint norm "
-                f"{float(self.norm_fix.joint_norm()):.4g}, and its target is {float(goal):.4g}: "
-                "one of them was changed or damaged; go on from another checkpoint, or start from "
-                "its weights with load_from."
-            )
+        for what, norm, target in self.norm_fix.norms_and_targets():
+            if not 0.9 < norm / target < 1.1:
+                raise BadInput(
+                    f"NormFixHook: {what} of the resumed checkpoint is {norm:.4g}, and its target "
+                    f"is {target:.4g}: one of them was changed or damaged; go on from another "
+                    "checkpoint, or start from its weights with load_from."
+                )
 
 
 def _only_optimizer(runner):

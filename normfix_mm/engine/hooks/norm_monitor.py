@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from normfix_mm.analysis.metrics import effective_learning_rate
+from normfix_mm.engine.optim_wrapper_constructor import refuse_ignored_eps_shift
 from normfix_mm.optim.claims import groups_of
 from normfix_mm.optim.weights import norm_fix_weights, unwrapped
 
@@ -44,6 +45,7 @@ class NormMonitorHook(Hook):
         self.interval = interval
 
     def before_train(self, runner) -> None:
+        refuse_ignored_eps_shift(runner.cfg.get("optim_wrapper"))
         model = unwrapped(runner.model)
         self._weights = [info.param for info in norm_fix_weights(model, **self.rules)]
         modules = dict(model.named_modules())

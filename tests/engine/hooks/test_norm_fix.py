@@ -118,6 +118,20 @@ def test_load_from_takes_new_targets_and_resume_keeps_the_old(toy_data, tmp_path
     assert len(loaded.norms) == 12 and min(loaded.norms) > target * 1.01
 
 
+def test_mode_layer_resumes_beside_frozen_stages_and_sees_a_changed_layer(toy_data, tmp_path):
+    options = {"custom_hooks": [FIX | dict(mode="layer")], "model.backbone.frozen_stages": 4}
+    train(toy_config(toy_data, tmp_path / "a", length=1, **options))
+    checkpoint = tmp_path / "a" / "epoch_1.pth"
+    options |= dict(resume=True, load_from=str(checkpoint), length=2)
+    _, resumed = run(toy_config(toy_data, tmp_path / "b", **options))
+    assert len(resumed.norms) == 6
+    saved = torch.load(checkpoint, weights_only=False)
+    saved["state_dict"]["neck.fpn_convs.2.conv.weight"] *= 2
+    torch.save(saved, checkpoint)
+    with pytest.raises(ValueError, match=r"the norm of neck\.fpn_convs\.2\.conv\.weight .* is"):
+        train(toy_config(toy_data, tmp_path / "c", **options))
+
+
 def test_resuming_a_run_without_targets_is_refused(toy_data, tmp_path):
     train(toy_config(toy_data, tmp_path / "a", length=1))
     options = dict(resume=True, load_from=str(tmp_path / "a" / "epoch_1.pth"), length=2)

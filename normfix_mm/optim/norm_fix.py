@@ -13,6 +13,7 @@ joins it with its own.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -56,8 +57,8 @@ class NormFix:
     The norm is exact to 1e-6 relative after every real step. The step itself costs one pass for
     the norm and one for the rescale, and no synchronization. Weights must be float32 or
     float64: half precision cannot hold a rescale by less than 2⁻⁹ (train those under autocast).
-    A frozen weight keeps its bits. Weights that `load_state_dict` brings in afterwards are held at
-    the norm that they come with.
+    A frozen weight keeps its bits, also one whose learning rate is 0. Weights that
+    `load_state_dict` brings in afterwards are held at the norm that they come with.
 
     Raises:
         ValueError: unknown mode, nothing to fix, half-precision weights, a norm of zero or
@@ -211,7 +212,24 @@ class NormFix:
 
     def _training(self) -> list[WeightInfo]:
         """Of the selected weights those that this optimizer trains at present."""
-        return [i for i in self.selected if i.param.requires_grad and i.param in self._home.held]
+        rests, held = self._resting(), self._home.held
+        return [
+            i
+            for i in self.selected
+            if i.param.requires_grad and i.param in held and i.param not in rests
+        ]
+
+    def _resting(self) -> Collection[Tensor]:
+        """Weights with learning rate 0 where others have one, which is another way of freezing.
+
+        Where all have 0, as at the start of a warm-up, none moves. A tensor's value is not read.
+        """
+        groups = self.optimizer.param_groups
+        rates = [group.get("lr") for group in groups]
+        still = [not isinstance(rate, Tensor) and rate == 0 for rate in rates]
+        if not any(still) or all(still):
+            return ()
+        return {p for group, rests in zip(groups, still) if rests for p in group["params"]}
 
     def follow_freezing(self) -> None:
         """Weights that were frozen leave with their norm, weights that thawed join with theirs."""

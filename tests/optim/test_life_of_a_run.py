@@ -149,6 +149,46 @@ def test_a_state_is_taken_whatever_is_frozen_by_then(frozen_then, frozen_now, mo
     assert norm(*trained) == pytest.approx(start, rel=2e-6)
 
 
+@pytest.mark.parametrize("mode", ["joint", "layer"])
+def test_a_learning_rate_of_zero_beside_others_freezes(mode):
+    model = net()
+    model[1].eval()  # so that rescaling would show
+    groups = [dict(params=list(part.parameters())) for part in (model[:2], model[2:])]
+    optimizer = torch.optim.SGD(groups, lr=0.0, momentum=0.9)
+    fixing = NormFix(optimizer, model, mode=mode)
+    kept, start = model[0].weight.detach().clone(), norm(model[0].weight, model[3].weight)
+    assert float(fixing.target.norm()) == pytest.approx(start, rel=1e-7)  # a warm-up from 0
+    train(model, optimizer)
+    optimizer.param_groups[1]["lr"] = 0.3
+    other = norm(model[3].weight)
+    train(model, optimizer, 3)
+    assert torch.equal(model[0].weight, kept) and fixing.names == ["3.weight"]
+    assert norm(model[3].weight) == pytest.approx(other, rel=1e-6)
+    optimizer.param_groups[0]["lr"] = 0.3
+    train(model, optimizer, 3)
+    assert not torch.equal(model[0].weight, kept)
+    assert norm(model[0].weight, model[3].weight) == pytest.approx(start, rel=1e-6)
+
+
+@pytest.mark.parametrize("attach", [NormFix, EpsShift])
+def test_a_weight_that_thaws_apart_from_the_optimizer_stops_the_run(attach):
+    """Nobody would treat it; another optimizer may step it."""
+    model = normalize_layers(net(), dict(form="WS"))
+    freeze(model[:2])
+    optimizer = torch.optim.SGD(model[2:].parameters(), lr=0.1)
+    attach(optimizer, model)
+    train(model, optimizer)
+    freeze(model[:2], False)
+    with pytest.raises(Stopped, match=r"0\.weight trains by now.*add_param_group"):
+        train(model, optimizer)
+    optimizer.add_param_group(dict(params=list(model[:2].parameters())))
+    train(model, optimizer)
+    optimizer.param_groups.pop()  # taken away, as another way of freezing
+    kept = model[0].weight.detach().clone()
+    train(model, optimizer)
+    assert torch.equal(model[0].weight, kept)
+
+
 def test_what_stays_keeps_its_norm_where_nearly_all_of_it_leaves():
     model = net()
     with torch.no_grad():

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 
 from normfix_mm.errors import Stopped, listing
 from normfix_mm.kernels.norms import rescale, squared_norms
@@ -115,7 +116,9 @@ class NormFix:
             release(self)
             raise
         self._untrained: nn.Module | None = model  # until the first step, which ends its start
-        self._reloaded = False
+        # Whether to take the target anew at the next step. Among several processes DDP may only now
+        # come and give all ranks the weights of one; their targets must be one as well.
+        self._reloaded = dist.is_available() and dist.is_initialized()
         noted = _NoteReload(self)
         self._handles = [m.register_load_state_dict_post_hook(noted) for m in self._modules()]
         # Where the whole step is compiled (mmengine's compile=...), this part of it runs as it is.

@@ -26,7 +26,7 @@ from normfix_mm.layers.plain import mmcv_form
 Patterns = str | Iterable[str] | None
 
 # Layers that normalize activations.
-NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 @dataclass(frozen=True, eq=False)

@@ -222,7 +222,7 @@ def _describe(name, param, module, module_name, short) -> WeightInfo:
         kind = "norm"
     elif short == "g" and isinstance(module, GainedLayer):
         kind = "gain"
-    elif short.endswith("bias"):
+    elif short.endswith("bias") or short.startswith("bias_"):  # in_proj_bias; bias_ih_l0, bias_k
         kind = "bias"
     elif short == "weight" and isinstance(module, _ConvNd):
         kind = "conv"

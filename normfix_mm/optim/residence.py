@@ -26,6 +26,9 @@ class Residence:
     Args:
         who: the treatment's class.
         select: gives the weights that the treatment would be given now.
+
+    Raises:
+        ValueError: the optimizer has nothing to do with the model.
     """
 
     def __init__(
@@ -39,6 +42,12 @@ class Residence:
         self.infos = select()
         self._order = params_of(optimizer)
         self.held = set(self._order)
+        all_frozen = not any(info.param.requires_grad for info in self.infos)
+        if self.infos and all_frozen and self.held.isdisjoint(model.parameters()):
+            raise ValueError(
+                f"{who}: the optimizer holds no parameter of this model, whose weights are all "
+                "frozen; give the model that the optimizer trains, not a teacher or a copy."
+            )
         # Frozen, and not the optimizer's.
         self._apart = [info for info in self.infos if info.param not in self.held]
         self._forms = [info.form for info in self.infos]

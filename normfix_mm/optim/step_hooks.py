@@ -36,9 +36,17 @@ def refuse_optimizer(who: str, optimizer: Any) -> None:
         raise ValueError(f"{who} needs a torch.optim.Optimizer, got {name}{inner}.")
     inside = [k for k, v in vars(optimizer).items() if isinstance(v, torch.optim.Optimizer)]
     if inside and sharded_inside(optimizer) is None:
+        later = (
+            ""
+            if who == "EpsShift"
+            else (
+                " (where the outer one averages the weights afterwards, as Lookahead does, their norm "
+                "is less than the target until the next step)"
+            )
+        )
         raise ValueError(
             f"{who}: {name} calls the step of another optimizer, its .{inside[0]}; attach {who} to "
-            "that one."
+            f"that one{later}."
         )
     if callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None)):
         raise ValueError(

@@ -84,7 +84,7 @@ class NormFixHook(Hook):
         self._saved = checkpoint.get(_KEY)
 
     def before_train(self, runner) -> None:
-        model, optimizer = unwrapped(runner.model), _only_optimizer(runner)
+        model, optimizer = unwrapped(runner.model), only_optimizer(runner, "NormFixHook")
         refuse_ignored_eps_shift(runner.cfg.get("optim_wrapper"))
         settle_gains(model)
         if self.norm_fix is not None:  # trained before, and now trained on
@@ -188,10 +188,11 @@ class NormFixHook(Hook):
                 )
 
 
-def _only_optimizer(runner):
+def only_optimizer(runner, who: str) -> Optimizer:
+    """The run's optimizer. Raises BadInput if there are several."""
     if isinstance(runner.optim_wrapper, OptimWrapperDict):
         raise BadInput(
-            "NormFixHook: the joint norm belongs to one optimizer, but this run has an "
+            f"{who}: the joint norm belongs to one optimizer, but this run has an "
             "OptimWrapperDict of several; train with a single OptimWrapper, or attach "
             "normfix_mm.NormFix to one of its optimizers yourself."
         )

@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from normfix_mm.analysis.metrics import effective_learning_rate
+from normfix_mm.engine.hooks.norm_fix import only_optimizer
 from normfix_mm.engine.optim_wrapper_constructor import refuse_ignored_eps_shift
 from normfix_mm.optim.claims import groups_of
 from normfix_mm.optim.weights import norm_fix_weights, unwrapped
@@ -28,7 +29,8 @@ class NormMonitorHook(Hook):
         interval: log every so many iterations.
 
     Raises:
-        ValueError: before training, if the model has no layer of such a name.
+        ValueError: before training, if the model has no layer of such a name, no weight that
+            trains, or more than one optimizer.
     """
 
     priority = 55  # as NormFixHook: before LoggerHook reads the message hub
@@ -47,7 +49,14 @@ class NormMonitorHook(Hook):
     def before_train(self, runner) -> None:
         refuse_ignored_eps_shift(runner.cfg.get("optim_wrapper"))
         model = unwrapped(runner.model)
-        self._weights = [info.param for info in norm_fix_weights(model, **self.rules)]
+        held = groups_of(only_optimizer(runner, "NormMonitorHook"))
+        weights = [info.param for info in norm_fix_weights(model, **self.rules)]
+        self._weights = [weight for weight in weights if weight in held]
+        if not self._weights:
+            raise ValueError(
+                "NormMonitorHook: the model has no weight that trains and of which norm fixing "
+                f"would hold the norm (weights={self.rules['weights']!r}); leave the hook out"
+            )
         modules = dict(model.named_modules())
         for name in self.layers:
             if not hasattr(modules.get(name), "weight"):

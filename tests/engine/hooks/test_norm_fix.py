@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from normfix_mm import WNConv2d
 from normfix_mm.engine.hooks.invariance_check import check_scale_invariance
 from normfix_mm.engine.hooks.norm_fix import NormFixHook
+from normfix_mm.engine.hooks.norm_monitor import NormMonitorHook
 
 pytestmark = pytest.mark.slow
 
@@ -246,6 +247,18 @@ def test_several_optimizers_are_refused():
     runner = SimpleNamespace(model=model, optim_wrapper=OptimWrapperDict(only=wrapper))
     with pytest.raises(ValueError, match="belongs to one optimizer"):
         NormFixHook().before_train(runner)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_monitor_says_before_training_that_it_has_nothing_to_log(several):
+    model = torch.nn.Linear(3, 4)
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+    if several:
+        wrapper = OptimWrapperDict(only=wrapper)
+    runner = SimpleNamespace(model=model, optim_wrapper=wrapper, cfg={})
+    said = "NormMonitorHook: the joint norm belongs to one" if several else "no weight that trains"
+    with pytest.raises(ValueError, match=said):
+        NormMonitorHook().before_train(runner)
 
 
 class WritesIntoItsBatch(torch.nn.Module):

@@ -228,11 +228,10 @@ class NormFix:
         Where all have 0, as at the start of a warm-up, none moves. A tensor's value is not read.
         """
         groups = self.optimizer.param_groups
-        rates = [group.get("lr") for group in groups]
-        still = [not isinstance(rate, Tensor) and rate == 0 for rate in rates]
-        if not any(still) or all(still):
+        still = [g for g in groups if isinstance(g.get("lr"), (int, float)) and not g["lr"]]
+        if len(still) == len(groups):
             return ()
-        return {p for group, rests in zip(groups, still) if rests for p in group["params"]}
+        return {p for group in still for p in group["params"]}
 
     def follow_freezing(self) -> None:
         """Weights that were frozen leave with their norm, weights that thawed join with theirs."""

@@ -37,16 +37,11 @@ def refuse_optimizer(who: str, optimizer: Any) -> None:
     inside = [k for k, v in vars(optimizer).items() if isinstance(v, torch.optim.Optimizer)]
     if inside and sharded_inside(optimizer) is None:
         later = (
-            ""
-            if who == "EpsShift"
-            else (
-                " (where the outer one averages the weights afterwards, as Lookahead does, their norm "
-                "is less than the target until the next step)"
-            )
+            " (it may average the weights afterwards, as Lookahead does, whose norm is then less)"
         )
         raise ValueError(
             f"{who}: {name} calls the step of another optimizer, its .{inside[0]}; attach {who} to "
-            f"that one{later}."
+            f"that one{later if who == 'NormFix' else ''}."
         )
     if callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None)):
         raise ValueError(

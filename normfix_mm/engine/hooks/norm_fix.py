@@ -51,7 +51,8 @@ class NormFixHook(Hook):
 
     Logs 'train/joint_norm', 'train/effective_lr', for each FixNorm layer 'train/gain/<layer>' and
     'train/cap/<layer>', and 'train/ema_joint_norm' where an EMAHook runs. Says at the end where a
-    gain never left its cap, or was still on its way.
+    gain never left its cap, or was still on its way; and once, in between, if the norm is not what
+    the last step has left.
 
     Raises:
         BadInput (a ValueError): before training, for a bad option, a weight the optimizer also
@@ -99,6 +100,7 @@ class NormFixHook(Hook):
         print_log(f"NormFixHook holds the norm of {rule} not excluded:\n{table}", logger="current")
         self._norms = [module for module in model.modules() if isinstance(module, NORMS)]
         self._checked: tuple | None = None
+        self._warned = False
         loggers = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
         self._log_interval = self.interval or next(iter(loggers), 10)
         self._ema = next((hook for hook in runner.hooks if isinstance(hook, EMAHook)), None)
@@ -140,6 +142,7 @@ class NormFixHook(Hook):
         params = [info.param for info in self.norm_fix.infos]
         if not params:  # all are frozen by now
             return
+        self._warn_of_others()
         rate = groups_of(runner.optim_wrapper.optimizer)[params[0]]["lr"]
         scalars = {
             "joint_norm": self.norm_fix.joint_norm(),
@@ -154,6 +157,22 @@ class NormFixHook(Hook):
             scalars["ema_joint_norm"] = torch.stack(norms).norm()
         for name, value in scalars.items():
             runner.message_hub.update_scalar(f"train/{name}", float(value))
+
+    def _warn_of_others(self) -> None:
+        """Say once that the norm is not what the last step has left."""
+        found = [] if self._warned else self.norm_fix.norms_and_targets()
+        for what, norm, target in found:
+            if not abs(norm / target - 1) < 1e-5:
+                self._warned = True
+                print_log(
+                    f"NormFixHook: {what} is {norm:.6g} and its target {target:.6g}, although the "
+                    "step has restored it: something else writes the weights afterwards (a hook, "
+                    "an optimizer that averages them), and norm fixing undoes that at the next "
+                    "step.",
+                    logger="current",
+                    level=logging.WARNING,
+                )
+                return
 
     def after_train(self, runner) -> None:
         logged = runner.message_hub.log_scalars

@@ -96,6 +96,25 @@ def test_a_gain_that_never_left_its_cap_is_said_at_the_end(toy_data, tmp_path):
     assert "bbox_head.retina_cls: g was at its cap, 0.0424, from the first iteration" in said
 
 
+@pytest.mark.parametrize("mode", ["joint", "layer"])
+def test_weights_that_something_else_writes_after_the_step_are_said_once(toy_data, tmp_path, mode):
+    class Shrinks(Hook):
+        priority = "VERY_HIGH"
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            with torch.no_grad():
+                runner.model.backbone.conv1.weight.mul_(0.9)
+
+    runner = Runner.from_cfg(
+        toy_config(toy_data, tmp_path, length=1, custom_hooks=[FIX | dict(mode=mode)])
+    )
+    runner.register_hook(Shrinks())
+    runner.train()
+    assert log_of(tmp_path).count("something else writes the weights afterwards") == 1
+    train(toy_config(toy_data, tmp_path / "b", length=1, custom_hooks=[FIX | dict(mode=mode)]))
+    assert "something else" not in log_of(tmp_path / "b")
+
+
 def test_mode_layer_holds_each_norm(toy_data, tmp_path):
     hooks = [FIX | dict(mode="layer")]
     runner, _ = run(toy_config(toy_data, tmp_path, length=1, custom_hooks=hooks))

@@ -125,7 +125,9 @@ def measure_scale_variance(
 
 def eps_note(model: nn.Module, by_eps: dict[str, float]) -> str:
     """What is to be said of weights that are variant only by the eps of a norm."""
-    eps = sorted({m.eps for m in unwrapped(model).modules() if isinstance(m, NORMS)}, reverse=True)
+    norms = [m for m in unwrapped(model).modules() if isinstance(m, NORMS)]
+    # An RMSNorm that is given no eps takes that of the dtype.
+    eps = sorted({torch.finfo().eps if m.eps is None else m.eps for m in norms}, reverse=True)
     names = [f"{name} ({change:.1e})" for name, change in by_eps.items()]
     return (
         f"{len(by_eps)} weights are so small that the eps of the norm behind them "

@@ -94,7 +94,7 @@ class Probe:
         return ScaleReport(
             variant={n: change for n, change in variant.items() if n not in by_eps},
             by_eps=by_eps,
-            unreached=[n for n in self.params if self.random_slope[n] == 0],
+            unreached=[n for n in self.params if not self.random_slope[n] and n not in variant],
             forwards=self.forwards,
         )
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
+from torch.optim import Optimizer
 
 from normfix_mm.errors import BadInput
 from normfix_mm.optim.eps_shift import EpsShift
@@ -26,6 +27,8 @@ from normfix_mm.optim.weights import unwrapped
 
 # No options: mmengine has multiplied rate and decay already and leaves the multipliers behind.
 _SPENT = ("params", "lr_mult", "decay_mult")
+# In an optimizer's state.
+_NAMES = "names"
 _OPTIONS = ("lam", "eps", "include", "exclude", "decoupled")
 
 
@@ -61,6 +64,7 @@ class EpsShiftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         optimizer = optim_wrapper.optimizer
         # They come as ConfigDicts, of which torch.compile can make nothing.
         optimizer.param_groups[:] = map(dict, optimizer.param_groups)
+        _save_names(optimizer, model)
         if self.eps_shift is not None:
             optimizer.eps_shift = EpsShift(optimizer, model, **self.eps_shift)
         return optim_wrapper
@@ -120,6 +124,33 @@ def _checked_options(options: Mapping | None) -> dict | None:
             f"{', '.join(_OPTIONS)}."
         )
     return dict(options)
+
+
+def _save_names(optimizer: Optimizer, model: nn.Module) -> None:
+    """Let the optimizer's state say which parameter is where, and take no other order.
+
+    torch goes by the place, which the treatments decide here: with others a parameter would get
+    the momentum of another one.
+    """
+    of = {param: name for name, param in model.named_parameters()}
+
+    def order() -> list[list[str]]:
+        return [[of.get(p, "?") for p in group["params"]] for group in optimizer.param_groups]
+
+    def save(_: Optimizer, state: dict) -> None:
+        state[_NAMES] = order()
+
+    def check(_: Optimizer, state: dict) -> None:
+        if state.get(_NAMES, order()) != order():
+            raise BadInput(
+                "The optimizer's state in the checkpoint has the parameters in other groups, "
+                "because eps_shift or another option of paramwise_cfg was not the same when it was "
+                "written: resume with the config that wrote it, or start from its weights with "
+                "load_from."
+            )
+
+    optimizer.register_state_dict_post_hook(save)
+    optimizer.register_load_state_dict_pre_hook(check)
 
 
 def refuse_ignored_eps_shift(optim_wrapper: Mapping | None) -> None:

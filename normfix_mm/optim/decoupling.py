@@ -18,12 +18,18 @@ _OPTION = "decoupled_weight_decay"
 
 def is_decoupled(optimizer: Optimizer, group: dict) -> bool | None:
     """True or False for this parameter group; None for a class that is not known."""
-    kind = type(getattr(optimizer, "optim", optimizer))  # ZeroRedundancyOptimizer keeps it inside
+    kind = type(sharded_inside(optimizer) or optimizer)
     if kind in _classes(_DECOUPLED):
         return True
     if kind in _classes((*_COUPLED, "Rprop")):
         return bool(group.get(_OPTION, False))
     return None
+
+
+def sharded_inside(optimizer: Optimizer) -> Optimizer | None:
+    """The optimizer that a ZeroRedundancyOptimizer passes its steps on to; None for any other."""
+    kinds = (kind.__name__ for kind in type(optimizer).__mro__)
+    return optimizer.optim if "ZeroRedundancyOptimizer" in kinds else None  # type: ignore
 
 
 def refuse_unknown(who: str, optimizer: Optimizer) -> None:

@@ -124,6 +124,8 @@ class EpsShift:
             optimizer.register_step_pre_hook(before),
             optimizer.register_step_post_hook(after),
         ]
+        # The first after the step: others, which may set gradients to zero, find the real ones.
+        optimizer._optimizer_step_post_hooks.move_to_end(self._handles[1].id, last=False)
         watch()
 
     def remove(self) -> None:
@@ -189,7 +191,7 @@ class EpsShift:
 
         After a step that has failed somebody may have set the copies to zero and filled them anew.
         """
-        for param, original, copy, version in self._lent:
+        for param, original, copy, version in reversed(self._lent):  # a parameter may stand twice
             if param.grad is copy and not (failed and copy._version != version):
                 param.grad = original
         self._lent.clear()

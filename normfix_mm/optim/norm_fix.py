@@ -13,17 +13,19 @@ joins it with its own.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 
 from normfix_mm.errors import Stopped, listing
 from normfix_mm.kernels.norms import rescale, squared_norms
 from normfix_mm.kernels.scalars import on_device
 from normfix_mm.layers.gain import end_start, settle_before_training, settle_gains
 from normfix_mm.optim.claims import claim, decays, release
-from normfix_mm.optim.norm_state import adopt_state, pack_state
+from normfix_mm.optim.norm_state import adopt_state, moved_target, pack_state
 from normfix_mm.optim.other_optimizers import watch
 from normfix_mm.optim.residence import Residence
 from normfix_mm.optim.step_hooks import (
@@ -56,8 +58,8 @@ class NormFix:
     The norm is exact to 1e-6 relative after every real step. The step itself costs one pass for
     the norm and one for the rescale, and no synchronization. Weights must be float32 or
     float64: half precision cannot hold a rescale by less than 2⁻⁹ (train those under autocast).
-    A frozen weight keeps its bits. Weights that `load_state_dict` brings in afterwards are held at
-    the norm that they come with.
+    A frozen weight keeps its bits, also one whose learning rate is 0. Weights that
+    `load_state_dict` brings in afterwards are held at the norm that they come with.
 
     Raises:
         ValueError: unknown mode, nothing to fix, half-precision weights, a norm of zero or
@@ -114,7 +116,9 @@ class NormFix:
             release(self)
             raise
         self._untrained: nn.Module | None = model  # until the first step, which ends its start
-        self._reloaded = False
+        # Whether to take the target anew at the next step. Among several processes DDP may only now
+        # come and give all ranks the weights of one; their targets must be one as well.
+        self._reloaded = dist.is_available() and dist.is_initialized()
         noted = _NoteReload(self)
         self._handles = [m.register_load_state_dict_post_hook(noted) for m in self._modules()]
         # Where the whole step is compiled (mmengine's compile=...), this part of it runs as it is.
@@ -145,10 +149,20 @@ class NormFix:
         """The present norm of all held weights as one vector, float64, 0-dim, on the device."""
         return squared_norms(self._params()).sum().sqrt()
 
+    def norms_and_targets(self) -> list[tuple[str, float, float]]:
+        """What is held, in words, its present norm and its target; waits for the device."""
+        if not self.infos:
+            return []
+        joint = self.mode == "joint"
+        what = ["the joint norm"] if joint else [f"the norm of {name}" for name in self.names]
+        norms, targets = self._norms().view(-1).tolist(), self._targets().view(-1).tolist()
+        return list(zip(what, norms, targets, strict=True))
+
     def retarget(self) -> None:
         """Take the present norms as the target (after replacing weights by hand)."""
         self.follow_freezing()
         self.target = self._checked_norms()
+        self._report.zero_()
 
     def state_dict(self) -> dict[str, Any]:
         """Version, mode, names and target: all that a resumed run needs."""
@@ -159,18 +173,19 @@ class NormFix:
         self.follow_freezing()
         self.target = adopt_state(self, state)
         self._reloaded = False
+        self._report.zero_()  # a run that went wrong goes on from its checkpoint
 
     @torch.no_grad()
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         refuse_closure("NormFix", args, kwargs)
         refuse_sharded_since("NormFix", self.selected)
+        if self._reloaded:
+            self._reloaded = False
+            self.retarget()
         self._stop_if_broken()
         if self._untrained is not None:
             end_start(self._untrained)
             self._untrained = None
-        if self._reloaded:
-            self._reloaded = False
-            self.retarget()
         self.follow_freezing()
         _refuse_half(self.infos, Stopped)
         for group in optimizer.param_groups:  # load_state_dict makes new ones
@@ -183,13 +198,13 @@ class NormFix:
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if not self.infos:
             return
-        norms = self._norms()
-        usable = (norms > 0) & norms.isfinite()
+        scale = self._targets() / self._norms()
+        usable = (scale > 0) & scale.isfinite()
         self._report.copy_(usable.logical_not().any(), non_blocking=True)
         going = keep_going(optimizer)
         if going is not None:
-            usable = usable & (on_device(going, norms.device) != 0)
-        rescale(self._params(), torch.where(usable, self._targets() / norms, 1.0))
+            usable = usable & (on_device(going, scale.device) != 0)
+        rescale(self._params(), torch.where(usable, scale, 1.0))
         self._stop_if_broken()
 
     def _params(self) -> list[Tensor]:
@@ -200,7 +215,23 @@ class NormFix:
 
     def _training(self) -> list[WeightInfo]:
         """Of the selected weights those that this optimizer trains at present."""
-        return [i for i in self.selected if i.param.requires_grad and i.param in self._home.held]
+        rests, held = self._resting(), self._home.held
+        return [
+            i
+            for i in self.selected
+            if i.param.requires_grad and i.param in held and i.param not in rests
+        ]
+
+    def _resting(self) -> Collection[Tensor]:
+        """Weights with learning rate 0 where others have one, which is another way of freezing.
+
+        Where all have 0, as at the start of a warm-up, none moves. A tensor's value is not read.
+        """
+        groups = self.optimizer.param_groups
+        still = [g for g in groups if isinstance(g.get("lr"), (int, float)) and not g["lr"]]
+        if len(still) == len(groups):
+            return ()
+        return {p for group in still for p in group["params"]}
 
     def follow_freezing(self) -> None:
         """Weights that were frozen leave with their norm, weights that thawed join with theirs."""
@@ -210,19 +241,13 @@ class NormFix:
         training = self._training()
         if training == self.infos:
             return
-        left: list[Tensor] = [i.param for i in self.infos if i not in training]
-        joined: list[Tensor] = [i.param for i in training if i not in self.infos]
-        self.infos = training
         if self.mode == "joint":
-            square = self.target.square()
-            for params, sign in ((left, -1), (joined, 1)):
-                if params:
-                    square = square + sign * squared_norms(params).sum().to(square)
-            self.target = square.clamp_min(0).sqrt()
+            self.target = moved_target(self.target, self.infos, training)
         else:
-            at = [k for k, i in enumerate(self.selected) if any(i.param is p for p in joined)]
-            for k in at:
-                self.target[k] = squared_norms([self.selected[k].param]).sqrt()[0].to(self.target)
+            for k, info in enumerate(self.selected):
+                if info in training and info not in self.infos:
+                    self.target[k] = squared_norms([info.param]).sqrt()[0].to(self.target)
+        self.infos = training
 
     def _norms(self) -> Tensor:
         """Present norms, 0-dim for 'joint', one entry a held weight for 'layer'."""
@@ -243,6 +268,11 @@ class NormFix:
             return torch.zeros((), dtype=torch.float64)
         squared = squared_norms([info.param for info in infos])
         norms = squared.sum().sqrt() if self.mode == "joint" else squared.sqrt()
+        if norms.is_meta:
+            raise ValueError(
+                "NormFix: the model is on the meta device, where weights have no norm: create its "
+                "weights first."
+            )
         good = (norms > 0) & norms.isfinite()
         if not bool(good.all()):
             raise ValueError(

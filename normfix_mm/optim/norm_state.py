@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from normfix_mm.kernels.norms import squared_norms
+from normfix_mm.optim.weights import WeightInfo
 
 if TYPE_CHECKING:
     from normfix_mm.optim.norm_fix import NormFix
@@ -69,15 +70,30 @@ def adopt_state(fixing: NormFix, state: dict[str, Any]) -> Tensor:
     except (RuntimeError, TypeError, ValueError):
         raise ValueError("NormFix: the state's target is no number: it is damaged.") from None
     size = () if fixing.mode == "joint" else (len(here),)
-    if target.shape != size or not bool((target > 0).all() & target.isfinite().all()):
+    positive = (target > 0).all() if state["names"] or size else target == 0  # nothing was held
+    if target.shape != size or not bool(positive & target.isfinite().all()):
         raise ValueError("NormFix: the state's target is not a positive norm: it is damaged.")
     if fixing.mode == "layer":
         return target
     held = set(state["names"])
+    return moved_target(target, [i for i in fixing.selected if i.name in held], fixing.infos)
+
+
+def moved_target(target: Tensor, before: Sequence[WeightInfo], now: Sequence[WeightInfo]) -> Tensor:
+    """The joint target when the weights that are held change from `before` to `now`.
+
+    What stays keeps its share, what joins brings its present norm. The share is a ratio of present
+    norms: the difference of two squares would be all rounding where what stays is small beside what
+    leaves, and below zero where a weight was written by hand.
+    """
+    stay = [i.param for i in before if i in now]
+    join = [i.param for i in now if i not in before]
     square = target.square()
-    for info in fixing.selected:
-        trains = info in fixing.infos
-        if trains != (info.name in held):
-            share = squared_norms([info.param]).sum().to(square)
-            square = square + (share if trains else -share)
-    return square.clamp_min(0).sqrt()
+    if not stay:
+        square = torch.zeros_like(square)
+    elif len(stay) < len(before):
+        share = squared_norms(stay).sum() / squared_norms([i.param for i in before]).sum()
+        square = square * share.to(square)
+    if join:
+        square = square + squared_norms(join).sum().to(square)
+    return square.sqrt()

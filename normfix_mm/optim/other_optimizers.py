@@ -39,7 +39,9 @@ def _before_a_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
     moved = [p for p in known[1] if p.requires_grad and p.grad is not None]
     if moved:
         gc.collect()  # an optimizer and its hooks refer to each other, and may be forgotten already
-        moved = [p for p in moved if _is_anothers(p, optimizer)]
+        still = [p for p in known[1] if _is_anothers(p, optimizer)]
+        _strangers[optimizer] = state, still  # not to collect at every step
+        moved = [p for p in moved if any(p is s for s in still)]
     if moved:
         owner = owner_of(moved[0])
         name = next((i.name for i in owner.infos if i.param is moved[0]), "a weight")

@@ -64,7 +64,7 @@ def param_groups(
         further = options(info.name, info.param) if options else {}
         if further is None:
             continue
-        is_bias = info.name.rpartition(".")[2] == "bias"
+        is_bias = info.kind == "bias" or info.name.rpartition(".")[2] == "bias"  # of a norm
         decayed = decay_biases if is_bias else decay_norms or info.kind not in ("norm", "gain")
         chosen: dict[str, Any] = {} if weight_decay is None else {"weight_decay": weight_decay}
         if not decayed:

@@ -26,6 +26,9 @@ class Residence:
     Args:
         who: the treatment's class.
         select: gives the weights that the treatment would be given now.
+
+    Raises:
+        ValueError: the optimizer has nothing to do with the model.
     """
 
     def __init__(
@@ -39,6 +42,14 @@ class Residence:
         self.infos = select()
         self._order = params_of(optimizer)
         self.held = set(self._order)
+        all_frozen = not any(info.param.requires_grad for info in self.infos)
+        if self.infos and all_frozen and self.held.isdisjoint(model.parameters()):
+            raise ValueError(
+                f"{who}: the optimizer holds no parameter of this model, whose weights are all "
+                "frozen; give the model that the optimizer trains, not a teacher or a copy."
+            )
+        # Frozen, and not the optimizer's.
+        self._apart = [info for info in self.infos if info.param not in self.held]
         self._forms = [info.form for info in self.infos]
         self._adoptions = adoptions()
         self._edges = self._find_edges()
@@ -47,7 +58,8 @@ class Residence:
         """Once a step; whether the optimizer holds other parameters than before.
 
         Raises:
-            Stopped: a weight is no longer in the model, or the model has others by now.
+            Stopped: a weight is no longer in the model, the model has others by now, or a weight
+                thawed that the optimizer does not hold.
         """
         if any(parent._modules.get(key) is not child for parent, key, child in self._edges):
             self._refuse_absent()
@@ -57,8 +69,19 @@ class Residence:
         if not same or self._adoptions != adoptions():
             self._order, self._adoptions = order, adoptions()
             self.held = set(order)
+            self._apart = [info for info in self._apart if info.param not in self.held]
             self._refuse_others()
+        if any(info.param.requires_grad for info in self._apart):
+            self._refuse_thawed()
         return not same
+
+    def _refuse_thawed(self) -> None:
+        thawed = [info for info in self._apart if info.param.requires_grad]
+        raise Stopped(
+            f"{self.who}: {listing(thawed)} trains by now, and the optimizer does not hold it: give"
+            " it to this optimizer (add_param_group), or leave it out with exclude= where another "
+            "trains it."
+        )
 
     def _refuse_absent(self) -> None:
         present = set(self.model.modules())

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from normfix_mm.errors import Stopped
 from normfix_mm.optim.claims import decays
+from normfix_mm.optim.decoupling import sharded_inside
 from normfix_mm.optim.weights import WeightInfo
 
 _OPTIMIZER_FILE = torch.optim.Optimizer.__init__.__code__.co_filename
@@ -34,10 +35,13 @@ def refuse_optimizer(who: str, optimizer: Any) -> None:
         inner = " (a wrapper's is its .optimizer)" if hasattr(optimizer, "optimizer") else ""
         raise ValueError(f"{who} needs a torch.optim.Optimizer, got {name}{inner}.")
     inside = [k for k, v in vars(optimizer).items() if isinstance(v, torch.optim.Optimizer)]
-    if inside and inside != ["optim"]:
+    if inside and sharded_inside(optimizer) is None:
+        later = (
+            " (it may average the weights afterwards, as Lookahead does, whose norm is then less)"
+        )
         raise ValueError(
             f"{who}: {name} calls the step of another optimizer, its .{inside[0]}; attach {who} to "
-            "that one."
+            f"that one{later if who == 'NormFix' else ''}."
         )
     if callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None)):
         raise ValueError(

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import UninitializedParameter
 from torch.optim.swa_utils import AveragedModel
 
 from normfix_mm.errors import listing
@@ -25,7 +26,7 @@ from normfix_mm.layers.plain import mmcv_form
 Patterns = str | Iterable[str] | None
 
 # Layers that normalize activations.
-NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +50,14 @@ class WeightInfo:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside wrappers of DistributedDataParallel and the like, also mmengine's."""
-    while isinstance(model, (DistributedDataParallel, nn.DataParallel, AveragedModel)):
-        model = model.module
-    return model
+    """The model inside DistributedDataParallel and the like, also mmengine's, and torch.compile."""
+    while True:
+        if isinstance(model, (DistributedDataParallel, nn.DataParallel, AveragedModel)):
+            model = model.module
+        elif "_orig_mod" in model._modules:
+            model = model._orig_mod
+        else:
+            return model
 
 
 def weights_of(model: nn.Module) -> list[WeightInfo]:
@@ -73,8 +78,10 @@ def eps_shift_weights(
     """The weights the ε-shifted regularizer is for: normalized filter by filter.
 
     Args:
+        model: names and patterns are those of the model itself, without DDP's "module.".
         frozen: also those that do not train at present.
     """
+    model = unwrapped(model)
     unlike = _shared_unlike(model, lambda w: (w.form, w.per_filter))
     infos = [
         w
@@ -95,6 +102,7 @@ def norm_fix_weights(
     """The weights whose norm FixNorm fixes.
 
     Args:
+        model: names and patterns are those of the model itself, without DDP's "module.".
         weights: 'conv' for the convolutions before the classifier (Algorithm 1; a plain convolution
             that classifies, as a stock RetinaHead's, counts as one, since nothing about it tells:
             leave it out with `exclude`), or
@@ -104,6 +112,7 @@ def norm_fix_weights(
     """
     if weights not in ("conv", "conv+classifier"):
         raise ValueError(f"Unknown weights={weights!r}; choose 'conv' or 'conv+classifier'.")
+    model = unwrapped(model)
     infos = weights_of(model) + _computed(model)
     infos = [w for w in infos if frozen or w.param.requires_grad]
     # A word's embedding, say, that is a classifier's weight as well.
@@ -123,13 +132,20 @@ def filter_names(
     """Keep what `include` finds and `exclude` does not; regular expressions, searched in names.
 
     Raises:
-        ValueError: a pattern that finds nothing, with the names there are.
+        ValueError: no regular expression, or one that finds nothing, with the names there are.
     """
 
     def found(patterns: str | Iterable[str]) -> set[str]:
         names: set[str] = set()
-        for pattern in [patterns] if isinstance(patterns, str) else patterns:
-            hits = {w.name for w in infos if re.search(pattern, w.name)}
+        several = isinstance(patterns, Iterable) and not isinstance(patterns, str)
+        for pattern in patterns if several else [patterns]:
+            try:
+                hits = {w.name for w in infos if re.search(pattern, w.name)}
+            except (re.error, TypeError) as error:
+                raise ValueError(
+                    f"Pattern {pattern!r} is no regular expression ({error}); a bracket or another "
+                    "special character that is meant as it stands takes a backslash before it."
+                ) from None
             if not hits:
                 raise ValueError(
                     f"Pattern {pattern!r} matches no weight; there are: {listing(infos)}."
@@ -178,6 +194,8 @@ def _usable(infos: list[WeightInfo], unlike: Mapping[nn.Parameter, str]) -> list
     """
     for w in infos:
         leave = f"or leave it out with exclude={re.escape(w.name)!r}"
+        if isinstance(w.param, UninitializedParameter):
+            raise ValueError(f"{w.name} has no weight yet: run the model once, {leave}.")
         if w.name.rpartition(".")[2] not in w.module._parameters:
             raise ValueError(
                 f"{w.name} is computed (by pruning, a parametrization or torch's weight_norm), so "
@@ -204,7 +222,7 @@ def _describe(name, param, module, module_name, short) -> WeightInfo:
         kind = "norm"
     elif short == "g" and isinstance(module, GainedLayer):
         kind = "gain"
-    elif short.endswith("bias"):
+    elif short.endswith("bias") or short.startswith("bias_"):  # in_proj_bias; bias_ih_l0, bias_k
         kind = "bias"
     elif short == "weight" and isinstance(module, _ConvNd):
         kind = "conv"

@@ -31,22 +31,30 @@ def warn_of_restored(checkpoint: Mapping, path: str, cfg) -> None:
             )
     stored = meta.get("cfg")
     then = settings_of(stored) if isinstance(stored, str) else {}
-    for name, now in (
-        ("optim_wrapper.optimizer", (cfg.get("optim_wrapper") or {}).get("optimizer")),
-        ("param_scheduler", cfg.get("param_scheduler")),
-    ):
-        before = then
-        for part in name.split("."):
-            before = before.get(part) if isinstance(before, Mapping) else None
-        if before is None or not now:
+    for name in ("optim_wrapper.optimizer", "optim_wrapper.paramwise_cfg", "param_scheduler"):
+        before, now = _plain(_setting(then, name)), _plain(_setting(cfg, name))
+        if name.endswith("paramwise_cfg") and _setting(then, "optim_wrapper"):
+            # The regularizer is attached as the config says by now.
+            before, now = (
+                {key: value for key, value in (options or {}).items() if key != "eps_shift"}
+                for options in (before, now)
+            )
+        elif before is None or not now:
             continue
-        changed = [key for key in _changes(_plain(before), _plain(now), name) if "type" not in key]
+        changed = [key for key in _changes(before, now, name) if "type" not in key]
         if changed:
             warn(
                 f"{quoted(changed)} of the config are not those of the run of {path!r}, and a "
                 "resumed run keeps its own, from the checkpoint; to train with the new ones, start "
                 "from its weights with load_from."
             )
+
+
+def _setting(config, name: str):
+    """What a config (mmengine's is no Mapping) or a stored one has under a dotted name, or None."""
+    for part in name.split("."):
+        config = config.get(part) if hasattr(config, "get") else None
+    return config
 
 
 def _changes(before, now, name: str) -> list[str]:

@@ -233,6 +233,36 @@ def test_weights_that_no_output_reaches_are_named():
         assert find_scale_variant(model, losses) == {}
 
 
+def test_a_weight_that_is_named_is_not_one_that_could_not_be_judged():
+    class Gate(nn.Module):
+        """No slope tells of the first layer, which opens and shuts the second."""
+
+        def __init__(self):
+            super().__init__()
+            self.gate, self.on = nn.Conv2d(3, 8, 3), conv_bn(3, 8)
+
+        def forward(self, x):
+            is_open = (self.gate(x).mean((2, 3), keepdim=True) > 0.05).float()
+            return (is_open * self.on(x)).mean((2, 3))
+
+    torch.manual_seed(0)
+    report = measure_scale_variance(Gate(), lambda model: model(IMAGES))
+    assert list(report.variant) == ["gate.weight"] and report.unreached == []
+
+
+@pytest.mark.parametrize("eps", [1e-5, None])
+def test_the_eps_of_an_rms_norm_is_told_from_a_weight_that_nothing_normalizes(eps):
+    class Channels(nn.RMSNorm):
+        def forward(self, x):
+            return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+    model = built(nn.Conv2d(8, 8, 3, bias=False), Channels(8, eps=eps))
+    with torch.no_grad():
+        model[2].weight.mul_(3e-4 if eps is None else 3e-3)
+    with pytest.warns(UserWarning, match=r"eps of the norm .*2\.weight"):
+        assert find_scale_variant(model, losses) == {}
+
+
 class Dies(Exception):
     pass
 

@@ -1,6 +1,7 @@
 """The optimizer constructor: decay, groups, table, refusals; and the regularizer's real effect."""
 
 import copy
+import io
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from normfix_mm import WNConv2d, WSConv2d
+from normfix_mm.errors import BadInput
 from normfix_mm.optim.claims import claims
 
 
@@ -177,6 +179,44 @@ def test_the_shift_under_a_constructor_that_ignores_it_is_refused(toy_data, tmp_
     hooks = [dict(type="WeightTableHook")]
     with pytest.raises(ValueError, match="eps_shift, which DefaultOptimWrapperConstructor ignores"):
         train(toy_config(toy_data, tmp_path, length=1, custom_hooks=hooks, **wrapper))
+
+
+@pytest.mark.parametrize("hook", ["NormFixHook", "NormMonitorHook"])
+def test_each_of_our_hooks_that_looks_at_weights_refuses_it(toy_data, tmp_path, hook):
+    wrapper = {"optim_wrapper.paramwise_cfg": dict(eps_shift=dict(lam=1e-4))}
+    config = toy_config(toy_data, tmp_path, length=1, custom_hooks=[dict(type=hook)], **wrapper)
+    with pytest.raises(BadInput, match="eps_shift, which DefaultOptimWrapperConstructor ignores"):
+        train(config)
+
+
+class Pair(nn.Module):
+    """Two layers alike, of which the regularizer may get either."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3)
+        self.one, self.two = WSConv2d(4, 4, 3, bias=False), WSConv2d(4, 4, 3, bias=False)
+
+
+def test_a_state_with_the_parameters_in_other_places_is_refused():
+    """torch goes by the place alone, and would give one layer the momentum of the other."""
+    wrappers = {}
+    for included in ("one", "two"):
+        model = Pair()
+        wrappers[included] = build(dict(eps_shift=dict(include=included)), model)
+        for p in model.parameters():
+            p.grad = torch.randn_like(p)
+        wrappers[included].optimizer.step()
+    state = wrappers["one"].state_dict()
+    with pytest.raises(BadInput, match="parameters in other groups.*load_from"):
+        wrappers["two"].load_state_dict(copy.deepcopy(state))
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    build(dict(eps_shift=dict(include="one")), Pair()).load_state_dict(copy.deepcopy(saved))
+    del saved["names"]  # of a stock run, or of one before names were saved
+    wrappers["two"].load_state_dict(saved)
 
 
 def test_a_shared_parameter_may_not_be_stepped_twice():

@@ -135,6 +135,21 @@ def test_an_optimizer_that_wraps_the_one_attached_to_may(attach):
     outer.step()
 
 
+def test_a_forgotten_one_is_looked_for_once(monkeypatch):
+    """Collecting garbage at every step would cost more than the step."""
+    net = model()
+    optimizer = sgd(net)
+    NormFix(optimizer, net)
+    optimizer = sgd(net)
+    collect, times = gc.collect, []
+    monkeypatch.setattr(gc, "collect", lambda: times.append(collect()))
+    for p in net.parameters():
+        p.grad = torch.randn_like(p)
+    for _ in range(5):
+        optimizer.step()
+    assert len(times) <= 1
+
+
 def test_a_forgotten_one_does_not_stand_in_the_way():
     net = model()
     for _ in range(2):

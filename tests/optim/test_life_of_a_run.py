@@ -149,6 +149,95 @@ def test_a_state_is_taken_whatever_is_frozen_by_then(frozen_then, frozen_now, mo
     assert norm(*trained) == pytest.approx(start, rel=2e-6)
 
 
+@pytest.mark.parametrize("mode", ["joint", "layer"])
+def test_a_learning_rate_of_zero_beside_others_freezes(mode):
+    model = net()
+    model[1].eval()  # so that rescaling would show
+    groups = [dict(params=list(part.parameters())) for part in (model[:2], model[2:])]
+    optimizer = torch.optim.SGD(groups, lr=0.0, momentum=0.9)
+    fixing = NormFix(optimizer, model, mode=mode)
+    kept, start = model[0].weight.detach().clone(), norm(model[0].weight, model[3].weight)
+    assert float(fixing.target.norm()) == pytest.approx(start, rel=1e-7)  # a warm-up from 0
+    train(model, optimizer)
+    optimizer.param_groups[1]["lr"] = 0.3
+    other = norm(model[3].weight)
+    train(model, optimizer, 3)
+    assert torch.equal(model[0].weight, kept) and fixing.names == ["3.weight"]
+    assert norm(model[3].weight) == pytest.approx(other, rel=1e-6)
+    optimizer.param_groups[0]["lr"] = 0.3
+    train(model, optimizer, 3)
+    assert not torch.equal(model[0].weight, kept)
+    assert norm(model[0].weight, model[3].weight) == pytest.approx(start, rel=1e-6)
+
+
+@pytest.mark.parametrize("attach", [NormFix, EpsShift])
+def test_a_weight_that_thaws_apart_from_the_optimizer_stops_the_run(attach):
+    """Nobody would treat it; another optimizer may step it."""
+    model = normalize_layers(net(), dict(form="WS"))
+    freeze(model[:2])
+    optimizer = torch.optim.SGD(model[2:].parameters(), lr=0.1)
+    attach(optimizer, model)
+    train(model, optimizer)
+    freeze(model[:2], False)
+    with pytest.raises(Stopped, match=r"0\.weight trains by now.*add_param_group"):
+        train(model, optimizer)
+    optimizer.add_param_group(dict(params=list(model[:2].parameters())))
+    train(model, optimizer)
+    optimizer.param_groups.pop()  # taken away, as another way of freezing
+    kept = model[0].weight.detach().clone()
+    train(model, optimizer)
+    assert torch.equal(model[0].weight, kept)
+
+
+def test_what_stays_keeps_its_norm_where_nearly_all_of_it_leaves():
+    model = net()
+    with torch.no_grad():
+        model[0].weight.mul_(3000.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+    NormFix(optimizer, model)
+    train(model, optimizer, 3)
+    start = norm(model[3].weight)
+    freeze(model[0])
+    train(model, optimizer)
+    assert norm(model[3].weight) == pytest.approx(start, rel=1e-6)
+
+
+@pytest.mark.parametrize("factor", [10.0, float("nan")])
+def test_a_weight_written_by_hand_and_then_frozen_spoils_no_other(factor):
+    """It is larger than the whole vector was."""
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+    NormFix(optimizer, model)
+    train(model, optimizer)
+    start = model[3].weight.detach().clone()
+    with torch.no_grad():
+        model[0].weight.mul_(factor)
+    freeze(model[0])
+    model[3].weight.grad = torch.zeros_like(start)
+    if math.isnan(factor):
+        with pytest.raises(Stopped, match="zero or not finite"):
+            optimizer.step()
+        assert torch.equal(model[3].weight, start)
+        return
+    optimizer.step()
+    assert 0.1 * norm(start) < norm(model[3].weight) < norm(start)
+
+
+def test_a_state_written_while_all_was_frozen():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+    fixing = NormFix(optimizer, model)
+    train(model, optimizer)
+    freeze(model)
+    fixing.follow_freezing()
+    state = fixing.state_dict()
+    freeze(model, False)
+    fixing.load_state_dict(state)
+    start = norm(model[0].weight, model[3].weight)
+    train(model, optimizer, 3)
+    assert norm(model[0].weight, model[3].weight) == pytest.approx(start, rel=1e-6)
+
+
 @pytest.mark.parametrize("load", ["model", "layer"])
 def test_weights_loaded_afterwards_are_held_at_their_own_norm(load):
     model, other = net(), net()
@@ -231,6 +320,25 @@ def test_a_norm_that_is_none_stops_the_run(value):
         optimizer.step()
 
 
+@pytest.mark.parametrize("with_target", [False, True])
+def test_a_run_that_went_wrong_goes_on_from_its_checkpoint(with_target):
+    """In the same process, as the sentence says."""
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    fixing = NormFix(optimizer, model)
+    saved = copy.deepcopy(model.state_dict()), fixing.state_dict()
+    with torch.no_grad():
+        model[0].weight.fill_(float("nan"))
+    with pytest.raises(Stopped):
+        train(model, optimizer)
+    model.load_state_dict(saved[0])
+    if with_target:
+        fixing.load_state_dict(saved[1])
+    train(model, optimizer)
+    held = norm(model[0].weight, model[3].weight)
+    assert held == pytest.approx(float(saved[1]["target"]), rel=1e-6)
+
+
 @pytest.mark.parametrize("fused", [False, True])
 def test_the_penalty_does_not_stay_in_the_gradients(fused):
     layer = WSConv2d(3, 4, 3, bias=False)
@@ -245,6 +353,28 @@ def test_the_penalty_does_not_stay_in_the_gradients(fused):
         optimizer.step(), plain.step()
     assert layer.weight.grad is home and torch.equal(home, gradient)
     torch.testing.assert_close(layer.weight, by_hand.weight)
+
+
+def test_a_hook_that_sets_gradients_to_zero_after_the_step_finds_the_real_ones():
+    layer = WSConv2d(3, 4, 3)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    optimizer.register_step_post_hook(lambda o, *_: o.zero_grad(set_to_none=False))
+    EpsShift(optimizer, layer)
+    for p in layer.parameters():
+        p.grad = torch.randn_like(p)
+    optimizer.step()
+    assert not any(p.grad.any() for p in layer.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate")
+def test_the_penalty_does_not_stay_where_a_group_has_a_weight_twice():
+    layer = WSConv2d(3, 4, 3, bias=False)
+    optimizer = torch.optim.SGD([layer.weight, layer.weight], lr=0.1)
+    EpsShift(optimizer, layer, lam=0.5)
+    gradient = torch.randn_like(layer.weight)
+    layer.weight.grad = gradient
+    optimizer.step()
+    assert layer.weight.grad is gradient
 
 
 def test_a_step_that_fails_leaves_the_gradients_for_the_next():
@@ -275,6 +405,17 @@ class Sharpness(torch.optim.Optimizer):
         self.base_optimizer.step()
 
 
+class Averaging(torch.optim.Optimizer):
+    """As Sharpness, under the name that torch's ZeroRedundancyOptimizer has for the inner one."""
+
+    def __init__(self, params, base, **options):
+        super().__init__(params, options)
+        self.optim = base(self.param_groups, **options)
+
+    def second_step(self):
+        self.optim.step()
+
+
 class Lookahead(torch.optim.Optimizer):
     """Some never call Optimizer.__init__, and then have no hooks."""
 
@@ -300,6 +441,7 @@ class OptimWrapper:
     ("wrap", "words"),
     [
         (lambda p: Sharpness(p, torch.optim.SGD, lr=0.1), "base_optimizer; attach"),
+        (lambda p: Averaging(p, torch.optim.SGD, lr=0.1), "optim; attach"),
         (lambda p: Lookahead(torch.optim.SGD(p, lr=0.1)), "_base_optimizer; attach"),
         (lambda p: ScheduleFree(p, lr=0.1), "schedule-free"),
         (lambda p: torch.optim.SGD(p, lr=0.1, differentiable=True), "derivatives"),

@@ -90,3 +90,14 @@ def test_frozen_parameters_are_there_to_thaw_and_shared_ones_once():
 def test_without_a_decay_the_optimizer_s_own_holds():
     groups = param_groups(Net(), None)
     assert [g.get("weight_decay") for g in groups] == [0.0, None]
+
+
+def test_biases_of_attention_and_recurrent_layers_are_biases():
+    net = nn.ModuleDict(dict(words=nn.LSTM(3, 4), heads=nn.MultiheadAttention(4, 2)))
+    found = decays(net, param_groups(net, 0.1, eps_shift=False))
+    assert {name for name, decay in found.items() if not decay} == {
+        "words.bias_ih_l0",
+        "words.bias_hh_l0",
+        "heads.in_proj_bias",
+        "heads.out_proj.bias",
+    }

@@ -1,5 +1,7 @@
 """A treatment notices that the layers it was given are no longer those of the model."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -99,3 +101,15 @@ def test_a_wrapper_around_a_layer_is_no_replacement(attach):
 def test_a_decay_that_is_none_is_refused(decay):
     with pytest.raises(ValueError, match="Invalid weight_decay"):
         param_groups(net(), decay)
+
+
+@pytest.mark.parametrize("attach", [EpsShift, NormFix])
+def test_a_frozen_copy_of_the_model_is_refused(attach):
+    """Nothing of it will ever train; a model whose frozen weights are to join later may be."""
+    model = normalize_layers(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 2)), dict(form="WS"))
+    teacher = copy.deepcopy(model).requires_grad_(False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="holds no parameter of this model.*teacher"):
+        attach(optimizer, teacher)
+    model[0].requires_grad_(False)
+    attach(torch.optim.SGD(model[1].parameters(), lr=0.1), model)

@@ -1,9 +1,11 @@
 """The one table: what each parameter is, and one treatment a weight."""
 
 import pytest
+import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
-from normfix_mm import FixNormConv2d, WNConv2d, WNLinear, WSConv2d
+from normfix_mm import FixNormConv2d, NormFix, WNConv2d, WNLinear, WSConv2d
 from normfix_mm.optim import weights as selection
 
 
@@ -80,3 +82,33 @@ def test_patterns_narrow_and_must_match():
         selection.eps_shift_weights(net, include="stme")
     with pytest.raises(ValueError, match="conv\\+classifier"):
         selection.norm_fix_weights(net, "convs")
+
+
+@pytest.mark.parametrize("pattern", ["(stem", "[", 5, ["stem", None]])
+def test_a_pattern_that_is_none_is_one_sentence(pattern):
+    with pytest.raises(ValueError, match="is no regular expression"):
+        selection.norm_fix_weights(model(), include=pattern)
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, AveragedModel, torch.compile])
+def test_names_are_the_model_s_own_whatever_is_wrapped_around_it(wrap):
+    """So that patterns, and the state that norm fixing saves, are the same with and without."""
+    net = model()
+    of_itself = names(selection.norm_fix_weights(net)), names(selection.eps_shift_weights(net))
+    net = wrap(net)
+    wrapped = names(selection.norm_fix_weights(net)), names(selection.eps_shift_weights(net))
+    assert wrapped == of_itself
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    assert NormFix(optimizer, net, include="^stem").names == ["stem.weight"]
+
+
+def test_a_layer_without_a_weight_yet_is_named():
+    net = nn.Sequential(nn.LazyConv2d(4, 3), nn.Conv2d(4, 4, 3))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match=r"0\.weight has no weight yet: run the model once"):
+        NormFix(optimizer, net)
+    assert NormFix(optimizer, net, exclude="^0").names == ["1.weight"]
+    with torch.device("meta"):
+        net = nn.Conv2d(3, 4, 3)
+    with pytest.raises(ValueError, match="meta device"):
+        NormFix(torch.optim.SGD(net.parameters(), lr=0.1), net)

@@ -149,6 +149,13 @@ def test_what_a_resumed_run_does_not_take_from_the_config_is_said(cfg, content, 
     said = capsys.readouterr().err
     assert "'optim_wrapper.optimizer.lr' of the config are not those of the run" in said
     assert "'param_scheduler.1.milestones.0'" in said and "load_from" in said
+    shift, slow = dict(eps_shift=dict(lam=0.5)), dict(custom_keys=dict(backbone=dict(lr_mult=0.1)))
+    cfg.optim_wrapper.paramwise_cfg = shift
+    check(cfg, ("train",))
+    assert "paramwise_cfg" not in capsys.readouterr().err
+    cfg.optim_wrapper.paramwise_cfg = shift | slow
+    check(cfg, ("train",))
+    assert "'optim_wrapper.paramwise_cfg.custom_keys" in capsys.readouterr().err
 
 
 def test_a_run_at_its_end_is_said(cfg, content, resumed, capsys):

@@ -21,6 +21,7 @@ from normfix_mm.analysis.gains import gain_remark
 from normfix_mm.analysis.metrics import effective_learning_rate
 from normfix_mm.analysis.tables import joint_norm_table
 from normfix_mm.engine.hooks.invariance_check import check_scale_invariance
+from normfix_mm.engine.optim_wrapper_constructor import refuse_ignored_eps_shift
 from normfix_mm.errors import BadInput, listing
 from normfix_mm.layers.fixnorm import FixNormLayer
 from normfix_mm.layers.gain import settle_gains
@@ -50,7 +51,8 @@ class NormFixHook(Hook):
 
     Logs 'train/joint_norm', 'train/effective_lr', for each FixNorm layer 'train/gain/<layer>' and
     'train/cap/<layer>', and 'train/ema_joint_norm' where an EMAHook runs. Says at the end where a
-    gain never left its cap, or was still on its way.
+    gain never left its cap, or was still on its way; and once, in between, if the norm is not what
+    the last step has left.
 
     Raises:
         BadInput (a ValueError): before training, for a bad option, a weight the optimizer also
@@ -83,7 +85,8 @@ class NormFixHook(Hook):
         self._saved = checkpoint.get(_KEY)
 
     def before_train(self, runner) -> None:
-        model, optimizer = unwrapped(runner.model), _only_optimizer(runner)
+        model, optimizer = unwrapped(runner.model), only_optimizer(runner, "NormFixHook")
+        refuse_ignored_eps_shift(runner.cfg.get("optim_wrapper"))
         settle_gains(model)
         if self.norm_fix is not None:  # trained before, and now trained on
             self._saved = self.norm_fix.state_dict()
@@ -97,6 +100,7 @@ class NormFixHook(Hook):
         print_log(f"NormFixHook holds the norm of {rule} not excluded:\n{table}", logger="current")
         self._norms = [module for module in model.modules() if isinstance(module, NORMS)]
         self._checked: tuple | None = None
+        self._warned = False
         loggers = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
         self._log_interval = self.interval or next(iter(loggers), 10)
         self._ema = next((hook for hook in runner.hooks if isinstance(hook, EMAHook)), None)
@@ -138,6 +142,7 @@ class NormFixHook(Hook):
         params = [info.param for info in self.norm_fix.infos]
         if not params:  # all are frozen by now
             return
+        self._warn_of_others()
         rate = groups_of(runner.optim_wrapper.optimizer)[params[0]]["lr"]
         scalars = {
             "joint_norm": self.norm_fix.joint_norm(),
@@ -152,6 +157,22 @@ class NormFixHook(Hook):
             scalars["ema_joint_norm"] = torch.stack(norms).norm()
         for name, value in scalars.items():
             runner.message_hub.update_scalar(f"train/{name}", float(value))
+
+    def _warn_of_others(self) -> None:
+        """Say once that the norm is not what the last step has left."""
+        found = [] if self._warned else self.norm_fix.norms_and_targets()
+        for what, norm, target in found:
+            if not abs(norm / target - 1) < 1e-5:
+                self._warned = True
+                print_log(
+                    f"NormFixHook: {what} is {norm:.6g} and its target {target:.6g}, although the "
+                    "step has restored it: something else writes the weights afterwards (a hook, "
+                    "an optimizer that averages them), and norm fixing undoes that at the next "
+                    "step.",
+                    logger="current",
+                    level=logging.WARNING,
+                )
+                return
 
     def after_train(self, runner) -> None:
         logged = runner.message_hub.log_scalars
@@ -177,20 +198,20 @@ class NormFixHook(Hook):
             self.norm_fix.load_state_dict(self._saved)
         except ValueError as error:
             raise BadInput(str(error)) from None
-        goal = self.norm_fix.target.double().norm()
-        if self.norm_fix.infos and not 0.9 < float(self.norm_fix.joint_norm() / goal) < 1.1:
-            raise BadInput(
-                f"NormFixHook: the weights of the resumed checkpoint have the joint norm "
-                f"{float(self.norm_fix.joint_norm()):.4g}, and its target is {float(goal):.4g}: "
-                "one of them was changed or damaged; go on from another checkpoint, or start from "
-                "its weights with load_from."
-            )
+        for what, norm, target in self.norm_fix.norms_and_targets():
+            if not 0.9 < norm / target < 1.1:
+                raise BadInput(
+                    f"NormFixHook: {what} of the resumed checkpoint is {norm:.4g}, and its target "
+                    f"is {target:.4g}: one of them was changed or damaged; go on from another "
+                    "checkpoint, or start from its weights with load_from."
+                )
 
 
-def _only_optimizer(runner):
+def only_optimizer(runner, who: str) -> Optimizer:
+    """The run's optimizer. Raises BadInput if there are several."""
     if isinstance(runner.optim_wrapper, OptimWrapperDict):
         raise BadInput(
-            "NormFixHook: the joint norm belongs to one optimizer, but this run has an "
+            f"{who}: the joint norm belongs to one optimizer, but this run has an "
             "OptimWrapperDict of several; train with a single OptimWrapper, or attach "
             "normfix_mm.NormFix to one of its optimizers yourself."
         )

@@ -17,7 +17,8 @@ from torch.optim import Optimizer
 
 from normfix_mm.analysis import remarks, steps
 from normfix_mm.analysis.metrics import effective_learning_rate
-from normfix_mm.engine.hooks.norm_fix import NormFixHook
+from normfix_mm.engine.hooks.norm_fix import NormFixHook, only_optimizer
+from normfix_mm.engine.optim_wrapper_constructor import refuse_ignored_eps_shift
 from normfix_mm.optim.claims import groups_of, owner_of
 from normfix_mm.optim.eps_shift import EpsShift
 from normfix_mm.optim.weights import norm_fix_weights, unwrapped
@@ -47,7 +48,7 @@ class NormMonitorHook(Hook):
 
     Raises:
         ValueError: for an interval below 1; before training, if the model has no layer of such a
-            name.
+            name, no weight that trains, or more than one optimizer.
     """
 
     priority = 55  # as NormFixHook: before LoggerHook reads the message hub
@@ -68,9 +69,17 @@ class NormMonitorHook(Hook):
         self.interval, self.each_layer = interval, each_layer
 
     def before_train(self, runner) -> None:
+        refuse_ignored_eps_shift(runner.cfg.get("optim_wrapper"))
         model = unwrapped(runner.model)
-        self._infos = norm_fix_weights(model, **self.rules)
+        optimizer = only_optimizer(runner, "NormMonitorHook")
+        held = groups_of(optimizer)
+        self._infos = [i for i in norm_fix_weights(model, **self.rules) if i.param in held]
         self._weights = [info.param for info in self._infos]
+        if not self._weights:
+            raise ValueError(
+                "NormMonitorHook: the model has no weight that trains and of which norm fixing "
+                f"would hold the norm (weights={self.rules['weights']!r}); leave the hook out"
+            )
         modules = dict(model.named_modules())
         for name in self.layers:
             if not hasattr(modules.get(name), "weight"):
@@ -84,7 +93,6 @@ class NormMonitorHook(Hook):
         self._rates: list[tuple[float, float]] = []
         self._said: set[str] = set()
         self._due, self._taken = False, None
-        optimizer = runner.optim_wrapper.optimizer
         if self.each_layer is not None:
             before = torch.compiler.disable(self._before_step)
             handle = optimizer.register_step_pre_hook(before)

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from normfix_mm import WNConv2d
 from normfix_mm.engine.hooks.invariance_check import check_scale_invariance
 from normfix_mm.engine.hooks.norm_fix import NormFixHook
+from normfix_mm.engine.hooks.norm_monitor import NormMonitorHook
 
 pytestmark = pytest.mark.slow
 
@@ -95,6 +96,25 @@ def test_a_gain_that_never_left_its_cap_is_said_at_the_end(toy_data, tmp_path):
     assert "bbox_head.retina_cls: g was at its cap, 0.0424, from the first iteration" in said
 
 
+@pytest.mark.parametrize("mode", ["joint", "layer"])
+def test_weights_that_something_else_writes_after_the_step_are_said_once(toy_data, tmp_path, mode):
+    class Shrinks(Hook):
+        priority = "VERY_HIGH"
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            with torch.no_grad():
+                runner.model.backbone.conv1.weight.mul_(0.9)
+
+    runner = Runner.from_cfg(
+        toy_config(toy_data, tmp_path, length=1, custom_hooks=[FIX | dict(mode=mode)])
+    )
+    runner.register_hook(Shrinks())
+    runner.train()
+    assert log_of(tmp_path).count("something else writes the weights afterwards") == 1
+    train(toy_config(toy_data, tmp_path / "b", length=1, custom_hooks=[FIX | dict(mode=mode)]))
+    assert "something else" not in log_of(tmp_path / "b")
+
+
 def test_mode_layer_holds_each_norm(toy_data, tmp_path):
     hooks = [FIX | dict(mode="layer")]
     runner, _ = run(toy_config(toy_data, tmp_path, length=1, custom_hooks=hooks))
@@ -116,6 +136,20 @@ def test_load_from_takes_new_targets_and_resume_keeps_the_old(toy_data, tmp_path
     _, resumed = run(toy_config(toy_data, tmp_path / "c", resume=True, **options))
     assert resumed.norms == pytest.approx([target] * 6, rel=1e-6)
     assert len(loaded.norms) == 12 and min(loaded.norms) > target * 1.01
+
+
+def test_mode_layer_resumes_beside_frozen_stages_and_sees_a_changed_layer(toy_data, tmp_path):
+    options = {"custom_hooks": [FIX | dict(mode="layer")], "model.backbone.frozen_stages": 4}
+    train(toy_config(toy_data, tmp_path / "a", length=1, **options))
+    checkpoint = tmp_path / "a" / "epoch_1.pth"
+    options |= dict(resume=True, load_from=str(checkpoint), length=2)
+    _, resumed = run(toy_config(toy_data, tmp_path / "b", **options))
+    assert len(resumed.norms) == 6
+    saved = torch.load(checkpoint, weights_only=False)
+    saved["state_dict"]["neck.fpn_convs.2.conv.weight"] *= 2
+    torch.save(saved, checkpoint)
+    with pytest.raises(ValueError, match=r"the norm of neck\.fpn_convs\.2\.conv\.weight .* is"):
+        train(toy_config(toy_data, tmp_path / "c", **options))
 
 
 def test_resuming_a_run_without_targets_is_refused(toy_data, tmp_path):
@@ -232,6 +266,18 @@ def test_several_optimizers_are_refused():
     runner = SimpleNamespace(model=model, optim_wrapper=OptimWrapperDict(only=wrapper))
     with pytest.raises(ValueError, match="belongs to one optimizer"):
         NormFixHook().before_train(runner)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_monitor_says_before_training_that_it_has_nothing_to_log(several):
+    model = torch.nn.Linear(3, 4)
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+    if several:
+        wrapper = OptimWrapperDict(only=wrapper)
+    runner = SimpleNamespace(model=model, optim_wrapper=wrapper, cfg={})
+    said = "NormMonitorHook: the joint norm belongs to one" if several else "no weight that trains"
+    with pytest.raises(ValueError, match=said):
+        NormMonitorHook().before_train(runner)
 
 
 class WritesIntoItsBatch(torch.nn.Module):

@@ -63,4 +63,6 @@ def weight_obstacle(layer: nn.Module) -> str | None:
         )
     if isinstance(layer.weight, UninitializedParameter):
         return "has no weight yet (run the model once)"
+    if not layer.weight.is_floating_point():
+        return f"has a weight of {layer.weight.dtype}, which is not made of real numbers"
     return None

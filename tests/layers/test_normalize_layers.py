@@ -220,6 +220,10 @@ def _lazy():
     return nn.LazyConv2d(8, 3)
 
 
+def _complex():
+    return nn.Conv2d(3, 8, 3, dtype=torch.complex64)
+
+
 def _quantization_aware():
     from torch.ao.nn.qat import Conv2d
     from torch.ao.quantization import get_default_qat_qconfig
@@ -237,6 +241,7 @@ def _quantization_aware():
         _parametrized,
         _spectral,
         _lazy,
+        _complex,
         _quantization_aware,
     ],
 )

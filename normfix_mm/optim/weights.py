@@ -24,8 +24,8 @@ from normfix_mm.layers.plain import mmcv_form
 
 Patterns = str | Iterable[str] | None
 
-# Layers that normalize activations.
-NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+# Layers that normalize activations; torch has had RMSNorm since 2.4.
+NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, getattr(nn, "RMSNorm", nn.LayerNorm))
 
 
 @dataclass(frozen=True, eq=False)

@@ -80,3 +80,9 @@ def test_patterns_narrow_and_must_match():
         selection.eps_shift_weights(net, include="stme")
     with pytest.raises(ValueError, match="conv\\+classifier"):
         selection.norm_fix_weights(net, "convs")
+
+
+@pytest.mark.skipif(not hasattr(nn, "RMSNorm"), reason="torch < 2.4")
+def test_rms_norm_is_a_norm():
+    infos = selection.weights_of(nn.Sequential(nn.Linear(3, 4), nn.RMSNorm(4)))
+    assert {w.name: w.kind for w in infos}["1.weight"] == "norm"

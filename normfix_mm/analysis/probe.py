@@ -146,7 +146,7 @@ class Probe:
             param.requires_grad_(True)
         with torch.enable_grad():
             outputs = self._forward(lambda: None, perturbed)
-            grads = _gradients(projection(outputs), params)
+            grads: Sequence[Tensor | None] | None = _gradients(projection(outputs), params)
             if grads is None:  # perhaps in a reentrant checkpoint, and the graph is spent
                 outputs = self._forward(lambda: None, perturbed)
                 projection(outputs).backward()
@@ -245,4 +245,5 @@ def _gradients(total: Tensor, params: list[Tensor]) -> Sequence[Tensor] | None:
         if "checkpoint" not in str(error):
             raise
         return None
-    return None if any(grad is None for grad in grads) else grads
+    found = [grad for grad in grads if grad is not None]
+    return found if len(found) == len(params) else None

@@ -155,8 +155,11 @@ def _select(module: nn.Module, rule: Mapping, gained: bool) -> list[str]:
         and (gained or _starts_anywhere(candidates[name]))
     ]
     if not chosen:
+        done = sum(isinstance(m, stock) and is_normalized(m) for m in module.modules())
+        already = f"; {done} such layers are normalized already (by conv_cfg?)" if done else ""
         raise ValueError(
-            f"The rule {dict(rule)} matches no plain layer; candidates: {listing(candidates)}."
+            f"The rule {dict(rule)} matches no plain layer; candidates: "
+            f"{listing(candidates)}{already}."
         )
     return chosen
 

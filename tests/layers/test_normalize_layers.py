@@ -326,3 +326,10 @@ def test_gains_are_not_added_to_a_model_in_distributed_data_parallel(tmp_path):
         normalize_layers(net, dict(form="WS"))  # has none
     finally:
         dist.destroy_process_group()
+
+
+def test_a_model_that_is_normalized_already_is_told_so():
+    from mmcv.cnn import ConvWS2d
+
+    with pytest.raises(ValueError, match="candidates: none; 1 such layers are normalized already"):
+        normalize_layers(nn.Sequential(ConvWS2d(3, 4, 1)), dict(form="WN"))

@@ -38,11 +38,11 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from normfix_mm.analysis.perturbations import revive
+from normfix_mm.analysis.perturbations import norms_with_eps, revive
 from normfix_mm.analysis.probe import Probe, ScaleReport
 from normfix_mm.analysis.snapshot import Snapshot
 from normfix_mm.errors import listing
-from normfix_mm.optim.weights import NORMS, WeightInfo, norm_fix_weights, unwrapped
+from normfix_mm.optim.weights import WeightInfo, norm_fix_weights, unwrapped
 
 
 def find_scale_variant(
@@ -125,9 +125,7 @@ def measure_scale_variance(
 
 def eps_note(model: nn.Module, by_eps: dict[str, float]) -> str:
     """What is to be said of weights that are variant only by the eps of a norm."""
-    norms = [m for m in unwrapped(model).modules() if isinstance(m, NORMS)]
-    # An RMSNorm that is given no eps takes that of the dtype.
-    eps = sorted({torch.finfo().eps if m.eps is None else m.eps for m in norms}, reverse=True)
+    eps = sorted({eps for _, eps in norms_with_eps(unwrapped(model))}, reverse=True)
     names = [f"{name} ({change:.1e})" for name, change in by_eps.items()]
     return (
         f"{len(by_eps)} weights are so small that the eps of the norm behind them "

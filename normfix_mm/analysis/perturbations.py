@@ -3,19 +3,32 @@
 import math
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 
+from normfix_mm.layers.plain import is_normalized
 from normfix_mm.optim.weights import NORMS, weights_of
 
 TINY_EPS = 1e-12
 
 
+def norms_with_eps(model: nn.Module) -> list[tuple[Any, float]]:
+    """What normalizes activations, and its eps; layers that torch lacks are known by their name."""
+    modules: list[Any] = list(model.modules())
+    return [
+        (m, m.eps)
+        for m in modules
+        if isinstance(m, NORMS) or "norm" in type(m).__name__.lower()
+        if isinstance(getattr(m, "eps", None), float) and not is_normalized(m)
+    ]
+
+
 @contextmanager
 def tiny_eps(model: nn.Module) -> Iterator[None]:
     """Norms whose eps is next to nothing, for the time of the block."""
-    norms = [(m, m.eps) for m in model.modules() if isinstance(m, NORMS)]
+    norms = norms_with_eps(model)
     for norm, _ in norms:
         norm.eps = TINY_EPS
     try:

@@ -146,8 +146,8 @@ class Probe:
             param.requires_grad_(True)
         with torch.enable_grad():
             outputs = self._forward(lambda: None, perturbed)
-            grads = _gradients(projection(outputs), params)
-            if grads is None:  # a reentrant checkpoint, and its graph is spent
+            grads: Sequence[Tensor | None] | None = _gradients(projection(outputs), params)
+            if grads is None:  # perhaps in a reentrant checkpoint, and the graph is spent
                 outputs = self._forward(lambda: None, perturbed)
                 projection(outputs).backward()
                 grads = [param.grad for param in params]
@@ -234,11 +234,16 @@ class Probe:
             )
 
 
-def _gradients(total: Tensor, params: list[Tensor]) -> Sequence[Tensor | None] | None:
-    """Gradients of one number, None if a part of the graph works in `backward()` alone."""
+def _gradients(total: Tensor, params: list[Tensor]) -> Sequence[Tensor] | None:
+    """Gradients of one number, None if some of them may come in `backward()` alone.
+
+    A reentrant checkpoint hides its parameters: either it says so, or they look unused.
+    """
     try:
-        return torch.autograd.grad(total, params, allow_unused=True)
+        grads = torch.autograd.grad(total, params, allow_unused=True)
     except RuntimeError as error:
         if "checkpoint" not in str(error):
             raise
         return None
+    found = [grad for grad in grads if grad is not None]
+    return found if len(found) == len(params) else None

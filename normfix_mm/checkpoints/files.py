@@ -6,6 +6,7 @@ PyTorch's files through ``safe_load``, and safetensors.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from normfix_mm.checkpoints.safe_load import load
 from normfix_mm.checkpoints.whole_file import replacing
-from normfix_mm.errors import BadInput, one_line
+from normfix_mm.errors import BadInput, one_line, quoted
 
 SAFETENSORS = ".safetensors"
 # Where training scripts put the weights: OpenMMLab, PytorchInsight and timm; torchvision; others.
@@ -31,17 +32,19 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
 
     Raises:
         BadInput: Absent, cut off, with objects that would have to be unpickled, no weights, or
-            some that are not finite.
+            some that are not finite or no ordinary numbers.
     """
     path = Path(path)
     if not path.is_file():
         raise BadInput(f"The checkpoint {str(path)!r} does not exist; correct the path.")
     if path.suffix == SAFETENSORS:
         weights, meta = _read_safetensors(path)
+        _check_ordinary(weights, repr(str(path)))
         check_finite(weights, repr(str(path)))
         return weights, meta
     content = load(path)
-    held = next((content[k] for k in _HOLDERS if isinstance(content.get(k), Mapping)), content)
+    holders = [k for k in _HOLDERS if isinstance(content.get(k), Mapping)]
+    held = content[holders[0]] if holders else content
     weights = {name: value for name, value in held.items() if isinstance(value, Tensor)}
     if not weights:
         raise BadInput(
@@ -49,9 +52,33 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
             f"{', '.join(_HOLDERS)}, but {', '.join(map(str, list(content)[:8])) or 'nothing'}; "
             "save the state dict there."
         )
+    if holders[1:]:
+        warnings.warn(
+            f"{str(path)!r} holds weights under {quoted(holders)}; those under {holders[0]!r} are "
+            "taken, though averaged ones (ema) are mostly what was evaluated: to have others, save "
+            "them to a file of their own.",
+            stacklevel=2,
+        )
+    _check_ordinary(weights, repr(str(path)))
     check_finite(weights, repr(str(path)))
     meta = content.get("meta")
     return _unwrapped(weights), dict(meta) if isinstance(meta, Mapping) else {}
+
+
+def _check_ordinary(weights: Mapping[str, Tensor], named: str) -> None:
+    """Refuse what a layer could not take or would take for other numbers, as quantized weights."""
+    for name, tensor in weights.items():
+        kind = None
+        is_weight = name.rpartition(".")[2] == "weight"
+        if tensor.is_quantized or (is_weight and not tensor.is_floating_point()):
+            kind = f"numbers of {tensor.dtype}, as quantized or complex networks have"
+        elif tensor.is_meta or tensor.layout is not torch.strided:
+            kind = "no values (meta)" if tensor.is_meta else f"a layout of {tensor.layout}"
+        if kind:
+            raise BadInput(
+                f"The checkpoint {named} has {kind}, in {name!r}; save it with ordinary "
+                "floating-point weights."
+            )
 
 
 def check_finite(content: Mapping, named: str) -> None:
@@ -153,7 +180,10 @@ def _safetensors():
 
 
 def _unwrapped(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without a prefix that every key has."""
+    """Without a prefix that every key has, and without the counter that torch's averages add."""
+    averaged = {name: value for name, value in weights.items() if name != "n_averaged"}
+    if all(name.startswith(_WRAPPERS) for name in averaged):
+        weights = averaged
     for wrapper in _WRAPPERS * 2:  # in either order
         if all(name.startswith(wrapper) for name in weights):
             weights = {name.removeprefix(wrapper): value for name, value in weights.items()}

@@ -16,7 +16,7 @@ from normfix_mm.convert.absorb import absorb as absorb_into_norms
 from normfix_mm.convert.key_table import Report, Row
 from normfix_mm.convert.origin import check_target, fold_weights, origin_forms
 from normfix_mm.convert.sources import SOURCES, detect, rename
-from normfix_mm.errors import BadInput
+from normfix_mm.errors import BadInput, quoted
 from normfix_mm.layers.fixnorm import FixNormLayer
 from normfix_mm.layers.gain import GainedLayer
 from normfix_mm.optim.weights import weights_of
@@ -160,7 +160,13 @@ def _gaps(rows: list[Row]) -> list[str]:
     """What makes the target another network than the source, or leaves it incomplete."""
     unplaced = sum(row.why.startswith(NO_PLACE) for row in rows)
     initial = sum(row.why == INITIAL for row in rows)
+    misfits = [row.new for row in rows if row.status == "shape mismatch"]
     notes = []
+    if misfits:
+        notes.append(
+            f"WARNING: {len(misfits)} keys have another shape in the model, where they keep their "
+            f"initialization: {quoted(misfits)}"
+        )
     if unplaced:
         notes.append(f"WARNING: {unplaced} keys of the source have no place in the model")
     if initial:

@@ -22,8 +22,8 @@ def direction(rows: Tensor) -> tuple[Tensor, Tensor]:
     size = rows.detach().abs().amax(1, keepdim=True)
     scale = torch.where(size == 0, 0.0, size.reciprocal().clamp(max=steepest(rows.dtype)))
     unit = rows * scale
-    # At least 1, but for rows that fade.
-    norm = torch.linalg.vector_norm(unit, dim=1, keepdim=True).clamp(min=0.5)
+    # At least 1, but for rows that fade. A sum, since torch's norm of a long row loses digits.
+    norm = unit.square().sum(1, keepdim=True).clamp(min=0.25).sqrt()
     return unit / norm, scale / norm
 
 

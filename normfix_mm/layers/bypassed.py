@@ -3,14 +3,18 @@
 Attention blocks multiply by `self.qkv.weight` themselves (BEiT, Swin), torch's encoder layer has a
 fast path in evaluation that hands `self.linear1.weight` to a kernel, and wrappers that adapt a
 layer (LoRA) have its weight as their own, to merge into it. What the class's `forward` reads is in
-its code; it is looked up there, since the layer itself cannot tell.
+its code, and in that of the methods and functions it names; it is looked up there, since the layer
+itself cannot tell. `self.qkv.weight` names its layer, also by way of a variable; of
+`self.layers[i].weight` only the module is known that it belongs to, so that it holds for each layer
+that this module has as its own, directly or in lists.
 """
 
 from __future__ import annotations
 
 import dis
 import inspect
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from functools import cache
 from types import CodeType, FunctionType
 from typing import Any
@@ -22,13 +26,16 @@ from normfix_mm.layers.base import NormalizedLayer
 
 # Asking a weight what it is does not use it.
 _QUESTIONS = {"device", "dtype", "requires_grad", "shape", "size", "dim", "ndim", "numel"}
+_SOME = "?"  # a layer that the code does not name
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 def bypass(module: nn.Module, name: str) -> str | None:
     """Why normalizing layer `name` would be lost on a module around it, or None."""
     for owner, inner in _owners(module, name):
         kind: Any = type(owner)
-        if inner in _weights_read(kind):
+        read = _weights_read(kind)
+        if inner in read or (_SOME in read and _is_own(owner, inner)):
             return f"is in a {_full_name(owner)}, whose forward uses its weight directly"
         # mmcv's ConvModule then multiplies the weight by that of a BN in evaluation mode.
         if inner == "conv" and getattr(owner, "efficient_conv_bn_eval_forward", None) is not None:
@@ -66,39 +73,101 @@ def _owners(module: nn.Module, name: str) -> Iterator[tuple[nn.Module, str]]:
         yield module.get_submodule(".".join(parts[:depth])), ".".join(parts[depth:])
 
 
+def _is_own(owner: nn.Module, inner: str) -> bool:
+    """Whether a layer is the module's own, directly or in lists, and no other module's."""
+    outer = [owner.get_submodule(inner[: dot.start()]) for dot in re.finditer(r"\.", inner)]
+    return all(type(each) in _CONTAINERS for each in outer)
+
+
 def _full_name(module: nn.Module) -> str:
     return f"{type(module).__module__}.{type(module).__qualname__}"
 
 
 @cache
 def _weights_read(kind: Any) -> set[str]:
-    """The layers whose weight a method named forward… reads, as 'qkv' of `self.qkv.weight`."""
+    """The layers whose weight a method named forward… reads, or what it calls of its module.
+
+    As 'qkv' of `self.qkv.weight`; `_SOME` where the code does not name the layer.
+    """
     found: set[str] = set()
-    for name in dir(kind):
-        function = inspect.unwrap(getattr(kind, name)) if "forward" in name else None
-        if isinstance(function, FunctionType) and function.__code__.co_varnames:
-            found |= _reads(function.__code__, function.__code__.co_varnames[0])
+    names, seen = [name for name in dir(kind) if "forward" in name], set(dir(nn.Module))
+    seen.discard("forward")
+    while names:
+        name = names.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        method = inspect.getattr_static(kind, name, None)
+        function = _code_of(method)
+        if function is None:
+            continue
+        code = function.__code__
+        bound = code.co_varnames[:1] if not isinstance(method, staticmethod) else ()
+        found |= _reads(code, {myself: () for myself in bound})
+        names += [each for each in _names(code, "LOAD_ATTR", "LOAD_METHOD") if hasattr(kind, each)]
+        for each in map(function.__globals__.get, _names(code, "LOAD_GLOBAL")):
+            if isinstance(each, FunctionType) and not each.__module__.startswith("torch"):
+                found |= _reads(inspect.unwrap(each).__code__, {})  # at most the weight of some
     return found
 
 
-def _reads(code: CodeType, myself: str) -> set[str]:
-    """Each x.y of the `self.x.y.weight` in some code and in the functions that it defines."""
-    inner = (const for const in code.co_consts if isinstance(const, CodeType))
-    found = {name for each in inner for name in _reads(each, myself)}
-    path: list[str] | None = None
+def _code_of(method: Any) -> FunctionType | None:
+    """The function behind a method or a property, also where it is decorated."""
+    method = method.fget if isinstance(method, property) else method
+    method = getattr(method, "__func__", method)
+    function = inspect.unwrap(method) if callable(method) else None
+    return function if isinstance(function, FunctionType) else None
+
+
+def _inner_codes(code: CodeType) -> Iterator[CodeType]:
+    return (const for const in code.co_consts if isinstance(const, CodeType))
+
+
+def _names(code: CodeType, *operations: str) -> set[str]:
+    """What some code, and the functions that it defines, loads by these operations."""
+    names = {step.argval for step in dis.get_instructions(code) if step.opname in operations}
+    return names.union(*(_names(each, *operations) for each in _inner_codes(code)))
+
+
+_Path = tuple[str, ...]
+
+
+def _reads(code: CodeType, known: Mapping[str, _Path]) -> set[str]:
+    """Each x.y of the `self.x.y.weight` in some code and in the functions that it defines.
+
+    Args:
+        known: variables, and where from the module that is theirs: ('x', 'y') for `self.x.y`.
+    """
+    found: set[str] = set()
+    variables = dict(known)
+    path: _Path = (_SOME,)
+
+    def use(path: _Path) -> None:
+        if path[-1:] == ("weight",) and len(path) > 1:
+            found.add(_SOME if path[0] == _SOME else ".".join(path[:-1]))
+
     for step in dis.get_instructions(code):
         if step.opname in ("CACHE", "EXTENDED_ARG"):
             continue
-        attribute = step.argval if step.opname in ("LOAD_ATTR", "LOAD_METHOD") else None
-        if path and path[-1] == "weight":
-            if path[:-1] and attribute not in _QUESTIONS:
-                found.add(".".join(path[:-1]))
-            path = None
-        if attribute is None:
-            # New versions of Python load two variables by one instruction.
-            last = step.argval[-1:] if isinstance(step.argval, tuple) else (step.argval,)
-            is_variable = "FAST" in step.opname or "DEREF" in step.opname
-            path = [] if is_variable and last == (myself,) else None
-        elif path is not None:
-            path.append(attribute)
+        if step.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            if path[-1:] != ("weight",):
+                path = (*path, step.argval)
+                continue
+            if step.argval in _QUESTIONS:
+                path = (_SOME,)
+        # New versions of Python load or store two variables by one instruction.
+        names = step.argval if isinstance(step.argval, tuple) else (step.argval,)
+        actions = re.findall(r"(LOAD|STORE)_(?:FAST|DEREF)", step.opname)
+        for action, name in zip(actions, names):
+            if action == "STORE":  # pytest keeps what it has asserted in variables like '@py_1'
+                variables[name] = path if name.isidentifier() else (_SOME,)
+                path = (_SOME,)
+            else:
+                use(path)
+                path = variables.get(name, (_SOME,))
+        if not actions:
+            use(path)
+            path = (_SOME,)
+    for each in _inner_codes(code):
+        found |= _reads(each, {n: variables[n] for n in each.co_freevars if n in variables})
     return found

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from normfix_mm.errors import one_line
 from normfix_mm.layers import functional
 from normfix_mm.layers.bypassed import bypass
 from normfix_mm.layers.gain import GainedLayer
@@ -36,12 +37,18 @@ def fold(module: nn.Module) -> nn.Module:
     Raises:
         TypeError: a normalized layer that extends none of the three, that has a forward of its own
             besides (which folding would drop), whose weight or gain is pruned or parametrized, or
-            whose weight is used past the layer's forward.
+            whose weight is used past the layer's forward; a module that cannot be copied.
     """
     for name, original in module.named_modules():
         if is_normalized(original):
             _refuse(name, original, _own_forward(original) or bypass(module, name))
-    module = copy.deepcopy(module)
+    try:
+        module = copy.deepcopy(module)
+    except Exception as error:  # a pruned layer, for one, in whatever part of the model
+        raise TypeError(
+            f"fold: the {type(module).__name__} cannot be copied ({one_line(error, 160)}); remove "
+            "pruning, weight_norm and spectral_norm first, or fold the other parts of the model."
+        ) from None
     folded: dict[nn.Parameter, list[nn.Parameter]] = {}
     layers: list[Any] = list(module.modules())
     for layer in layers:
@@ -70,7 +77,7 @@ def _effective_weight(layer: Any) -> Tensor | None:
 def _own_forward(layer: nn.Module) -> str | None:
     """Why a layer does more than the class of ours, or of mmcv's, that it extends, or None."""
     ours = next(c for c in type(layer).__mro__ if _is_known(c))
-    for method in ("forward", "_conv_forward"):
+    for method in ("forward", "_conv_forward", "__call__"):
         own = method in layer.__dict__
         if own or getattr(type(layer), method, 0) != getattr(ours, method, 0):
             return f"has a {method} of its own, which would be lost"

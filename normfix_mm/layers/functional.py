@@ -108,8 +108,8 @@ _FORMS["normalize_layer"] = _form("normalize_layer", "normalize", whole=True)
 
 def _normalized(name: str, weight: Tensor, *options) -> Tensor:
     form = _FORMS[name]
-    if weight.is_complex():
-        raise ValueError("A complex weight cannot be normalized; leave its layer plain.")
+    if not weight.is_floating_point():  # the imaginary part of a complex one would be dropped
+        raise ValueError(f"A weight of {weight.dtype} cannot be normalized; give a real one.")
     if torch.compiler.is_compiling():
         return form.forward(weight, *options)[0]
     differentiated = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0

@@ -25,8 +25,13 @@ from normfix_mm.layers.plain import mmcv_form
 
 Patterns = str | Iterable[str] | None
 
-# Layers that normalize activations.
-NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+# Layers that normalize activations; torch has had RMSNorm since 2.4.
+NORMS: tuple[type[Any], ...] = (
+    _NormBase,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    getattr(nn, "RMSNorm", nn.LayerNorm),
+)
 
 
 @dataclass(frozen=True, eq=False)

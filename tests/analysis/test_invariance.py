@@ -353,3 +353,54 @@ def test_refusals():
     source = iter(torch.randn(100, 4, 3, 12, 12))
     with pytest.raises(ValueError, match="repeat the same batch"):
         find_scale_variant(built(nn.Conv2d(8, 6, 3)), lambda m: m(next(source)).square().mean())
+
+
+class RMSNorm2d(nn.Module):
+    """As libraries have them, under no class of torch's."""
+
+    def __init__(self, eps):
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, x):
+        return x * torch.rsqrt(x.square().mean(1, keepdim=True) + self.eps)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        RMSNorm2d(0.1),
+        pytest.param(
+            nn.RMSNorm([6, 6], eps=0.1) if hasattr(nn, "RMSNorm") else None,
+            marks=pytest.mark.skipif(not hasattr(nn, "RMSNorm"), reason="torch < 2.4"),
+        ),
+    ],
+)
+def test_the_eps_of_norms_that_are_none_of_torch_s_old_ones_is_told_apart(norm):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), norm, nn.Flatten(), nn.Linear(144, 2))
+    x = torch.randn(4, 3, 8, 8)
+    with pytest.warns(UserWarning, match=r"eps of the norm behind them \(0.1\).*0\.weight"):
+        assert find_scale_variant(net, lambda m: [m(x)], ["0.weight"]) == {}
+    assert norm.eps == 0.1
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, lambda _: nn.Identity()])
+def test_weights_that_all_lie_in_a_reentrant_checkpoint(norm):
+    """They look unused: torch's `grad` finds no way to them and says nothing."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), norm(4), nn.ReLU())
+    net.append(nn.Conv2d(4, 4, 3, bias=False)).append(norm(4)).append(nn.Flatten())
+    x = torch.randn(4, 3, 8, 8, requires_grad=True)
+
+    class Checkpointed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return torch.utils.checkpoint.checkpoint(self.net, x, use_reentrant=True)
+
+    report = measure_scale_variance(Checkpointed(), lambda m: [m(x)])
+    expected = set() if norm is nn.BatchNorm2d else {"net.0.weight", "net.3.weight"}
+    assert report.variant.keys() == expected and not report.by_eps and not report.unreached

@@ -161,3 +161,40 @@ def test_what_is_no_checkpoint(tmp_path):
     assert "holds a list" in sentence(tmp_path / "list.pth")
     torch.save(dict(epoch=1), tmp_path / "empty.pth")
     assert "holds no weights" in sentence(tmp_path / "empty.pth")
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize")
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda w: (w * 100).to(torch.int8), "torch.int8"),
+        (lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8), "torch.qint8"),
+        (lambda w: w.to(torch.complex64), "torch.complex64"),
+        (lambda w: w.to_sparse(), "torch.sparse_coo"),
+        (lambda w: w.to("meta"), "no values"),
+    ],
+)
+def test_weights_that_are_no_ordinary_numbers_are_refused_by_name(tmp_path, spoil, told):
+    path = tmp_path / "weights.pth"
+    counter = {"bn1.num_batches_tracked": torch.tensor(3), "mask": torch.ones(2, dtype=torch.bool)}
+    torch.save(counter | WEIGHTS | {"conv1.weight": spoil(WEIGHTS["conv1.weight"])}, path)
+    text = sentence(path)
+    assert told in text and "'conv1.weight'" in text
+    torch.save(counter | WEIGHTS, path)
+    assert files.read(path)[0].keys() == counter.keys() | WEIGHTS.keys()
+
+
+def test_weights_of_torch_s_averaged_model_are_read(tmp_path):
+    path = tmp_path / "average.pth"
+    model = torch.nn.ModuleDict(dict(conv1=torch.nn.Conv2d(3, 2, 3, bias=False)))
+    average = torch.optim.swa_utils.AveragedModel(model)
+    torch.save(average.state_dict(), path)
+    assert files.read(path)[0].keys() == {"conv1.weight"}
+
+
+@pytest.mark.parametrize("average", ["state_dict_ema", "model_ema"])
+def test_a_file_with_other_weights_besides_says_which_are_taken(tmp_path, average):
+    path = tmp_path / "weights.pth"
+    torch.save({"model": WEIGHTS, average: {n: w / 2 for n, w in WEIGHTS.items()}}, path)
+    with pytest.warns(UserWarning, match=f"'model', '{average}'; those under 'model' are taken"):
+        assert_weights(files.read(path)[0])

@@ -322,6 +322,7 @@ def test_every_key_is_in_the_report(small):
         assert (row.old or row.new).rpartition(".")[2] in text
     assert "| left | fc.weight |  | 2×64 | the source's classifier |" in text
     assert "WARNING: 1 keys of the source have no place in the model" in text
+    assert "WARNING: 1 keys have another shape in the model" in text
     counts = result.report.counts()
     assert counts["taken"] == len(result.state) == len(state) - 3
     assert f"taken: {counts['taken']}, renamed: 0, left: 2, shape mismatch: 1" in text

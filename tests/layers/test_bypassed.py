@@ -113,3 +113,87 @@ def test_mmcv_s_shortcut_for_a_bn_in_evaluation_mode_is_refused():
     with pytest.raises(ValueError, match=r"'conv', a WSConv2d, .*efficient_conv_bn_eval"):
         settle_gains(built)
     settle_gains(ConvModule(3, 4, 1, conv_cfg=dict(type="WSConv2d"), norm_cfg=dict(type="BN")))
+
+
+def convolve(conv, x):
+    return F.conv2d(x, conv.weight, conv.bias)
+
+
+def _one_of_its_own(forward):
+    """A module with one convolution of its own, which `forward` reaches in some way."""
+
+    def body(self):
+        nn.Module.__init__(self)
+        self.convs = nn.ModuleList([nn.Conv2d(3, 4, 1)])
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    helpers = dict(
+        run=lambda self, x: F.conv2d(x, self.conv.weight),
+        kernel=property(lambda self: 2 * self.conv.weight),
+    )
+    return type("Owner", (nn.Module,), dict(__init__=body, forward=forward) | helpers)()
+
+
+def _by_a_variable(self, x):
+    conv = self.conv
+    return F.conv2d(x, conv.weight)
+
+
+def _by_the_weight_s_variable(self, x):
+    weight = self.conv.weight
+    return F.conv2d(x, weight)
+
+
+@pytest.mark.parametrize(
+    ("forward", "name"),
+    [
+        (_by_a_variable, "conv"),
+        (_by_the_weight_s_variable, "conv"),
+        (lambda self, x: self.run(x), "conv"),
+        (lambda self, x: F.conv2d(x, self.kernel), "conv"),
+        (lambda self, x: convolve(self.conv, x), "conv"),
+        (lambda self, x: F.conv2d(x, self.convs[0].weight), "convs.0"),
+        (lambda self, x: sum(F.conv2d(x, conv.weight) for conv in self.convs), "convs.0"),
+    ],
+)
+def test_a_weight_that_is_used_in_a_roundabout_way_is_refused(forward, name):
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), _one_of_its_own(forward))
+    with pytest.raises(ValueError, match=rf"'1.{name}', which is in a .*Owner.*uses its weight"):
+        normalize_layers(model, dict(form="WN", layers=rf"^(0|1\.{name})$"))
+    normalize_layers(model, dict(form="WN", layers="^0$"))
+
+
+def test_what_is_read_of_other_layers_and_asked_of_weights_refuses_nothing():
+    def forward(self, x):
+        weight = self.conv.weight
+        if weight.dtype != x.dtype or sum(conv.weight.numel() for conv in self.convs) != 12:
+            raise ValueError
+        return self.convs[0](x) + self.conv(x)
+
+    owner = _one_of_its_own(forward)
+    normalize_layers(owner, dict(form="WN"))
+    owner(torch.randn(1, 3, 2, 2))
+
+    def other(self, x):
+        norm = self.norm
+        return F.batch_norm(self.conv(x), None, None, norm.weight, training=True)
+
+    owner = _one_of_its_own(other)
+    owner.norm = nn.BatchNorm2d(4)
+    normalize_layers(owner, dict(form="WN"))
+
+
+def test_what_a_module_reads_in_its_lists_is_not_what_lies_in_other_modules():
+    owner = _one_of_its_own(lambda self, x: sum(block.weight.sum() for block in self.blocks))
+    owner.blocks = nn.ModuleList([Asking(), nn.Sequential(nn.Conv2d(3, 4, 1))])
+    with pytest.raises(ValueError, match=r"'blocks\.1\.0'.*uses its weight"):
+        normalize_layers(owner, dict(form="WN", layers="blocks"))
+    normalize_layers(owner, dict(form="WN", layers="blocks.0"))
+
+
+def test_mmcv_s_conv_module_is_taken():
+    """Its method has the name of a function that uses the weight of what it is given."""
+    from mmcv.cnn import ConvModule
+
+    module = ConvModule(3, 4, 1, norm_cfg=dict(type="BN"))
+    assert type(normalize_layers(module, dict(form="WS")).conv).__name__ == "WSConv2d"

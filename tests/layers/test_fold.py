@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrize, prune
+from torch.nn.utils import prune
 
 from normfix_mm import (
     CWNConv2d,
@@ -265,7 +265,7 @@ def _own(layer_class, **body):
 
 
 @pytest.mark.parametrize("base", [WSConv2d, WNConv2d, CWNConv2d])
-@pytest.mark.parametrize("method", ["forward", "_conv_forward"])
+@pytest.mark.parametrize("method", ["forward", "_conv_forward", "__call__"])
 def test_a_layer_that_does_more_is_refused_by_name(base, method):
     def more(layer, *args):
         return getattr(base, method)(layer, *args).relu()
@@ -297,14 +297,22 @@ def test_a_computed_weight_is_refused(spoil):
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda m: prune.l1_unstructured(m, "g", 0.5),
-        lambda m: parametrize.register_parametrization(m, "g", nn.Softplus()),
+        lambda m: prune.random_unstructured(m, "g", 0.5),
+        lambda m: nn.utils.parametrize.register_parametrization(m, "g", nn.Softplus()),
     ],
 )
 def test_a_computed_gain_is_refused(spoil):
-    """What computes it would be left on the plain layer, and in its state dict."""
-    with pytest.raises(TypeError, match="gain that is computed"):
-        fold(nn.Sequential(spoil(WNConv2d(3, 4, 2))))
+    layer = WNConv2d(3, 4, 2)
+    spoil(layer)
+    with pytest.raises(TypeError, match="'0', a .*WNConv2d, has a gain that is computed"):
+        fold(nn.Sequential(layer))
+
+
+def test_a_model_that_torch_cannot_copy_is_told_in_a_sentence():
+    model = nn.Sequential(WSConv2d(3, 4, 2), prune.l1_unstructured(nn.Conv2d(4, 4, 1), "weight", 1))
+    model(torch.randn(1, 3, 4, 4))
+    with pytest.raises(TypeError, match="the Sequential cannot be copied.*remove pruning"):
+        fold(model)
 
 
 def test_a_replaced_forward_is_refused():

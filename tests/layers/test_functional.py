@@ -248,3 +248,17 @@ def test_a_gain_of_another_count_is_refused(count):
     if count != 1:
         with pytest.raises(ValueError, match="and 1 are"):
             functional.normalize_layer(weight, gain)
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int8])
+def test_what_is_not_real_is_refused(dtype):
+    """A complex weight would lose its imaginary part."""
+    weight = torch.ones(2, 3, dtype=dtype)
+    for normalize in (
+        functional.standardize,
+        functional.normalize,
+        functional.normalize_layer,
+        functional.center_normalize,
+    ):
+        with pytest.raises(ValueError, match=str(dtype)):
+            normalize(weight)

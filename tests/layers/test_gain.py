@@ -9,7 +9,15 @@ import torch
 from layers.sample_layers import GAINED, sample, train_one_step
 from torch import nn
 
-from normfix_mm import EpsShift, FixNormConv2d, FixNormLinear, NormFix, WNConv2d, reset_gains
+from normfix_mm import (
+    EpsShift,
+    FixNormConv2d,
+    FixNormLinear,
+    NormFix,
+    WNConv2d,
+    WNLinear,
+    reset_gains,
+)
 from normfix_mm.layers.gain import settle_gains
 
 
@@ -376,3 +384,16 @@ def test_tracing_and_inference_mode(cls, shape, training):
         made = cls(*shape).eval()
         torch.testing.assert_close(layer(x), exported(x))
         made(x)
+
+
+@pytest.mark.parametrize("layer_class", [WNLinear, FixNormLinear])
+def test_the_gain_of_a_large_layer_has_all_digits(layer_class):
+    """A box head's first layer has 13 million weights, VGG's 103 million."""
+    linear = nn.Linear(12544, 1024, bias=False)
+    before = linear.weight.detach().double()
+    layer = layer_class.adopt(linear)
+    assert abs(float(layer.g.double()) / float(before.norm()) - 1) < 1e-6
+    if layer_class is WNLinear:
+        with torch.no_grad():
+            change = layer.normalized_weight().double() - before
+        assert float(change.norm() / before.norm()) < 1e-6

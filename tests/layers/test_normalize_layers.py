@@ -164,6 +164,13 @@ def test_one_layer_alone():
         ({"form": "WS", "kind": "linear"}, "'WS'.*'linear'"),
         ({"form": "WS", "alpha": 1.0}, "alpha"),
         ({"form": "FixNorm", "layers": "head", "alpha": -1}, "alpha"),
+        ({"form": "WS", "exclude": "backbone.stem"}, "excludes nothing.*stem, depthwise"),
+        ({"form": "WS", "depthwise": "false"}, "depthwise: 'false'"),
+        ({"form": "WS", "layers": ["stem"]}, "no regular expression.*join several names"),
+        ({"form": "WS", "exclude": "(stem"}, "exclude='.stem' .*no regular expression"),
+        ("WS", "'WS' is no dictionary"),
+        (["WS"], "'WS' is no dictionary"),
+        (None, "None is no dictionary"),
     ],
 )
 def test_bad_rules_change_nothing(rules, message):
@@ -220,6 +227,16 @@ def _lazy():
     return nn.LazyConv2d(8, 3)
 
 
+def _complex():
+    return nn.Conv2d(3, 8, 3, dtype=torch.complex64)
+
+
+def _with_a_g():
+    layer = nn.Conv2d(3, 8, 3)
+    layer.register_buffer("g", torch.ones(3))
+    return layer
+
+
 def _quantization_aware():
     from torch.ao.nn.qat import Conv2d
     from torch.ao.quantization import get_default_qat_qconfig
@@ -237,6 +254,8 @@ def _quantization_aware():
         _parametrized,
         _spectral,
         _lazy,
+        _complex,
+        _with_a_g,
         _quantization_aware,
     ],
 )
@@ -321,3 +340,10 @@ def test_gains_are_not_added_to_a_model_in_distributed_data_parallel(tmp_path):
         normalize_layers(net, dict(form="WS"))  # has none
     finally:
         dist.destroy_process_group()
+
+
+def test_a_model_that_is_normalized_already_is_told_so():
+    from mmcv.cnn import ConvWS2d
+
+    with pytest.raises(ValueError, match="candidates: none; 1 such layers are normalized already"):
+        normalize_layers(nn.Sequential(ConvWS2d(3, 4, 1)), dict(form="WN"))

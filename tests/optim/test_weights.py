@@ -112,3 +112,9 @@ def test_a_layer_without_a_weight_yet_is_named():
         net = nn.Conv2d(3, 4, 3)
     with pytest.raises(ValueError, match="meta device"):
         NormFix(torch.optim.SGD(net.parameters(), lr=0.1), net)
+
+
+@pytest.mark.skipif(not hasattr(nn, "RMSNorm"), reason="torch < 2.4")
+def test_rms_norm_is_a_norm():
+    infos = selection.weights_of(nn.Sequential(nn.Linear(3, 4), nn.RMSNorm(4)))
+    assert {w.name: w.kind for w in infos}["1.weight"] == "norm"

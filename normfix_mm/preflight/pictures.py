@@ -13,6 +13,7 @@ import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -189,7 +190,11 @@ def _hint(name: str, folder: str) -> str:
     parts = name.replace(os.sep, "/").split("/")
     for k in range(1, len(parts)):
         if os.path.isfile(os.path.join(folder, *parts[k:])):
+            if parts[0] == "..":  # a path of its own, often of another machine
+                return f"{parts[-1]!r} is in {folder!r}: write file_name as a path below it"
             return f"leave {'/'.join(parts[:k])}/ out of file_name: data_prefix has it already"
+    if unquote(name) != name and os.path.isfile(os.path.join(folder, unquote(name))):
+        return f"there is {unquote(name)!r}: write file_name as it is, without % and numbers"
     place = os.path.join(folder, *parts[:-1])
     for other in sorted(os.listdir(place)) if os.path.isdir(place) else ():
         if _plain(other) == _plain(parts[-1]):

@@ -133,7 +133,7 @@ def _check_file(path: str, where: str, masks: bool) -> None:
             "however well it is found; number annotations from 1."
         )
     if masks:
-        check_masks(found, where)
+        check_masks(found, where, evaluated=True)
 
 
 def _check_pictures(path: str, judged: list, where: str, loader: str) -> None:

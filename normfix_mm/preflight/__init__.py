@@ -8,6 +8,7 @@ left to the Runner.
     data                folders and files of the datasets, and in COCO format what is in them:
     coco, coco_entries  annotations
     pictures, headers   pictures
+    pipelines           what is made of pictures and labels, tried out on one
     evaluators          what is compared with
     classes             of the datasets and of the heads
     checkpoints         what `load_from`, `--resume` and `init_cfg` name

@@ -109,8 +109,21 @@ def check_evaluators(cfg, phase: str) -> None:
             continue
         kinds = metric.get("metric") or "bbox"
         kinds = [kinds] if isinstance(kinds, str) else list(kinds)
+        if _repeats(cfg[loader].dataset):
+            raise BadInput(
+                f"{loader} has pictures more than once (RepeatDataset, ClassBalancedDataset), and "
+                f"{where} would count what is detected on them as often, most of it as wrong; "
+                "evaluate each picture once."
+            )
         _check_file(path, where, masks="segm" in kinds)
         _check_pictures(path, judged, where, loader)
+
+
+def _repeats(dataset) -> bool:
+    """Whether a wrapper gives pictures of a dataset several times."""
+    inner = dataset.get("datasets", [dataset["dataset"]] if "dataset" in dataset else [])
+    again = dataset.get("times", 1) != 1 or "oversample_thr" in dataset
+    return again or any(map(_repeats, inner))
 
 
 def _check_file(path: str, where: str, masks: bool) -> None:

@@ -22,8 +22,7 @@ def check_masks(found: Annotations, where: str, evaluated: bool = False) -> None
     for masks in [found.masks, found.unused_masks] if evaluated else [found.masks]:
         _check_decodable(masks, found, where)
     total = _total(found)
-    count, first, _ = found.masks["aside"]
-    if count == total:
+    if found.masks["aside"][0] == total:
         raise BadInput(
             f"None of the {total} masks of {found.path!r} of {where} lies where its box is; write "
             "`segmentation` as x1, y1, x2, y2, … and bbox as x, y, width, height, both in pixels, "

@@ -89,9 +89,19 @@ def check_schedules(cfg, length_of: Callable) -> None:
             f"{'epochs' if by_epoch else 'iterations'}: {what}; set its `end` (and T_max) to the "
             "training's length."
         )
-    interval = loop.get("val_interval", 1)
-    if cfg.get("val_dataloader") is not None and isinstance(interval, int) and interval > length:
-        warn(f"train_cfg.val_interval is {interval}, training ends at {length}: never validated.")
+    if cfg.get("val_dataloader") is not None:
+        _check_validation(loop, length)
+
+
+def _check_validation(loop: dict, length: int) -> None:
+    interval, begin = loop.get("val_interval", 1), loop.get("val_begin", 1)
+    if isinstance(begin, int) and begin > length:
+        warn(f"train_cfg.val_begin is {begin}, training ends at {length}: never validated.")
+    elif isinstance(interval, int) and interval > length:  # mmengine validates at the end, too
+        warn(
+            f"train_cfg.val_interval is {interval}, training ends at {length}: not validated "
+            "before its end."
+        )
 
 
 def _check_numbers(cfg, loop: dict) -> None:

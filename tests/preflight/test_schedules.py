@@ -93,7 +93,9 @@ def test_an_epoch_without_an_iteration(own_cfg):
 
 def test_a_validation_that_never_comes(own_cfg, capsys):
     own_cfg.train_cfg.val_interval = 13
-    assert "val_interval is 13, training ends at 12: never validated" in said(own_cfg, capsys)
+    assert "val_interval is 13, training ends at 12: not validated before" in said(own_cfg, capsys)
+    own_cfg.train_cfg.val_begin = 14
+    assert "val_begin is 14, training ends at 12: never validated" in said(own_cfg, capsys)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def check(
     from normfix_mm.preflight.data import check_contents, check_files, length_of
     from normfix_mm.preflight.precision import check_half
     from normfix_mm.preflight.resumed import warn_of_restored
-    from normfix_mm.preflight.schedules import check_schedules
+    from normfix_mm.preflight.schedules import check_samplers, check_schedules
     from normfix_mm.preflight.trained_classes import check_class_order, check_resumable
     from normfix_mm.preflight.training import check_saving, check_training
 
@@ -76,6 +76,7 @@ def check(
         if contents:
             check_contents(cfg, phases)
         check_same_classes(cfg, phases)
+        check_samplers(cfg, phases)
         initial = {
             path: read_checkpoint(path, f"`{option}`")
             for path, option in (pretrained(cfg.model) if "train" in phases else ())

@@ -62,6 +62,8 @@ def check(
     )
     from normfix_mm.preflight.classes import check_heads, check_same_classes
     from normfix_mm.preflight.data import check_contents, check_files, length_of
+    from normfix_mm.preflight.evaluators import check_predicted
+    from normfix_mm.preflight.pictures import warn_of_normalization
     from normfix_mm.preflight.precision import check_half
     from normfix_mm.preflight.resumed import warn_of_restored
     from normfix_mm.preflight.schedules import check_samplers, check_schedules
@@ -83,6 +85,8 @@ def check(
         }
         model = build_model(cfg)
         check_heads(cfg, phases, model)
+        check_predicted(cfg, phases, model)
+        warn_of_normalization(model)
         if cfg.get("default_scope") == "mmseg":
             from normfix_mm.preflight.segmentation_data import check_labels
             from normfix_mm.preflight.segmentation_heads import check_crop, check_losses

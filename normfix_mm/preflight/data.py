@@ -67,7 +67,7 @@ def check_contents(cfg, phases: Sequence[str]) -> None:
             continue
         check_annotations(dataset, where, training)
         seen[key] = where, _check_pictures(dataset, where)
-        check_pipeline(dataset, where, training)
+        check_pipeline(dataset, where, training, _is_of_masks(cfg.model))
         folder = files_of(dataset)[1]
         paths = (os.path.join(folder, image[1]) for image in annotations_of(dataset).images)
         named.setdefault(os.path.abspath(folder), set()).update(map(os.path.abspath, paths))
@@ -106,6 +106,11 @@ def _check_pictures(dataset, where: str) -> Pictures:
     pictures = check_pictures([*sizes], folder, where, source, loader_of(dataset))
     check_sizes(pictures, sizes, where, source)
     return pictures
+
+
+def _is_of_masks(model: Mapping) -> bool:
+    """Whether a detector has a head for masks, beside those for boxes."""
+    return any((part or {}).get("mask_head") for part in (model, model.get("roi_head")))
 
 
 def _is_of_pictures(folder: str, plain: list[tuple[str, dict]]) -> bool:

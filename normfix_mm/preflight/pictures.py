@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 import numpy as np
+import torch
+from torch import nn
 
 from normfix_mm.datasets.config import transforms_named
 from normfix_mm.errors import BadInput
@@ -142,6 +144,19 @@ def warn_of_leak(train: Pictures, held_out: Pictures, where: str) -> None:
         warn(
             f"{len(shared)} of {len(held_out.headers)} pictures of {where} are trained on as well, "
             f"first {path!r} (train: {other!r}); the evaluation then says nothing about new ones."
+        )
+
+
+def warn_of_normalization(model: nn.Module) -> None:
+    """Warn where mean and std are those of pixels from 0 to 1, as in torchvision's examples."""
+    shift, scale = (
+        getattr(getattr(model, "data_preprocessor", None), name, None) for name in ("mean", "std")
+    )
+    if isinstance(scale, torch.Tensor) and shift.max() <= 1 and scale.max() < 1:
+        warn(
+            f"model.data_preprocessor has mean {shift.flatten().tolist()} and std "
+            f"{scale.flatten().tolist()}, which are of pixels from 0 to 1; they are read from 0 to "
+            "255: multiply both by 255."
         )
 
 

@@ -29,8 +29,11 @@ _TRIES = 8  # of a pipeline with a step that is left to chance
 _NEEDED = ("img_id", "img_shape", "ori_shape", "scale_factor")  # to compare predictions
 
 
-def check_pipeline(dataset: Mapping, where: str, training: bool) -> None:
+def check_pipeline(dataset: Mapping, where: str, training: bool, masks: bool = False) -> None:
     """Try out the pipeline of a dataset in COCO format; one that cannot be built is left alone.
+
+    Args:
+        masks: whether the model is trained on masks.
 
     Raises:
         BadInput: At the first step that fails or moves the picture at the wrong time, or what comes
@@ -39,12 +42,15 @@ def check_pipeline(dataset: Mapping, where: str, training: bool) -> None:
     data = _of_one_picture(dataset)
     if data is None:
         return
-    chance = any(type(step).__name__.startswith("Random") for step in data.pipeline.transforms)
+    chance = any(
+        type(step).__name__.startswith("Random") or hasattr(step, "prob")
+        for step in data.pipeline.transforms
+    )
     with _same_chance():
         for _ in range(_TRIES if chance else 1):
             sample = _prepared(data, where, training)
             if training and transforms_named(dataset, "LoadAnnotations"):
-                _check_boxes(sample, where)
+                _check_labels(sample, where, masks)
             elif not training:
                 _check_comparable(sample, where)
 
@@ -134,12 +140,17 @@ def _is_turned(results: Mapping) -> bool:
     return bool((np.array(results["img_shape"][1::-1]) < size - 2).any())
 
 
-def _check_boxes(sample, where: str) -> None:
+def _check_labels(sample, where: str, masks: bool) -> None:
     packed = _packed(sample)
-    if packed is not None and "bboxes" not in packed.gt_instances:
-        raise BadInput(
-            f"The pipeline of {where} loads no boxes; write with_bbox=True in its LoadAnnotations."
-        )
+    if packed is None:
+        return
+    loaded = " ".join(packed.gt_instances.keys())
+    for name, what in dict(bbox="boxes", mask="masks").items():
+        if name not in loaded and (masks or name == "bbox"):
+            raise BadInput(
+                f"The pipeline of {where} loads no {what}; write with_{name}=True in its "
+                "LoadAnnotations."
+            )
 
 
 def _check_comparable(sample, where: str) -> None:

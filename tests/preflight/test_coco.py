@@ -423,6 +423,7 @@ def test_an_evaluation_of_masks_needs_those_of_dropped_boxes_too(own, own_cfg, b
 
     edit(train_file(own), change)
     want_masks(own_cfg)
+    own_cfg.model.type = "RetinaMaskNet"
     own_cfg.val_evaluator.metric = ["bbox", "segm"]
     check(own_cfg, ("train", "val"))  # training passes over it
     edit(val_file(own), change)

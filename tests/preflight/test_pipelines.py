@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from preflight.toy_preflight import sentence
 
+from normfix_mm.errors import BadInput
 from normfix_mm.preflight import check
+from normfix_mm.preflight.pipelines import check_pipeline
 
 
 def steps(cfg, phase="train"):
@@ -44,7 +46,7 @@ def test_an_evaluation_reads_labels_after_resizing_as_they_are(own_cfg):
         dict(type="RandomFlip", prob=1.0),
         dict(type="RandomFlip", prob=0.7),
         dict(type="RandomCrop", crop_size=(20, 20), allow_negative_crop=True),
-        dict(type="Rotate", prob=1.0),
+        dict(type="Rotate", prob=1.0, level=8),
     ],
     ids=["flip", "flip of some", "crop", "turn"],
 )
@@ -63,6 +65,15 @@ def test_a_flip_that_never_happens_is_none(own_cfg):
 def test_a_training_without_boxes(own_cfg):
     steps(own_cfg)[0]["LoadAnnotations"].with_bbox = False
     assert "train_dataloader.dataset loads no boxes" in sentence(own_cfg, ("train",))
+
+
+def test_a_training_of_masks_without_masks(own_cfg):
+    dataset = own_cfg.train_dataloader.dataset
+    check_pipeline(dataset, "train", training=True)
+    with pytest.raises(BadInput, match="loads no masks; write with_mask=True"):
+        check_pipeline(dataset, "train", training=True, masks=True)
+    steps(own_cfg)[0]["LoadAnnotations"].with_mask = True
+    check_pipeline(dataset, "train", training=True, masks=True)
 
 
 @pytest.mark.parametrize("key", ["img_id", "ori_shape", "scale_factor"])

@@ -13,6 +13,7 @@ import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 from torch import nn
 
 from normfix_mm.datasets.config import transforms_named
+from normfix_mm.datasets.seg_folder import visible
 from normfix_mm.errors import BadInput
 from normfix_mm.preflight.headers import DEEP, SEVERAL, Header, Loader, read_headers, unreadable
 from normfix_mm.preflight.notes import warn
@@ -230,10 +232,5 @@ def _plain(name: str) -> str:
 def unnamed(folder: str, named: Iterable[str]) -> int:
     """How many pictures of a folder are not among these."""
     known = {os.path.normpath(path) for path in named}
-    count = 0
-    for place, inner, files in os.walk(folder):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        for name in files:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                count += os.path.normpath(os.path.join(place, name)) not in known
-    return count
+    there = visible(Path(folder), SUFFIXES)
+    return sum(os.path.normpath(path) not in known for path in there)

@@ -14,6 +14,7 @@ left to the Runner.
     checkpoints         what `load_from`, `--resume` and `init_cfg` name
     resumed             what a resumed run keeps, whatever the config says
     trained_classes     the classes that a checkpoint was trained on
+    trained_model       the settings of the model that it was trained with
     precision           half precision that the model's operators lack
     training            optimizer wrapper and hooks, tried out
     schedules           as long as the training?
@@ -68,6 +69,7 @@ def check(
     from normfix_mm.preflight.resumed import warn_of_restored
     from normfix_mm.preflight.schedules import check_samplers, check_schedules
     from normfix_mm.preflight.trained_classes import check_class_order, check_resumable
+    from normfix_mm.preflight.trained_model import warn_of_other_settings
     from normfix_mm.preflight.training import check_saving, check_training
 
     contents = contents and os.environ.get("LOCAL_RANK", "0") == "0"
@@ -108,6 +110,8 @@ def check(
             whole = "test" in phases or bool(cfg.get("resume"))
             check_keys(model, checkpoint, path, complete=whole)
             check_forms(model, checkpoint, path)
+            if whole:
+                warn_of_other_settings(checkpoint, path, cfg)
             if cfg.get("resume"):
                 check_resumable(checkpoint, path, cfg)
                 warn_of_restored(checkpoint, path, cfg)

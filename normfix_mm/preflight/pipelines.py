@@ -1,10 +1,10 @@
-"""Does a detector's pipeline prepare a picture, and do labels and predictions lie on its objects?
+"""Does a pipeline prepare a picture, and do labels and predictions lie on its objects?
 
-Each pipeline is tried out step by step on the first picture, with one made-up object in its middle.
-What fails there would fail in the first batch, or in the first evaluation, after an epoch. What
-MMDetection never finds: labels that are loaded after the picture was resized, flipped or cropped
-stay where they were, and predictions on pictures that an evaluation flips or crops are compared
-with the annotations of those that it does not.
+Each detector's is tried out step by step on the first picture, with one made-up object in its
+middle. What fails there would fail in the first batch, or in the first evaluation, after an epoch.
+What MMDetection never finds: labels that are loaded after the picture was resized, flipped or
+cropped stay where they were, and predictions on pictures that an evaluation flips or crops are
+compared with the annotations of those that it does not. Of a segmenter's the order is looked at.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
+from mmengine.registry import TRANSFORMS
 
-from normfix_mm.datasets.config import classes_of, transforms_named
+from normfix_mm.datasets.config import classes_of, transforms_named, type_name
 from normfix_mm.errors import BadInput, one_line, quoted
 from normfix_mm.preflight.coco import annotations_of, pictures_of
 
@@ -96,12 +97,8 @@ def _prepared(data, where: str, training: bool):
     results = data.get_data_info(0)
     for step in data.pipeline.transforms:
         name = type(step).__name__
-        if training and name.startswith("LoadAnnotations") and _is_moved(results):
-            raise BadInput(
-                f"The pipeline of {where} loads the labels ({name}) after it has resized, flipped "
-                "or cropped the picture, so that they would not lie on their objects: put "
-                f"{name} right behind the step that loads the picture."
-            )
+        if training and name.startswith("LoadAnnotations"):
+            _check_order(results, name, where)
         try:
             results = step(results)
         except Exception as error:
@@ -122,10 +119,37 @@ def _prepared(data, where: str, training: bool):
     return results
 
 
-def _is_moved(results: Mapping) -> bool:
-    """Whether pixels may lie elsewhere than in the file: the marks of OpenMMLab's steps."""
+def check_order(dataset: Mapping, info: dict, where: str) -> None:
+    """Try out a segmenter's pipeline for training as far as the labels are loaded.
+
+    Args:
+        info: of one picture, as the dataset gives it.
+
+    Raises:
+        BadInput: The picture was moved before.
+    """
+    results = copy.deepcopy(info)
+    with _same_chance():
+        for step in dataset["pipeline"]:
+            if type_name(step).startswith("LoadAnnotations"):
+                return _check_order(results, type_name(step), where)
+            try:
+                results = TRANSFORMS.build(copy.deepcopy(step))(results)
+            except Exception:  # the run says it, in its first batch
+                return None
+            if results is None:
+                return None
+
+
+def _check_order(results: Mapping, name: str, where: str) -> None:
+    """Refuse labels of a picture whose pixels may lie elsewhere by now than in the file."""
     sizes = [tuple(results.get(key, ())[:2]) for key in ("img_shape", "ori_shape")]
-    return "scale_factor" in results or "flip" in results or sizes[0] != sizes[1]
+    if "scale_factor" in results or "flip" in results or sizes[0] != sizes[1]:
+        raise BadInput(
+            f"The pipeline of {where} loads the labels ({name}) after it has resized, flipped or "
+            f"cropped the picture, so that they would not lie on their objects: put {name} right "
+            "behind the step that loads the picture."
+        )
 
 
 def _is_turned(results: Mapping) -> bool:

@@ -30,7 +30,8 @@ def warn_of_restored(checkpoint: Mapping, path: str, cfg) -> None:
                 f"nothing is left to train, unless train_cfg.{longest} is raised."
             )
     stored = meta.get("cfg")
-    then = settings_of(stored) if isinstance(stored, str) else {}
+    names = ("optim_wrapper", "param_scheduler")
+    then = settings_of(stored, names) if isinstance(stored, str) else {}
     for name, now in (
         ("optim_wrapper.optimizer", (cfg.get("optim_wrapper") or {}).get("optimizer")),
         ("param_scheduler", cfg.get("param_scheduler")),
@@ -40,7 +41,7 @@ def warn_of_restored(checkpoint: Mapping, path: str, cfg) -> None:
             before = before.get(part) if isinstance(before, Mapping) else None
         if before is None or not now:
             continue
-        changed = [key for key in _changes(_plain(before), _plain(now), name) if "type" not in key]
+        changed = [key for key in _changes(plain(before), plain(now), name) if "type" not in key]
         if changed:
             warn(
                 f"{quoted(changed)} of the config are not those of the run of {path!r}, and a "
@@ -60,7 +61,8 @@ def _changes(before, now, name: str) -> list[str]:
     return [change for part in parts for change in part]
 
 
-def _plain(node):
+def plain(node):
+    """A part of a config, or of a stored one, of dictionaries and lists alone."""
     if isinstance(node, Mapping):
-        return {str(key): _plain(value) for key, value in node.items()}
-    return [_plain(each) for each in node] if isinstance(node, (list, tuple)) else node
+        return {str(key): plain(value) for key, value in node.items()}
+    return [plain(each) for each in node] if isinstance(node, (list, tuple)) else node

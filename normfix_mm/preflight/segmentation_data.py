@@ -31,6 +31,7 @@ from normfix_mm.preflight.pictures import (
     unnamed,
     warn_of_leak,
 )
+from normfix_mm.preflight.pipelines import check_order
 from normfix_mm.preflight.segmentation_heads import heads_of
 
 MOST_READ = 1000  # label files of a dataset; those of Cityscapes take some 15 ms each
@@ -123,6 +124,8 @@ def _check_dataset(
             f"{absent[0].get('seg_map_path')!r} for {absent[0]['img_path']!r}; add the files, or "
             "correct `data_prefix`, `img_suffix` or `seg_map_suffix`."
         )
+    if where.startswith("train"):
+        check_order(dataset, infos[0], where)
     more = unnamed(folder, images) if data.data_prefix.get("img_path") else 0
     if more:
         note(f"{more} pictures in {folder} are not used by {where}, which takes {data.img_suffix}.")

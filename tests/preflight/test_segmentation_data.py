@@ -265,6 +265,15 @@ def test_images_that_end_otherwise_are_counted(cfg, label, tmp_path, capsys):
     assert f"are not used by {TRAIN}, which takes .jpg" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "step", [dict(type="RandomFlip", prob=0.5), dict(type="Resize", scale=(240, 180))]
+)
+def test_labels_that_are_loaded_after_the_picture_was_moved(cfg, step):
+    """A flip keeps the size, and nothing else would say it."""
+    cfg.train_dataloader.dataset.pipeline.insert(1, step)
+    assert f"{TRAIN} loads the labels (LoadAnnotations) after it has resized" in sentence(cfg)
+
+
 def test_palettes_that_number_the_colours_of_each_file_anew(cfg, label, tmp_path):
     """As Pillow's `optimize` does, which leaves out what does not occur."""
     colours = [k * 7 % 256 for k in range(3 * 256)]

@@ -84,6 +84,8 @@ def check_flags(args, segmenter: bool) -> None:
         raise BadInput(
             f"--out of a segmenter is a folder of PNG files, not a file such as {args.out!r}."
         )
+    if pickle:
+        predictions.check_writable(args.out)
 
 
 if __name__ == "__main__":

@@ -45,10 +45,10 @@ def model_of(text: str) -> nn.Module | None:
         return None
 
 
-def settings_of(text: str) -> dict:
-    """How a stored config optimizes, as far as it is written in literals; empty where it is not."""
+def settings_of(text: str, names: tuple[str, ...]) -> dict:
+    """These settings of a stored config, if they are written in literals; empty if not."""
     try:
-        return _literals(text, ("optim_wrapper", "param_scheduler"))
+        return _literals(text, names)
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         return {}
 

@@ -136,7 +136,8 @@ def _class_folders(folder: Path) -> list[str]:
 def _images(folder: Path, classes: Sequence[str]) -> list[Labelled]:
     images = []
     for number, name in enumerate(classes):
-        if not (folder / name).is_dir():
+        outside = Path(name).is_absolute() or ".." in Path(name).parts
+        if outside or not (folder / name).is_dir():
             there = listing(_class_folders(folder))
             raise BadInput(f"{folder} has no class folder {name!r}; it has {there}.")
         paths = list(visible(folder / name, SUFFIXES))

@@ -55,6 +55,7 @@ class Annotations:
     twice: int = 0  # boxes that another of the same picture and category equals
     areas: int = 0  # of boxes that are used: less than a pixel, or more than the box holds
     masks: dict[str, list] = field(default_factory=dict)  # what is wrong with some
+    unused_masks: dict[str, list] = field(default_factory=dict)  # of boxes that training drops
 
     @property
     def names(self) -> list[str]:
@@ -117,7 +118,7 @@ def _counted(path: str) -> Annotations:
     index = {number: k for k, (number, _) in enumerate(categories)}
     any_of: dict = {}
     used_of: dict = {}
-    masks = MaskCheck()
+    masks, unused_masks = MaskCheck(), MaskCheck()
     seen, drawn = set(), set()
     corners = fractions = area_of_corners = area_of_sides = True
     for place, entry in enumerate(data.get("annotations", ())):
@@ -132,8 +133,7 @@ def _counted(path: str) -> Annotations:
         any_of.setdefault(image, set()).add(category)
         if state == USED:
             used_of.setdefault(image, set()).add(category)
-        if state in (USED, CROWD):
-            masks.look_at(entry, width, height)
+        (masks if state in (USED, CROWD) else unused_masks).look_at(entry, width, height)
         found.areas += state == USED and not 1 <= entry["area"] <= (w + 1) * (h + 1)
         drawn.add(hash((image, category, x, y, w, h)))
         found.crowd_unknown += "iscrowd" not in entry
@@ -149,7 +149,7 @@ def _counted(path: str) -> Annotations:
     found.corners = bool(total and corners and found.beyond >= max(least, 1))
     found.fractions = bool(total and fractions)
     found.twice = total - len(drawn)
-    found.masks = masks.found()
+    found.masks, found.unused_masks = masks.found(), unused_masks.found()
     found.boxes = [dict(each) for each in found.boxes]
     found.images = [
         [*image, sorted(any_of.get(number, ())), sorted(used_of.get(number, ()))]

@@ -98,8 +98,10 @@ def _in_order(path: Path, classes: Sequence[str], work_dir: Path, name: str) -> 
         annotation["id"] = annotation["id"] or free
     mark = hashlib.sha256(repr((str(path), classes)).encode()).hexdigest()[:8]
     copy = (work_dir / "annotations" / f"{name}_{path.stem}_{mark}.json").resolve()
-    with replacing(copy) as part:
-        part.write_text(json.dumps(data))
-    times = path.stat()
-    os.utime(copy, ns=(times.st_atime_ns, times.st_mtime_ns))  # it is as old as what it holds
+    text = json.dumps(data)
+    if not copy.is_file() or copy.read_text() != text:  # else what was found in it is still known
+        with replacing(copy) as part:
+            part.write_text(text)
+        times = path.stat()
+        os.utime(copy, ns=(times.st_atime_ns, times.st_mtime_ns))  # as old as what it holds
     return copy

@@ -1,8 +1,9 @@
 """What has been found in files, kept until the files change, so that a second start pays nothing.
 
 A small JSON file each, in ``~/.cache/normfix_mm`` or where ``$NORMFIX_CACHE`` says. A file counts
-as unchanged while its size and its time of writing are. What cannot be read or written is
-forgotten: nothing depends on it. Delete the folder at any time.
+as unchanged while its size and its times are: that of writing, which ``rsync -t`` and ``tar`` set
+to the old one with other contents, and that of the last change of any kind, which they cannot set.
+What cannot be read or written is forgotten: nothing depends on it. Delete the folder at any time.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ from pathlib import Path
 
 from normfix_mm.checkpoints.whole_file import replacing
 
-FORMAT = 2  # of what is kept; raise it whenever a check looks at more than it did
+FORMAT = 3  # of what is kept; raise it whenever a check looks at more than it did
 _SETTLED = 2.0  # seconds; a file as young as this may change again within one tick of its clock
 
-Stamp = list  # [size in bytes, time of writing in ns]
+Stamp = list  # [size in bytes, time of writing in ns, time of the last change in ns]
 
 
 def stamp_of(path: str | os.PathLike) -> Stamp:
-    """Size and time of a file; what it holds is taken to be the same while they are.
+    """Size and times of a file; what it holds is taken to be the same while they are.
 
     Raises:
         OSError: There is no such file.
     """
     status = os.stat(path)
-    return [status.st_size, status.st_mtime_ns]
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def settled(stamp: Stamp) -> bool:

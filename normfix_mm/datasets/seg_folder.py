@@ -8,6 +8,7 @@ Files whose names begin with a dot are none, as for MMSegmentation: macOS leaves
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -71,11 +72,22 @@ class SegFolder(Folder):
 
 
 def visible(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
-    """Files that end so, in folders of the folder, too; none that is hidden, or lies hidden."""
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in suffixes and not hidden:
-            yield path
+    """Files that end so, in folders of the folder, too; none that is hidden, or lies hidden.
+
+    Links to folders are followed, as by MMSegmentation.
+    """
+    yield from sorted(path for path in _files(folder) if path.suffix.lower() in suffixes)
+
+
+def _files(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    for entry in os.scandir(folder) if real not in above else ():  # a link back has no end
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _files(Path(entry.path), (*above, real))
+        else:
+            yield Path(entry.path)
 
 
 def _suffix(folder: Path, suffixes: Sequence[str]) -> str:

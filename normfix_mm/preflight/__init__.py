@@ -8,11 +8,13 @@ left to the Runner.
     data                folders and files of the datasets, and in COCO format what is in them:
     coco, coco_entries  annotations
     pictures, headers   pictures
+    pipelines           what is made of pictures and labels, tried out on one
     evaluators          what is compared with
     classes             of the datasets and of the heads
     checkpoints         what `load_from`, `--resume` and `init_cfg` name
     resumed             what a resumed run keeps, whatever the config says
     trained_classes     the classes that a checkpoint was trained on
+    trained_model       the settings of the model that it was trained with
     precision           half precision that the model's operators lack
     training            optimizer wrapper and hooks, tried out
     schedules           as long as the training?
@@ -61,10 +63,13 @@ def check(
     )
     from normfix_mm.preflight.classes import check_heads, check_same_classes
     from normfix_mm.preflight.data import check_contents, check_files, length_of
+    from normfix_mm.preflight.evaluators import check_predicted
+    from normfix_mm.preflight.pictures import warn_of_normalization
     from normfix_mm.preflight.precision import check_half
     from normfix_mm.preflight.resumed import warn_of_restored
-    from normfix_mm.preflight.schedules import check_schedules
+    from normfix_mm.preflight.schedules import check_samplers, check_schedules
     from normfix_mm.preflight.trained_classes import check_class_order, check_resumable
+    from normfix_mm.preflight.trained_model import warn_of_other_settings
     from normfix_mm.preflight.training import check_saving, check_training
 
     contents = contents and os.environ.get("LOCAL_RANK", "0") == "0"
@@ -75,12 +80,15 @@ def check(
         if contents:
             check_contents(cfg, phases)
         check_same_classes(cfg, phases)
+        check_samplers(cfg, phases)
         initial = {
             path: read_checkpoint(path, f"`{option}`")
             for path, option in (pretrained(cfg.model) if "train" in phases else ())
         }
         model = build_model(cfg)
         check_heads(cfg, phases, model)
+        check_predicted(cfg, phases, model)
+        warn_of_normalization(model)
         if cfg.get("default_scope") == "mmseg":
             from normfix_mm.preflight.segmentation_data import check_labels
             from normfix_mm.preflight.segmentation_heads import check_crop, check_losses
@@ -102,6 +110,8 @@ def check(
             whole = "test" in phases or bool(cfg.get("resume"))
             check_keys(model, checkpoint, path, complete=whole)
             check_forms(model, checkpoint, path)
+            if whole:
+                warn_of_other_settings(checkpoint, path, cfg)
             if cfg.get("resume"):
                 check_resumable(checkpoint, path, cfg)
                 warn_of_restored(checkpoint, path, cfg)

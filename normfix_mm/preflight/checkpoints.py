@@ -141,7 +141,12 @@ def check_keys(model: nn.Module, checkpoint: dict, path: str, complete: bool) ->
             "that it was trained with."
         ) from None
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    missing = [name for name in missing if name in parameters]  # a version may add a buffer
+    # A version may add a buffer, but a norm without its statistics gives other outputs.
+    missing = [
+        name
+        for name in missing
+        if name in parameters or name.endswith(("running_mean", "running_var"))
+    ]
     if missing:
         raise BadInput(
             f"The checkpoint {path!r} lacks {len(missing)} of the model's keys "

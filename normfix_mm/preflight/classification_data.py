@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from mmpretrain.datasets import BaseDataset
+from mmpretrain.models import ClsHead
 from mmpretrain.registry import DATASETS
 from torch import nn
 
@@ -81,11 +82,17 @@ def check_guesses(cfg, model: nn.Module, phases: Sequence[str]) -> None:
     """Among three classes there is no top-5; mixed labels have as many places as classes.
 
     Raises:
-        BadInput: An evaluator or the batch augmentation means another number of classes.
+        BadInput: An evaluator or the batch augmentation means another number of classes; or there
+            is one class alone.
     """
     number = getattr(getattr(model, "head", None), "num_classes", None)
     if number is None:
         return
+    if number == 1 and isinstance(model.head, ClsHead):
+        raise BadInput(
+            "model.head has one class, of which a softmax is always 1: nothing is learned, and "
+            "every answer is right; give two classes or more."
+        )
     for phase in phases:
         for where, metric in metrics_of(cfg, phase):
             most = max(_listed(metric.get("topk", 1)))

@@ -30,6 +30,7 @@ from normfix_mm.preflight.pictures import (
     unnamed,
     warn_of_leak,
 )
+from normfix_mm.preflight.pipelines import check_pipeline
 
 
 def check_files(cfg, phases: Sequence[str]) -> None:
@@ -61,11 +62,12 @@ def check_contents(cfg, phases: Sequence[str]) -> None:
     named: dict[str, set[str]] = {}
     for where, dataset in plain:
         training = where.startswith("train")
-        key = (*files_of(dataset), training, repr(dataset.get("metainfo")))
+        key = (training, repr(dataset))
         if key in seen:
             continue
         check_annotations(dataset, where, training)
         seen[key] = where, _check_pictures(dataset, where)
+        check_pipeline(dataset, where, training, _is_of_masks(cfg.model))
         folder = files_of(dataset)[1]
         paths = (os.path.join(folder, image[1]) for image in annotations_of(dataset).images)
         named.setdefault(os.path.abspath(folder), set()).update(map(os.path.abspath, paths))
@@ -104,6 +106,11 @@ def _check_pictures(dataset, where: str) -> Pictures:
     pictures = check_pictures([*sizes], folder, where, source, loader_of(dataset))
     check_sizes(pictures, sizes, where, source)
     return pictures
+
+
+def _is_of_masks(model: Mapping) -> bool:
+    """Whether a detector has a head for masks, beside those for boxes."""
+    return any((part or {}).get("mask_head") for part in (model, model.get("roi_head")))
 
 
 def _is_of_pictures(folder: str, plain: list[tuple[str, dict]]) -> bool:

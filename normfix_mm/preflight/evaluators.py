@@ -6,6 +6,8 @@ import filecmp
 import os
 from collections.abc import Iterator, Sequence
 
+from torch import nn
+
 from normfix_mm.datasets.coco_annotations import read_annotations
 from normfix_mm.datasets.config import (
     LOADERS,
@@ -64,15 +66,37 @@ def _reported(metric: dict) -> list[str]:
     if metric.get("classwise") or metric.get("format_only"):
         return []
     if kind == "CocoMetric":
-        asked = metric.get("metric") or "bbox"
-        asked = [asked] if isinstance(asked, str) else list(asked)
         items = metric.get("metric_items") or _COCO_ITEMS
         prefix = prefix or "coco"
-        return [f"{prefix}/{each}_{item}" for each in asked for item in items if "pro" not in each]
+        asked = [each for each in _kinds(metric) if "pro" not in each]
+        return [f"{prefix}/{each}_{item}" for each in asked for item in items]
     if kind == "IoUMetric" and not prefix:
         asked = metric.get("iou_metrics") or ["mIoU"]
         return ["aAcc", *(name for each in asked for name in _IOU_NAMES.get(each, ()))]
     return []
+
+
+def check_predicted(cfg, phases: Sequence[str], model: nn.Module) -> None:
+    """Refuse to evaluate masks of a detector without them: no part of it has `mask` in its name.
+
+    Raises:
+        BadInput: What MMDetection says after the first prediction, with a KeyError.
+    """
+    parts = (f"{name} {type(part).__name__}".lower() for name, part in model.named_modules())
+    if any("mask" in part or "solo" in part for part in parts):
+        return
+    for phase in phases:
+        for where, metric in metrics_of(cfg, phase):
+            if type_name(metric) == "CocoMetric" and "segm" in _kinds(metric):
+                raise BadInput(
+                    f"{where} evaluates masks (metric='segm'), but the model predicts boxes alone; "
+                    "write metric='bbox', or take a config for masks."
+                )
+
+
+def _kinds(metric: dict) -> list[str]:
+    kinds = metric.get("metric") or "bbox"
+    return [kinds] if isinstance(kinds, str) else list(kinds)
 
 
 def check_evaluator_files(cfg, phases: Sequence[str]) -> None:
@@ -107,10 +131,21 @@ def check_evaluators(cfg, phase: str) -> None:
             continue
         if not path or not is_local(path):
             continue
-        kinds = metric.get("metric") or "bbox"
-        kinds = [kinds] if isinstance(kinds, str) else list(kinds)
-        _check_file(path, where, masks="segm" in kinds)
+        if _repeats(cfg[loader].dataset):
+            raise BadInput(
+                f"{loader} has pictures more than once (RepeatDataset, ClassBalancedDataset), and "
+                f"{where} would count what is detected on them as often, most of it as wrong; "
+                "evaluate each picture once."
+            )
+        _check_file(path, where, masks="segm" in _kinds(metric))
         _check_pictures(path, judged, where, loader)
+
+
+def _repeats(dataset) -> bool:
+    """Whether a wrapper gives pictures of a dataset several times."""
+    inner = dataset.get("datasets", [dataset["dataset"]] if "dataset" in dataset else [])
+    again = dataset.get("times", 1) != 1 or "oversample_thr" in dataset
+    return again or any(map(_repeats, inner))
 
 
 def _check_file(path: str, where: str, masks: bool) -> None:
@@ -133,7 +168,7 @@ def _check_file(path: str, where: str, masks: bool) -> None:
             "however well it is found; number annotations from 1."
         )
     if masks:
-        check_masks(found, where)
+        check_masks(found, where, evaluated=True)
 
 
 def _check_pictures(path: str, judged: list, where: str, loader: str) -> None:

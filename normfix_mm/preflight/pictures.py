@@ -13,10 +13,15 @@ import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
+import torch
+from torch import nn
 
 from normfix_mm.datasets.config import transforms_named
+from normfix_mm.datasets.seg_folder import visible
 from normfix_mm.errors import BadInput
 from normfix_mm.preflight.headers import DEEP, SEVERAL, Header, Loader, read_headers, unreadable
 from normfix_mm.preflight.notes import warn
@@ -144,6 +149,19 @@ def warn_of_leak(train: Pictures, held_out: Pictures, where: str) -> None:
         )
 
 
+def warn_of_normalization(model: nn.Module) -> None:
+    """Warn where mean and std are those of pixels from 0 to 1, as in torchvision's examples."""
+    shift, scale = (
+        getattr(getattr(model, "data_preprocessor", None), name, None) for name in ("mean", "std")
+    )
+    if isinstance(scale, torch.Tensor) and shift.max() <= 1 and scale.max() < 1:
+        warn(
+            f"model.data_preprocessor has mean {shift.flatten().tolist()} and std "
+            f"{scale.flatten().tolist()}, which are of pixels from 0 to 1; they are read from 0 to "
+            "255: multiply both by 255."
+        )
+
+
 def loader_of(dataset) -> Loader | None:
     """Decodes a file as the first step of the dataset's pipeline does; None without one."""
     from mmengine.registry import TRANSFORMS
@@ -189,7 +207,11 @@ def _hint(name: str, folder: str) -> str:
     parts = name.replace(os.sep, "/").split("/")
     for k in range(1, len(parts)):
         if os.path.isfile(os.path.join(folder, *parts[k:])):
+            if parts[0] == "..":  # a path of its own, often of another machine
+                return f"{parts[-1]!r} is in {folder!r}: write file_name as a path below it"
             return f"leave {'/'.join(parts[:k])}/ out of file_name: data_prefix has it already"
+    if unquote(name) != name and os.path.isfile(os.path.join(folder, unquote(name))):
+        return f"there is {unquote(name)!r}: write file_name as it is, without % and numbers"
     place = os.path.join(folder, *parts[:-1])
     for other in sorted(os.listdir(place)) if os.path.isdir(place) else ():
         if _plain(other) == _plain(parts[-1]):
@@ -210,10 +232,5 @@ def _plain(name: str) -> str:
 def unnamed(folder: str, named: Iterable[str]) -> int:
     """How many pictures of a folder are not among these."""
     known = {os.path.normpath(path) for path in named}
-    count = 0
-    for place, inner, files in os.walk(folder):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        for name in files:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                count += os.path.normpath(os.path.join(place, name)) not in known
-    return count
+    there = visible(Path(folder), SUFFIXES)
+    return sum(os.path.normpath(path) not in known for path in there)

@@ -30,9 +30,10 @@ def warn_of_restored(checkpoint: Mapping, path: str, cfg) -> None:
                 f"nothing is left to train, unless train_cfg.{longest} is raised."
             )
     stored = meta.get("cfg")
-    then = settings_of(stored) if isinstance(stored, str) else {}
+    stored_names = ("optim_wrapper", "param_scheduler")
+    then = settings_of(stored, stored_names) if isinstance(stored, str) else {}
     for name in ("optim_wrapper.optimizer", "optim_wrapper.paramwise_cfg", "param_scheduler"):
-        before, now = _plain(_setting(then, name)), _plain(_setting(cfg, name))
+        before, now = plain(_setting(then, name)), plain(_setting(cfg, name))
         if name.endswith("paramwise_cfg") and _setting(then, "optim_wrapper"):
             # The regularizer is attached as the config says by now.
             before, now = (
@@ -68,7 +69,8 @@ def _changes(before, now, name: str) -> list[str]:
     return [change for part in parts for change in part]
 
 
-def _plain(node):
+def plain(node):
+    """A part of a config, or of a stored one, of dictionaries and lists alone."""
     if isinstance(node, Mapping):
-        return {str(key): _plain(value) for key, value in node.items()}
-    return [_plain(each) for each in node] if isinstance(node, (list, tuple)) else node
+        return {str(key): plain(value) for key, value in node.items()}
+    return [plain(each) for each in node] if isinstance(node, (list, tuple)) else node

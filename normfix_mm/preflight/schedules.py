@@ -1,4 +1,4 @@
-"""Do schedules and training have the same length?
+"""Do schedules and training have the same length, and have epochs an end?
 
 A schedule that does not fit is no error for mmengine: milestones behind the end are never reached,
 a cosine is cut off or climbs again, a warm-up goes on until the end. Only what surely does nothing
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from normfix_mm.datasets.config import type_name
+from normfix_mm.datasets.config import LOADERS, type_name
 from normfix_mm.errors import BadInput
 from normfix_mm.preflight.notes import warn
 
+_ENDLESS = ("InfiniteSampler", "MultiSourceSampler", "GroupMultiSourceSampler")
 _SLACK = 0.02  # of the training's length
 _WARM_UPS = ("LinearLR", "ConstantLR")
 _DECAYS = ("CosineAnnealingLR", "PolyLR", "LinearLR", "OneCycleLR", "CosineRestartLR")
@@ -89,9 +90,40 @@ def check_schedules(cfg, length_of: Callable) -> None:
             f"{'epochs' if by_epoch else 'iterations'}: {what}; set its `end` (and T_max) to the "
             "training's length."
         )
-    interval = loop.get("val_interval", 1)
-    if cfg.get("val_dataloader") is not None and isinstance(interval, int) and interval > length:
-        warn(f"train_cfg.val_interval is {interval}, training ends at {length}: never validated.")
+    if cfg.get("val_dataloader") is not None:
+        _check_validation(loop, length)
+
+
+def check_samplers(cfg, phases: Sequence[str]) -> None:
+    """Refuse samplers without an end where an epoch or an evaluation waits for it.
+
+    Raises:
+        BadInput: The first of them.
+    """
+    loop = cfg.get("train_cfg") or {}
+    for phase in phases:
+        name, _ = LOADERS[phase]
+        loader = cfg.get(name) or {}
+        kind = type_name(loader.get("sampler") or {})
+        if kind not in _ENDLESS or loader.get("num_batch_per_epoch"):
+            continue
+        if phase != "train" or loop.get("by_epoch", "Iter" not in type_name(loop)):
+            what = "An epoch of train_cfg" if phase == "train" else "The evaluation"
+            raise BadInput(
+                f"{what} would never end: {name}.sampler is {kind}, which goes on without an end; "
+                f"take DefaultSampler{', or an IterBasedTrainLoop' if phase == 'train' else ''}."
+            )
+
+
+def _check_validation(loop: dict, length: int) -> None:
+    interval, begin = loop.get("val_interval", 1), loop.get("val_begin", 1)
+    if isinstance(begin, int) and begin > length:
+        warn(f"train_cfg.val_begin is {begin}, training ends at {length}: never validated.")
+    elif isinstance(interval, int) and interval > length:  # mmengine validates at the end, too
+        warn(
+            f"train_cfg.val_interval is {interval}, training ends at {length}: not validated "
+            "before its end."
+        )
 
 
 def _check_numbers(cfg, loop: dict) -> None:

@@ -16,6 +16,7 @@ import mmcv
 import numpy as np
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, TRANSFORMS
+from PIL import Image
 from torch import nn
 
 from normfix_mm.datasets.config import classes_of, transforms_named, used_datasets
@@ -30,6 +31,7 @@ from normfix_mm.preflight.pictures import (
     unnamed,
     warn_of_leak,
 )
+from normfix_mm.preflight.pipelines import check_order
 from normfix_mm.preflight.segmentation_heads import heads_of
 
 MOST_READ = 1000  # label files of a dataset; those of Cityscapes take some 15 ms each
@@ -51,12 +53,13 @@ def check_labels(cfg, model: nn.Module, phases: Sequence[str]) -> None:
             )
     seen: list[str] = []
     trained: list[Pictures] = []
+    colours = _Colours()
     for where, dataset in used_datasets(cfg, phases):
         key = repr(dataset)
         if not heads or dataset.get("backend_args") is not None or key in seen:
             continue
         seen.append(key)
-        pictures = _check_dataset(dataset, heads, where)
+        pictures = _check_dataset(dataset, heads, where, colours)
         if pictures and where.startswith("train"):
             trained.append(pictures)
         elif pictures:
@@ -64,7 +67,35 @@ def check_labels(cfg, model: nn.Module, phases: Sequence[str]) -> None:
                 warn_of_leak(each, pictures, where)
 
 
-def _check_dataset(dataset: Mapping, heads: dict[str, nn.Module], where: str) -> Pictures | None:
+class _Colours:
+    """What number each colour of paletted label files stands for.
+
+    Programs that save a picture with a palette may number the colours of each file anew, by how
+    often they occur or without those that do not: labels are read as these numbers.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, str]] = {}
+
+    def compare(self, colours: Mapping[str, int], path: str, where: str) -> None:
+        """Take the colours of one more file.
+
+        Raises:
+            BadInput: One of them has another number in a file before.
+        """
+        for colour, number in colours.items():
+            before, other = self._known.setdefault(colour, (number, path))
+            if before != number:
+                raise BadInput(
+                    f"The label file {path!r} of {where} has the colour #{colour} as number "
+                    f"{number} of its palette, {other!r} as {before}: the same class would be "
+                    "trained as two; write the class numbers, with one palette for all files."
+                )
+
+
+def _check_dataset(
+    dataset: Mapping, heads: dict[str, nn.Module], where: str, colours: _Colours
+) -> Pictures | None:
     """Check one dataset of the config; None if it is of another kind.
 
     Raises:
@@ -93,6 +124,8 @@ def _check_dataset(dataset: Mapping, heads: dict[str, nn.Module], where: str) ->
             f"{absent[0].get('seg_map_path')!r} for {absent[0]['img_path']!r}; add the files, or "
             "correct `data_prefix`, `img_suffix` or `seg_map_suffix`."
         )
+    if where.startswith("train"):
+        check_order(dataset, infos[0], where)
     more = unnamed(folder, images) if data.data_prefix.get("img_path") else 0
     if more:
         note(f"{more} pictures in {folder} are not used by {where}, which takes {data.img_suffix}.")
@@ -111,7 +144,8 @@ def _check_dataset(dataset: Mapping, heads: dict[str, nn.Module], where: str) ->
         _check_files(info, labels[info["seg_map_path"]], pictures, where)
     read = infos[:: -(-len(infos) // MOST_READ)]
     deep = {path for path, header in labels.items() if not _is_of_bytes(header)}
-    _check_values(read, annotates, heads, dataset, where, len(infos), deep)
+    paletted = {path for path, header in labels.items() if header.kind == "PNG P"}
+    _check_values(read, annotates, heads, dataset, where, len(infos), deep, paletted, colours)
     return pictures
 
 
@@ -157,12 +191,16 @@ def _check_values(
     where: str,
     of: int,
     deep: set[str],
+    paletted: set[str],
+    colours: _Colours,
 ) -> None:
     """Read labels, compare them with the heads, say which classes there are.
 
     Args:
         infos: of the labels to read, of so many.
         deep: files that may hold numbers of more than 8 bits.
+        paletted: files whose numbers have colours.
+        colours: of the files that were read before.
     """
     how = json.dumps(
         [transforms_named(dataset, "LoadAnnotations"), infos[0].get("label_map")], default=str
@@ -175,14 +213,16 @@ def _check_values(
         path = info["seg_map_path"]
         stamp = stamp_of(path)
         if known.get(path, [None])[0] == stamp:
-            values = known[path][1]
+            _, values, palette = known[path]
         else:
             values = _values(info, annotates, where, path in deep)
+            palette = _palette(path) if path in paletted else {}
+        colours.compare(palette, path, where)
         _check_classes(values, heads, path, where)
         there.update(values)
         blank += not set(values) - ignored
         if settled(stamp):
-            kept[path] = [stamp, values]
+            kept[path] = [stamp, values, palette]
         progress.step()
     if any(known.get(path) != each for path, each in kept.items()):
         remember(known | kept, "labels", *how)
@@ -247,6 +287,14 @@ def _values(info: dict, annotates, where: str, deep: bool) -> list[int]:
             "from 0 to 254, and 255 where nothing counts."
         )
     return np.unique(label).tolist()
+
+
+def _palette(path: str) -> dict[str, int]:
+    """The number of each colour that occurs in a file, if it has but one."""
+    with Image.open(path) as image:
+        numbers, table = np.unique(np.asarray(image)).tolist(), image.getpalette() or []
+    colours = [bytes(table[3 * number : 3 * number + 3]).hex() for number in numbers]
+    return {c: n for c, n in zip(colours, numbers) if c and colours.count(c) == 1}
 
 
 def _check_classes(values: list[int], heads: dict, path: str, where: str) -> None:

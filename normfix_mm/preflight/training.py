@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from normfix_mm.datasets.config import type_name
-from normfix_mm.errors import BadInput, one_line, quoted
+from normfix_mm.errors import BadInput, listing, one_line, quoted
 from normfix_mm.preflight.evaluators import check_reported
 
 
@@ -50,6 +51,13 @@ def check_training(cfg, model: nn.Module) -> None:
                     ) from None
             except RuntimeError:  # the processes or devices of the run are not there yet
                 pass
+    _check_clipping(optim.get("clip_grad"))
+    groups = getattr(getattr(wrapper, "optimizer", None), "param_groups", [])
+    if groups and not any(group.get("lr", 1) for group in groups):
+        raise BadInput(
+            "The learning rate of optim_wrapper.optimizer is 0, so that nothing would be trained; "
+            "give a rate above 0."
+        )
     for hook in (_our_hook(options, where) for where, options in _hooks(cfg)):
         if hasattr(hook, "attach") and hasattr(wrapper, "optimizer"):
             try:
@@ -58,16 +66,42 @@ def check_training(cfg, model: nn.Module) -> None:
                 raise BadInput(one_line(error, 600)) from None
 
 
-def check_saving(cfg) -> None:
-    """What CheckpointHook is told it first looks at after an epoch, or after the first evaluation.
+def _check_clipping(options) -> None:
+    """Gradients are clipped in the first iteration, and by options that nothing looks at before.
 
     Raises:
-        BadInput: An option that it does not have, or a best checkpoint by what nothing reports.
+        BadInput: An option that does not exist, or none of the gradients is left.
+    """
+    if not isinstance(options, dict):
+        return
+    clips = clip_grad_value_ if options.get("type") == "value" else clip_grad_norm_
+    takes = [name for name in inspect.signature(clips).parameters if name != "parameters"]
+    largest = takes[0]
+    if unknown := [name for name in options if name not in ("type", *takes)]:
+        raise BadInput(
+            f"optim_wrapper.clip_grad has no option {quoted(unknown)}: {listing(takes)}."
+        )
+    value = options.get(largest)
+    if not isinstance(value, (int, float)) or not value > 0:
+        raise BadInput(
+            f"optim_wrapper.clip_grad has {largest}={value!r}; give a number above 0, else no "
+            "gradient is left."
+        )
+
+
+def check_saving(cfg) -> None:
+    """What hooks that go by an evaluation are told they first look at after it.
+
+    Raises:
+        BadInput: An option that CheckpointHook does not have, or a best checkpoint or an early
+            stop by what nothing reports.
     """
     from mmengine.hooks import CheckpointHook
     from mmengine.runner import Runner
 
     for where, options in _hooks(cfg):
+        if isinstance(options, dict) and type_name(options) == "EarlyStoppingHook":
+            check_reported(cfg, options.get("monitor"), f"{where}.monitor")
         if not isinstance(options, dict) or type_name(options) != "CheckpointHook":
             continue
         takes = {*inspect.signature(CheckpointHook).parameters, "type", "priority", "_scope_"}

@@ -15,6 +15,8 @@ _OF_USERS = (
     *(AssertionError, AttributeError, FileNotFoundError, ImportError, IndexError, KeyError),
     *(NotADirectoryError, TypeError, ValueError, ZeroDivisionError),
 )
+# What mmengine's Runner builds without a registry.
+_OF_RUNNER = {"from_cfg": "the run", "build_train_loop": "the training loop"}
 
 
 def misbuilt(error: BaseException) -> str | None:
@@ -27,10 +29,8 @@ def misbuilt(error: BaseException) -> str | None:
         if (module, function) == ("mmengine.registry.build_functions", "build_from_cfg"):
             what = _type_of(frame.f_locals.get("cfg")) or what
         # A folder of the run that cannot be made is no fault of its config.
-        elif (module, function) == ("mmengine.runner.runner", "from_cfg") and not isinstance(
-            error, OSError
-        ):
-            what = "the run"
+        elif module == "mmengine.runner.runner" and not isinstance(error, OSError):
+            what = _OF_RUNNER.get(function, what)
     if what is None:
         return None
     return (

@@ -132,6 +132,25 @@ def write_predictions(cfg, folder: str, alone: bool) -> str:
     return part
 
 
+def check_writable(path: str) -> None:
+    """Try whether a file can be written, which is done after the evaluation alone.
+
+    Raises:
+        BadInput: It cannot.
+    """
+    present = os.path.exists(path)
+    try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        with open(path, "ab"):
+            pass
+    except OSError as error:
+        raise BadInput(
+            f"{path!r} of --out cannot be written ({error.strerror}); choose another file."
+        ) from None
+    if not present:
+        os.remove(path)
+
+
 def check_names(dataset) -> None:
     """Refuse to write predictions over each other: they have the bare names of the images.
 

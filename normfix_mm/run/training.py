@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from normfix_mm import preflight
+from normfix_mm.engine import FiniteWeightsHook
 from normfix_mm.run import resuming
 from normfix_mm.run.runner import build_runner
 
@@ -16,6 +17,7 @@ def train(cfg, resume: bool | str = False, contents: bool = True) -> None:
 
     Raises:
         BadInput: what can be known to be wrong before it costs time.
+        Stopped: what can only be seen in training, such as weights that are no longer finite.
         Interrupted: by Ctrl-C or a signal, with what was saved.
     """
     if resume:
@@ -23,4 +25,6 @@ def train(cfg, resume: bool | str = False, contents: bool = True) -> None:
     source = "`--resume`" if resume and cfg.resume else "`load_from`"
     preflight.check(cfg, ("train", "val"), source, contents)
     with resuming.resumable(cfg.work_dir):
-        build_runner(cfg).train()
+        runner = build_runner(cfg)
+        runner.register_hook(FiniteWeightsHook())
+        runner.train()

@@ -216,6 +216,17 @@ def test_hidden_folders_hold_no_labels(streets):
     assert cfg.model.decode_head.num_classes == 3
 
 
+def test_linked_folders_hold_labels(streets):
+    """MMSegmentation follows them."""
+    for kind in ("images", "labels"):
+        (streets / kind / "train").rename(streets.parent / kind)
+        (streets / kind / "train").mkdir()
+        (streets / kind / "train/more").symlink_to(streets.parent / kind)
+    cfg = seg_config()
+    folder_of(cfg, streets).use(cfg)
+    assert cfg.model.decode_head.num_classes == 3
+
+
 def test_endings_in_capitals(streets):
     for path in list(streets.rglob("*.png")):
         path.rename(path.with_suffix(".PNG"))

@@ -236,6 +236,36 @@ def test_a_wrong_optimizer_setting_is_named(cfg, changes, expected):
 
 
 @pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"optimizer.lr": 0.0}, "rate of optim_wrapper.optimizer is 0"),
+        ({"clip_grad": dict(maxnorm=1.0)}, "clip_grad has no option 'maxnorm': max_norm, "),
+        ({"clip_grad": dict(max_norm=0)}, "clip_grad has max_norm=0; give a number above 0"),
+        ({"clip_grad": dict(type="value", clip_value=-1.0)}, "clip_grad has clip_value=-1.0"),
+    ],
+)
+def test_settings_with_which_nothing_is_trained(cfg, changes, expected):
+    cfg.merge_from_dict({f"optim_wrapper.{key}": value for key, value in changes.items()})
+    assert expected in sentence(cfg, ("train",))
+
+
+def test_clipping_that_is_right(cfg):
+    for clip in (dict(max_norm=35, norm_type=2), dict(type="value", clip_value=0.5)):
+        cfg.optim_wrapper.clip_grad = clip
+        check(cfg, ("train",))
+
+
+@pytest.mark.parametrize("factor", [1, 255])
+def test_pixels_from_0_to_1_are_said(cfg, capsys, factor):
+    cfg.model.data_preprocessor.update(
+        mean=[factor * v for v in (0.485, 0.456, 0.406)],
+        std=[factor * v for v in (0.229, 0.224, 0.225)],
+    )
+    check(cfg, ("train",))
+    assert ("multiply both by 255" in capsys.readouterr().err) == (factor == 1)
+
+
+@pytest.mark.parametrize(
     ("hook", "decay", "expected"),
     [
         (FIX | dict(mdoe="joint"), 0.0, "unexpected keyword argument 'mdoe'"),

@@ -158,6 +158,29 @@ def test_what_a_resumed_run_does_not_take_from_the_config_is_said(cfg, content, 
     assert "'optim_wrapper.paramwise_cfg.custom_keys" in capsys.readouterr().err
 
 
+def test_settings_that_weights_do_not_tell_are_said(cfg, content, resumed, capsys):
+    resumed(content)
+    cfg.model.test_cfg.score_thr = 0.3  # may be chosen
+    check(cfg, ("test",))
+    assert "was trained" not in capsys.readouterr().err
+    cfg.model.data_preprocessor.mean = [0.0, 0.0, 0.0]
+    cfg.model.bbox_head.anchor_generator.octave_base_scale = 8
+    for phase in ("train", "test"):
+        check(cfg, (phase,))
+        said = capsys.readouterr().err
+        assert "'model.bbox_head.anchor_generator.octave_base_scale', 'model.data_pre" in said
+        assert "of the config are not as" in said and "was trained" in said
+
+
+def test_norms_without_their_statistics_are_named(cfg, content, resumed):
+    """As in a file of averaged parameters."""
+    state = content["state_dict"]
+    for name in [name for name in state if "running" in name]:
+        del state[name]
+    resumed(content)
+    assert "lacks 40 of the model's keys ('backbone.bn1.running_mean'" in sentence(cfg, ("test",))
+
+
 def test_a_run_at_its_end_is_said(cfg, content, resumed, capsys):
     content["meta"].update(epoch=cfg.train_cfg.max_epochs)
     resumed(content)

@@ -83,6 +83,27 @@ def test_hidden_folders_hold_no_images(folder, capsys):
     assert "12 pictures" in said(folder, capsys) and "trained on" not in said(folder, capsys)
 
 
+def test_links_to_folders_are_followed(folder, capsys):
+    more = folder.parent / "more"
+    shutil.move(folder / "train/cat", more)
+    (folder / "train/cat").mkdir()
+    shutil.move(more / "train0.png", folder / "train/cat")
+    (folder / "train/cat/more").symlink_to(more)
+    (more / "back").symlink_to(folder / "train/cat")  # without an end
+    assert "train_dataloader.dataset: 12 pictures of 3 classes." in said(folder, capsys)
+
+
+def test_a_class_of_another_folder_is_none(folder):
+    with pytest.raises(BadInput, match="has no class folder '../val/cat'"):
+        used(folder, ("../val/cat", "dog"))
+
+
+def test_one_class_alone_is_refused(folder):
+    """The loss would be 0, and every answer right."""
+    with pytest.raises(BadInput, match="one class, of which a softmax is always 1"):
+        check(used(folder, ("dog",)), ("train", "val"))
+
+
 @pytest.mark.parametrize("suffix", [".heic", ".gif"])
 def test_pictures_that_are_left_out_are_said(folder, capsys, suffix):
     for k in range(3):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import pytest
 from helpers.spoiled import each, edit, first, without
@@ -359,20 +360,26 @@ def want_masks(cfg):
 def test_masks_of_all_kinds_that_can_be_read(own, own_cfg, capsys):
     def change(data):
         runs(data, 0)
-        mask = dict(data["annotations"][0]["segmentation"])
-        plain = coco_masks.decode(mask).T.ravel().tolist()
-        lengths, last = [0], 0
-        for value in plain:
-            if value != last:
-                lengths.append(0)
-            last = value
-            lengths[-1] += 1
-        data["annotations"][1]["segmentation"] = dict(size=[64, 96], counts=lengths)
+        runs(data, 1)
+        plain = coco_masks.decode(data["annotations"][1]["segmentation"])
+        counts = lengths_of(plain.T.ravel())
+        data["annotations"][1]["segmentation"] = dict(size=[64, 96], counts=counts)
         data["annotations"][2]["segmentation"].append([1, 2, 3, 4])  # an odd part is passed over
 
     edit(train_file(own), change)
     want_masks(own_cfg)
-    said(own_cfg, capsys)
+    assert "masks" not in said(own_cfg, capsys)
+
+
+def lengths_of(pixels):
+    """How many 0, then how many 1, …"""
+    lengths, last = [0], 0
+    for value in pixels.tolist():
+        if value != last:
+            lengths.append(0)
+        last = value
+        lengths[-1] += 1
+    return lengths
 
 
 def test_masks_beside_their_boxes_are_said(own, own_cfg, capsys):
@@ -380,6 +387,48 @@ def test_masks_beside_their_boxes_are_said(own, own_cfg, capsys):
     edit(train_file(own), first("bbox", [50, 3, 20, 20]))
     want_masks(own_cfg)
     assert "1 of 8 masks of" in said(own_cfg, capsys)
+
+
+def by_rows(plain):
+    """Run lengths as they come out of an array that is stored row by row."""
+    return lengths_of(plain.ravel())
+
+
+def background_last(plain):
+    return lengths_of(1 - plain.T.ravel())
+
+
+@pytest.mark.parametrize("wrong", [by_rows, background_last])
+def test_run_lengths_of_another_order_are_said(own, own_cfg, capsys, wrong):
+    """They decode without an error, to other masks."""
+
+    def change(data):
+        for index in range(6):
+            runs(data, index)
+            entry = data["annotations"][index]
+            plain = coco_masks.decode(entry["segmentation"])
+            entry["segmentation"] = dict(size=[64, 96], counts=wrong(plain))
+
+    edit(train_file(own), change)
+    want_masks(own_cfg)
+    assert re.search("[3-6] of 8 masks of .* background first", said(own_cfg, capsys))
+
+
+@pytest.mark.parametrize("box", [dict(ignore=1), dict(bbox=[1, 1, 0.5, 0.5])])
+def test_an_evaluation_of_masks_needs_those_of_dropped_boxes_too(own, own_cfg, box):
+    """pycocotools decodes every mask, and would stop after the training."""
+
+    def change(data):
+        data["annotations"][0].update(segmentation=[], **box)
+
+    edit(train_file(own), change)
+    want_masks(own_cfg)
+    own_cfg.model.type = "RetinaMaskNet"
+    own_cfg.val_evaluator.metric = ["bbox", "segm"]
+    check(own_cfg, ("train", "val"))  # training passes over it
+    edit(val_file(own), change)
+    text = sentence(own_cfg, ("train", "val"))
+    assert "1 of 8 annotations of" in text and "first annotation 1" in text
 
 
 def test_points_and_boxes_in_another_order_are_said(own, own_cfg, capsys):
@@ -472,6 +521,17 @@ def test_what_was_found_is_remembered_until_the_file_changes(own, own_cfg, capsy
     monkeypatch.undo()
     edit(file, each("area", 0))
     assert "8 of area 0" in sentence(own_cfg)
+
+
+def test_a_file_of_the_old_size_and_time_is_read_again(own, own_cfg, monkeypatch):
+    """As `rsync -t` leaves it, or an archive in which all files have one time."""
+    file = train_file(own)
+    os.utime(file, (1e9, 1e9))
+    check(own_cfg, ("train",))
+    text = file.read_text()
+    file.write_text(text.replace('"category_id": 1', '"category_id": 9'))
+    os.utime(file, (1e9, 1e9))
+    assert "of the category_id 9" in sentence(own_cfg)
 
 
 def test_what_cannot_be_remembered_is_found_again(own, own_cfg, tmp_path, monkeypatch):

@@ -72,6 +72,7 @@ def test_what_pycocotools_needs_of_each_annotation(own, own_cfg, capsys):
 
 @pytest.mark.parametrize("metric", ["segm", ["bbox", "segm"]])
 def test_masks_that_are_evaluated(own, own_cfg, metric):
+    own_cfg.model.type = "RetinaMaskNet"
     own_cfg.val_evaluator.metric = metric
     check(own_cfg, ("train", "val"))
     edit(val_file(own), first("segmentation", []))
@@ -92,6 +93,20 @@ def test_a_best_checkpoint_by_what_nothing_reports(own_cfg, name):
     own_cfg.default_hooks.checkpoint.save_best = name
     text = sentence(own_cfg)
     assert f"default_hooks.checkpoint.save_best is {name!r}" in text and "'coco/bbox_mAP'" in text
+
+
+def test_an_early_stop_by_what_nothing_reports(own_cfg):
+    """mmengine goes on to the end, with a warning in the log."""
+    own_cfg.custom_hooks = [dict(type="EarlyStoppingHook", monitor="coco/mAP")]
+    assert "custom_hooks.monitor is 'coco/mAP'" in sentence(own_cfg, ("train", "val"))
+    own_cfg.custom_hooks[0].monitor = "coco/bbox_mAP"
+    check(own_cfg, ("train", "val"))
+
+
+def test_an_evaluation_of_masks_that_nothing_predicts(own_cfg):
+    own_cfg.val_evaluator.metric = ["bbox", "segm"]
+    text = sentence(own_cfg, ("train", "val"))
+    assert "val_evaluator evaluates masks (metric='segm'), but the model predicts boxes" in text
 
 
 @pytest.mark.parametrize("name", ["auto", "coco/bbox_mAP", ["coco/bbox_mAP_50"]])

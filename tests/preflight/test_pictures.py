@@ -41,7 +41,7 @@ def test_missing_pictures_of_either_set(own, own_cfg, picture):
         (lambda name: f"sub\\{name}", "write / in place of \\ in its file_name"),
         (lambda name: f"train2017/{name}", "leave train2017/ out of file_name"),
         (lambda name: f"C:/pictures/{name}", "leave C:/pictures/ out of file_name"),
-        (lambda name: f"/absent/{name}", "first '/absent/000000000001.png'"),
+        (lambda name: f"/absent/{name}", "first '/absent/000000000001.png'; '000000000001.png' is"),
         (lambda name: name.replace("png", "PNG"), "there is '000000000001.png', of which case"),
         (lambda name: name.replace("png", "jpg"), "there is '000000000001.png', which ends"),
     ],
@@ -50,6 +50,12 @@ def test_missing_pictures_of_either_set(own, own_cfg, picture):
 def test_names_that_lead_nowhere_get_a_hint(own, own_cfg, change, hint):
     rename(own, change)
     assert hint in sentence(own_cfg)
+
+
+def test_names_in_the_way_of_addresses_get_a_hint(own, own_cfg, picture):
+    picture.rename(picture.with_name("an ä.png"))
+    rename(own, lambda name: "an%20%C3%A4.png" if name == picture.name else name)
+    assert "there is 'an ä.png': write file_name as it is" in sentence(own_cfg)
 
 
 def test_names_that_lead_somewhere(own, own_cfg, capsys):

@@ -4,6 +4,8 @@ import pytest
 from preflight.test_coco import said
 from preflight.toy_preflight import sentence
 
+from normfix_mm.preflight import check
+
 WARM = dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=4)
 STEPS = dict(type="MultiStepLR", by_epoch=True, milestones=[6, 9], gamma=0.1)
 COSINE = dict(type="CosineAnnealingLR", T_max=12, by_epoch=True, end=12, eta_min=0)
@@ -91,9 +93,25 @@ def test_an_epoch_without_an_iteration(own_cfg):
     assert "An epoch would have no iteration" in sentence(own_cfg, ("train",))
 
 
+def test_an_epoch_and_an_evaluation_without_an_end(own_cfg):
+    endless = dict(type="InfiniteSampler", shuffle=True)
+    own_cfg.train_dataloader.sampler = endless
+    text = sentence(own_cfg, ("train",))
+    assert "An epoch of train_cfg would never end: train_dataloader.sampler is Infinite" in text
+    own_cfg.train_dataloader.num_batch_per_epoch = 2
+    check(own_cfg, ("train",))
+    own_cfg.train_dataloader.pop("num_batch_per_epoch")
+    by_iterations(own_cfg, 24)
+    check(own_cfg, ("train",))
+    own_cfg.val_dataloader.sampler = endless
+    assert "The evaluation would never end: val_dataloader" in sentence(own_cfg, ("train", "val"))
+
+
 def test_a_validation_that_never_comes(own_cfg, capsys):
     own_cfg.train_cfg.val_interval = 13
-    assert "val_interval is 13, training ends at 12: never validated" in said(own_cfg, capsys)
+    assert "val_interval is 13, training ends at 12: not validated before" in said(own_cfg, capsys)
+    own_cfg.train_cfg.val_begin = 14
+    assert "val_begin is 14, training ends at 12: never validated" in said(own_cfg, capsys)
 
 
 @pytest.mark.parametrize(

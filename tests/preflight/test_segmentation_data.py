@@ -265,6 +265,34 @@ def test_images_that_end_otherwise_are_counted(cfg, label, tmp_path, capsys):
     assert f"are not used by {TRAIN}, which takes .jpg" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "step", [dict(type="RandomFlip", prob=0.5), dict(type="Resize", scale=(240, 180))]
+)
+def test_labels_that_are_loaded_after_the_picture_was_moved(cfg, step):
+    """A flip keeps the size, and nothing else would say it."""
+    cfg.train_dataloader.dataset.pipeline.insert(1, step)
+    assert f"{TRAIN} loads the labels (LoadAnnotations) after it has resized" in sentence(cfg)
+
+
+def test_palettes_that_number_the_colours_of_each_file_anew(cfg, label, tmp_path):
+    """As Pillow's `optimize` does, which leaves out what does not occur."""
+    colours = [k * 7 % 256 for k in range(3 * 256)]
+    files = sorted(label.parent.iterdir())
+    for file in files:
+        image = Image.fromarray(np.array(Image.open(file)))
+        image.putpalette(colours)
+        image.save(file)
+    check(cfg, ("train", "val"))
+    numbers = np.array(Image.open(label)).astype(int)
+    there = np.unique(numbers)
+    anew = Image.fromarray(np.searchsorted(there, numbers).astype(np.uint8))
+    anew.putpalette([v for k in there for v in colours[3 * k : 3 * k + 3]])
+    anew.save(label)
+    assert np.array_equal(anew.convert("RGB"), np.array(colours).reshape(-1, 3)[numbers])
+    text = sentence(cfg, ("train", "val"))
+    assert f"The label file {str(label)!r} of {TRAIN} has the colour #" in text
+
+
 def test_labels_with_a_palette(cfg, label):
     """Their numbers count, not their colours."""
     image = Image.open(label).convert("L")

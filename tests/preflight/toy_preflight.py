@@ -1,6 +1,8 @@
 """A small RetinaNet on toy data for the preflight, and the sentence it ends with."""
 
 import pytest
+from mmdet.models import RetinaNet
+from mmdet.registry import MODELS
 
 from normfix_mm.errors import BadInput
 from normfix_mm.preflight import check
@@ -14,6 +16,11 @@ model = dict(
     neck=dict(in_channels=[8, 16, 32, 64], out_channels=8),
     bbox_head=dict(num_classes=2, in_channels=8, feat_channels=8, stacked_convs=1))
 """
+
+
+@MODELS.register_module(force=True)
+class RetinaMaskNet(RetinaNet):
+    """Stands for a detector that predicts masks, in checks of data."""
 
 
 def sentence(cfg, phases=("train", "val", "test"), contents=True) -> str:

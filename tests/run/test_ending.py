@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from helpers.processes import ended, one_sentence, start, start_any
 from helpers.small_command import ROOT
 from helpers.tool import call
 from mmengine.config import Config
+from mmengine.runner import Runner
 from torch.nn import functional
 
 from normfix_mm.errors import BadInput
@@ -160,6 +162,13 @@ def test_a_name_or_option_that_nothing_is_built_of(small, tmp_path, option, word
     said = refusal(small, "--work-dir", tmp_path / "run", "--cfg-options", option)
     assert said.startswith("error: The config is wrong: ") and words in said
     assert not list(tmp_path.rglob("*.pth"))
+
+
+def test_a_loop_that_the_runner_builds_without_a_type():
+    runner = SimpleNamespace(_train_dataloader=None)
+    with pytest.raises(TypeError) as caught:
+        Runner.build_train_loop(runner, dict(by_epoch=False, max_epochs=2))
+    assert "the training loop cannot be built (TypeError" in misbuilt(caught.value)
 
 
 def test_a_fault_of_what_is_built_keeps_its_traceback():

@@ -144,6 +144,20 @@ def test_bad_input_is_one_sentence_and_no_traceback(small, tmp_path):
         call("train.py", "absent.py", "--work-dir", tmp_path)
 
 
+def test_an_out_file_that_cannot_be_written_is_said_before_the_evaluation(
+    small, trained, tmp_path, capsys
+):
+    (tmp_path / "a.pkl").mkdir()
+    (tmp_path / "file").touch()
+    for out in ("a.pkl", "file/b.pkl"):
+        with pytest.raises(SystemExit, match="of --out cannot be written"):
+            call(
+                "test.py", small, trained[1] / "iter_2.pth", "--work-dir", tmp_path / "run",
+                "--out", tmp_path / out,
+            )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
 def test_scale_variant_weights_are_one_sentence_too(small, tmp_path):
     """Found only on the first batch, by the hook."""
     with pytest.raises(SystemExit) as caught:

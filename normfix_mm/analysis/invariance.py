@@ -125,7 +125,8 @@ def measure_scale_variance(
 
 def eps_note(model: nn.Module, by_eps: dict[str, float]) -> str:
     """What is to be said of weights that are variant only by the eps of a norm."""
-    eps = sorted({eps for _, eps in norms_with_eps(unwrapped(model))}, reverse=True)
+    each = {eps for _, eps in norms_with_eps(unwrapped(model))}
+    eps = sorted({torch.finfo().eps if e is None else e for e in each}, reverse=True)
     names = [f"{name} ({change:.1e})" for name, change in by_eps.items()]
     return (
         f"{len(by_eps)} weights are so small that the eps of the norm behind them "

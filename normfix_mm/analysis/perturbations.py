@@ -14,15 +14,15 @@ from normfix_mm.optim.weights import NORMS, weights_of
 TINY_EPS = 1e-12
 
 
-def norms_with_eps(model: nn.Module) -> list[tuple[Any, float]]:
-    """What normalizes activations, and its eps; layers that torch lacks are known by their name."""
-    modules: list[Any] = list(model.modules())
-    return [
-        (m, m.eps)
-        for m in modules
-        if isinstance(m, NORMS) or "norm" in type(m).__name__.lower()
-        if isinstance(getattr(m, "eps", None), float) and not is_normalized(m)
-    ]
+def norms_with_eps(model: nn.Module) -> list[tuple[Any, float | None]]:
+    """What normalizes activations, and its eps; layers that torch lacks are known by their name.
+
+    None is the eps of an RMSNorm that takes the dtype's.
+    """
+    modules: list[Any] = [m for m in model.modules() if not is_normalized(m) and hasattr(m, "eps")]
+    known = [m for m in modules if isinstance(m, NORMS)]
+    named = [m for m in modules if m not in known and "norm" in type(m).__name__.lower()]
+    return [(m, m.eps) for m in [*known, *(m for m in named if isinstance(m.eps, float))]]
 
 
 @contextmanager

@@ -6,11 +6,15 @@ printed; if they are too large, nothing is written.
 """
 
 import argparse
+import os
 import signal
 from pathlib import Path
 
-if __name__ == "__main__":  # a Ctrl-C while the imports take their seconds needs no traceback
+if __name__ == "__main__":
+    # A Ctrl-C while the imports take their seconds needs no traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Threads that wait give their core away: beside another job they would hold it up tenfold.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from normfix_mm.run import command_line as cli
 

@@ -6,6 +6,15 @@ For a detector FOLDER holds images/{train,val}/ and annotations/instances_{train
 segmenter images/{train,val}/ and labels/{train,val}/, PNG files of class numbers.
 """
 
+import os
+import signal
+
+if __name__ == "__main__":
+    # A Ctrl-C while the imports take their seconds needs no traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Threads that wait give their core away: beside another job they would hold it up tenfold.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from normfix_mm.datasets import folder_of
 from normfix_mm.run import command_line as cli
 from normfix_mm.run.training import train

@@ -15,7 +15,14 @@ Ends with the best values, a config that has them, trials.csv and index.html. Se
 import argparse
 import os
 import shlex
+import signal
 import sys
+
+if __name__ == "__main__":
+    # A Ctrl-C while the imports take their seconds needs no traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Threads that wait give their core away: beside another job they would hold it up tenfold.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from normfix_mm.run import command_line as cli
 from normfix_mm.run.ending import going_on

@@ -20,6 +20,8 @@ from timing import count_synchronizations, interleaved, machine
 from torch import nn
 
 from normfix_mm import EpsShift, NormFix, WSConv2d
+from normfix_mm.analysis import steps
+from normfix_mm.optim.weights import norm_fix_weights
 
 LAM, EPS = 1e-4, 1e-3
 
@@ -51,6 +53,15 @@ def foreach_fix(weights: list[torch.Tensor], target: float) -> None:
     """Norm fixing on top of torch's own foreach norm."""
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(weights)))
     torch._foreach_mul_(weights, target / norm)
+
+
+def reading(model: nn.Module) -> list[torch.Tensor | None]:
+    """What NormMonitorHook does around a step that it looks at."""
+    infos = norm_fix_weights(model)
+    params = [info.param for info in infos]
+    before = [p.detach().clone() for p in params]
+    leaning = steps.leaning([p.grad for p in params], params)
+    return [leaning, *steps.turns(before, params), *map(steps.smallest_filter, infos)]
 
 
 @torch.no_grad()
@@ -93,6 +104,7 @@ def main() -> None:
         "norm-fix hook": lambda: fix._after_step(fixed, (), {}),
         "whole step with the ε-shift": shifted.step,
         "whole step with norm fixing": fixed.step,
+        "a reading of NormMonitorHook, one step in 50": lambda: reading(models[1]),
         "peer: regularizer, loop over tensors": lambda: loop_over_tensors(weights),
         "peer: joint norm by foreach": lambda: torch._foreach_norm(weights),
         "peer: norm fixing by foreach": lambda: foreach_fix(weights, target),

@@ -74,7 +74,8 @@ class GainedLayer(LoadsGain):
     def _start_elsewhere(self) -> None:
         """Where g starts if that does not depend on the weight."""
         if self.gain_start != "weight":
-            start = cast(Any, self).cap if self.gain_start == "cap" else self.gain_start
+            at_cap = self.gain_start == "cap"
+            start = cast(Any, self)._cap_as_gain() if at_cap else self.gain_start
             self.g.fill_(float(start))
             self._start = None
 
@@ -87,7 +88,7 @@ class GainedLayer(LoadsGain):
             shape = -1, *[1] * (self.weight.dim() - 1)
             zero = (norm == 0).view(shape)
             write(self.weight, torch.where(zero, self._direction(), whole(self.weight)))
-        write(self.g, norm)
+        write(self.g, self._norm_as_gain(norm))
         self._start = self.g.detach().clone()
 
     def _weight_norm(self) -> Tensor:
@@ -97,6 +98,10 @@ class GainedLayer(LoadsGain):
         size = rows.abs().amax(1)
         unit = rows / torch.where(size == 0, 1.0, size).unsqueeze(1)
         return (size * torch.linalg.vector_norm(unit, dim=1)).to(self.g.dtype)
+
+    def _norm_as_gain(self, norm: Tensor) -> Tensor:
+        """What g becomes where it is set to this norm."""
+        return norm
 
     def _refuse_no_gain(self, norm: Tensor) -> None:
         """Raise for a gain that cannot be set to this norm."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -79,11 +80,12 @@ class LoadsGain(NormalizedLayer):
 
     def _is_own(self, name: str, state_dict: Mapping[str, Tensor], prefix: str) -> bool:
         """Whether what a state dict has of this name is the parameter itself."""
-        mine, given = self._parameters.get(name), state_dict.get(prefix + name)
-        if mine is None or given is None:
+        pair: list[Any] = [self._parameters.get(name), state_dict.get(prefix + name)]
+        if any(tensor is None for tensor in pair):
             return False
-        mine, given = (getattr(t, "_local_tensor", t) for t in (mine, given))  # of a DTensor
-        same = torch._C._is_alias_of(mine, given)
+        mine, given = (getattr(tensor, "_local_tensor", tensor) for tensor in pair)  # of a DTensor
+        functions: Any = torch._C
+        same = functions._is_alias_of(mine, given)
         return same and mine.storage_offset() == given.storage_offset()
 
     def is_fresh(self) -> bool:

@@ -84,6 +84,8 @@ class GainedLayer(LoadsGain):
         """g = ||W||. A zero weight gets a random direction and g = 0, so that it can learn."""
         norm = self._weight_norm()
         self._refuse_no_gain(norm)
+        if self.g.is_meta and not norm.is_meta:  # a loader has put the weight alone in its place
+            self.g = nn.Parameter(torch.empty_like(norm), self.g.requires_grad)
         if _has_values(norm) and not norm.all():
             shape = -1, *[1] * (self.weight.dim() - 1)
             zero = (norm == 0).view(shape)

@@ -60,8 +60,6 @@ class LoadsGain(NormalizedLayer):
         elif with_weight:
             if prefix + "g" in missing_keys:
                 missing_keys.remove(prefix + "g")
-            if self.g.is_meta and not self.weight.is_meta:  # load_state_dict(assign=True)
-                self.g = nn.Parameter(self.weight.new_empty(len(self.g)), self.g.requires_grad)
             self._follow_weight()
             self._tell_if_cut(prefix)
         elif self.is_fresh():

@@ -73,11 +73,17 @@ class GainedLayer(LoadsGain):
     @torch.no_grad()
     def _start_elsewhere(self) -> None:
         """Where g starts if that does not depend on the weight."""
-        if self.gain_start != "weight":
-            at_cap = self.gain_start == "cap"
-            start = cast(Any, self)._cap_as_gain() if at_cap else self.gain_start
-            self.g.fill_(float(start))
+        start = self._start_value()
+        if start is not None:
+            self.g.fill_(start)
             self._start = None
+
+    def _start_value(self) -> float | None:
+        """What `gain_start` says, None for ||W||."""
+        if self.gain_start == "weight":
+            return None
+        at_cap = self.gain_start == "cap"
+        return float(cast(Any, self)._cap_as_gain() if at_cap else self.gain_start)
 
     @torch.no_grad()
     def _follow_weight(self) -> None:
@@ -134,6 +140,14 @@ class GainedLayer(LoadsGain):
         super().reset_parameters()  # type: ignore
         if "g" in self._parameters:  # absent while the parent's __init__ runs
             self.reset_gain()
+
+    def is_untouched(self) -> bool:
+        """Whether g is where it starts, at ||W|| or elsewhere."""
+        start = self._start_value()
+        elsewhere = start is not None and not self.g.is_meta
+        return self.is_fresh() or (
+            elsewhere and bool((whole(self.g) == self.g.new_tensor(start)).all())
+        )
 
     def is_fresh(self) -> bool:
         """Whether g is still what a named point has set it to, for the weight of that time."""

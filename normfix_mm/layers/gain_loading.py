@@ -38,10 +38,11 @@ class LoadsGain(NormalizedLayer):
         with_gain = with_weight and self._is_given("g", state_dict, prefix)
         own_weight = with_gain and self._is_own("weight", state_dict, prefix)
         own_gain = with_gain and self._is_own("g", state_dict, prefix)
-        fresh = (own_weight or own_gain) and self.is_fresh()
+        weight_alone = own_gain and not own_weight and self.is_fresh()
+        gain_alone = own_weight and not own_gain and self.is_untouched()
         if not with_weight:
             state_dict = {k: v for k, v in state_dict.items() if k != prefix + "g"}
-        elif fresh and not own_gain:
+        elif gain_alone:
             state_dict = {**state_dict, prefix + "g": self.g.detach()}
             warnings.warn(
                 f"{prefix}g is not loaded: in this state dict it stands beside the layer's own "
@@ -52,12 +53,11 @@ class LoadsGain(NormalizedLayer):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, errors
         )
-        if fresh and own_weight:
-            if not own_gain:
-                self.settle_gain()
-        elif with_gain and not fresh:
+        if own_weight and own_gain:
+            return
+        if with_gain and not (weight_alone or gain_alone):
             self._start = None
-        elif with_weight:
+        elif with_weight and not gain_alone:
             if prefix + "g" in missing_keys:
                 missing_keys.remove(prefix + "g")
             self._follow_weight()
@@ -85,6 +85,9 @@ class LoadsGain(NormalizedLayer):
         functions: Any = torch._C
         same = functions._is_alias_of(mine, given)
         return same and mine.storage_offset() == given.storage_offset()
+
+    def is_untouched(self) -> bool:
+        raise NotImplementedError
 
     def is_fresh(self) -> bool:
         raise NotImplementedError

@@ -167,6 +167,15 @@ def test_a_state_dict_updated_with_another_head_s_leaves_its_gain_out(cls):
     torch.testing.assert_close(layer.g.detach(), norms(layer))
 
 
+def test_nor_does_one_that_starts_at_its_cap_take_another_head_s_gain():
+    other = FixNormConv2d(4, 5, 1, alpha=9.0)
+    train_one_step(other)
+    layer = FixNormConv2d(4, 7, 1, alpha=9.0, gain_start="cap")
+    with pytest.warns(UserWarning, match="another weight's gain"):
+        layer.load_state_dict(updated(layer, other.state_dict()))
+    assert layer.g.item() == pytest.approx(layer.cap)
+
+
 @pytest.mark.parametrize(("cls", "shape"), GAINED)
 def test_a_trained_gain_stays_when_a_state_dict_changes_the_weight_alone(cls, shape):
     layer = cls(*shape)

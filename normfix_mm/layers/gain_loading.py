@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,10 +31,22 @@ class LoadsGain(NormalizedLayer):
     def _load_from_state_dict(
         self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, errors
     ) -> None:
-        if self.g is None:
-            return super()._load_from_state_dict(
-                state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, errors
-            )
+        arguments = prefix, local_metadata, strict, missing_keys, unexpected_keys, errors
+        # torch calls the layer's hooks, which may rename or reshape, only where it loads.
+        hooks, self._load_state_dict_pre_hooks = self._load_state_dict_pre_hooks, OrderedDict()
+        try:
+            for hook in hooks.values():
+                hook(state_dict, *arguments)
+            if self.g is None:
+                super()._load_from_state_dict(state_dict, *arguments)
+            else:
+                self._load_with_gain(state_dict, *arguments)
+        finally:
+            self._load_state_dict_pre_hooks = hooks
+
+    def _load_with_gain(
+        self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, errors
+    ) -> None:
         with_weight = self._is_given("weight", state_dict, prefix)
         with_gain = with_weight and self._is_given("g", state_dict, prefix)
         own_weight = with_gain and self._is_own("weight", state_dict, prefix)

@@ -211,5 +211,33 @@ def test_a_cap_that_cuts_a_loaded_weight_says_so(cls, recwarn):
         own.load_state_dict(stock.state_dict())
 
 
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+@pytest.mark.parametrize("public", [False, True])
+def test_a_hook_of_the_layer_that_renames_is_heeded(cls, shape, public):
+    """As one that reads files of an older version."""
+    layer, other = cls(*shape), cls(*shape)
+    calls = []
+
+    def rename(state, prefix):
+        calls.append(prefix)
+        for old, new in (("scale", "g"), ("kernel", "weight")):
+            if prefix + old in state:
+                state[prefix + new] = state.pop(prefix + old)
+
+    if public:
+        layer.register_load_state_dict_pre_hook(
+            lambda _, state, prefix, *rest: rename(state, prefix)
+        )
+    else:
+        layer._register_load_state_dict_pre_hook(lambda state, prefix, *rest: rename(state, prefix))
+    train_one_step(other)
+    state = dict(other.state_dict())
+    state["scale"], state["kernel"] = state.pop("g"), state.pop("weight")
+    layer.load_state_dict(state)
+    assert torch.equal(layer.g, other.g)
+    assert torch.equal(layer.weight, other.weight)
+    assert calls == [""]
+
+
 def norms(layer):
     return layer.weight.detach().reshape(len(layer.g), -1).norm(dim=1)

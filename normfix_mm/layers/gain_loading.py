@@ -51,7 +51,7 @@ class LoadsGain(NormalizedLayer):
         with_gain = with_weight and self._is_given("g", state_dict, prefix)
         own_weight = with_gain and self._is_own("weight", state_dict, prefix)
         own_gain = with_gain and self._is_own("g", state_dict, prefix)
-        weight_alone = own_gain and not own_weight and self.is_fresh()
+        weight_alone = own_gain and not own_weight and (self.g.is_meta or self.is_fresh())
         gain_alone = own_weight and not own_gain and self.is_untouched()
         if not with_weight:
             state_dict = {k: v for k, v in state_dict.items() if k != prefix + "g"}

@@ -3,8 +3,9 @@
     FixNormLinear  min(g, alpha sqrt(classes)) W / ||W||   FixNorm, eq. 10
     FixNormConv2d  min(g, alpha sqrt(c_out)) W / ||W||     FixNorm, eq. 29
 
-Above the cap the gradient of g is zero, as eq. 10 says; a gain that only rounding has put above it
-is at the cap. The bias stands outside the normalization. How g starts is said in `gain`.
+Above the cap the gradient of g is zero, as eq. 10 says; where g is set to the cap, or to the norm
+of a weight folded there, rounding does not put it above. The bias stands outside the normalization.
+How g starts is said in `gain`.
 """
 
 import math
@@ -18,8 +19,6 @@ from normfix_mm.layers import functional
 from normfix_mm.layers.gain import GainedLayer
 from normfix_mm.layers.options import as_number
 from normfix_mm.layers.sharded import whole
-
-_ROUNDING = 1e-6
 
 
 class FixNormLayer(GainedLayer):
@@ -61,16 +60,21 @@ class FixNormLayer(GainedLayer):
                 stacklevel=2,
             )
 
-    def _normalize(self) -> Tensor:
-        return self._watched(functional.normalize_layer(self.weight, self._bounded_gain()))
+    def _cap_as_gain(self) -> float:
+        """The largest g of its dtype that is not above the cap, in whatever dtype it is later."""
+        value = torch.tensor(self.cap, dtype=self.g.dtype, device="cpu").item()
+        return value if value <= self.cap else value * (1 - torch.finfo(self.g.dtype).eps)
 
-    def _bounded_gain(self) -> Tensor:
-        """min(g, cap); within rounding above the cap, where a fold or a cast puts a gain that was
-        at it, g keeps its gradient."""
-        if self.cap * (1 + _ROUNDING) > torch.finfo(self.g.dtype).max:  # no g can be above it
-            return self.g
-        gain = self.g.clamp(max=self.cap * (1 + _ROUNDING))
-        return gain - (gain - self.cap).clamp(min=0).detach()
+    def _norm_as_gain(self, norm: Tensor) -> Tensor:
+        """The norm; the cap where only rounding is between them."""
+        rounding = max(1e-6, torch.finfo(norm.dtype).eps)
+        above = norm.double() / self.cap - 1
+        return torch.where((above > 0) & (above < rounding), self._cap_as_gain(), norm)
+
+    def _normalize(self) -> Tensor:
+        beyond = self.cap > torch.finfo(self.g.dtype).max  # no g can be above it
+        gain = self.g if beyond else self.g.clamp(max=self.cap)
+        return self._watched(functional.normalize_layer(self.weight, gain))
 
 
 class FixNormConv2d(FixNormLayer, nn.Conv2d):

@@ -48,13 +48,13 @@ def normalize(weight: Tensor, gain: Tensor | None = None) -> Tensor:
         weight: shape (filters, ...).
         gain: shape (filters,).
     """
-    _check_count(gain, weight.shape[0])
+    _check_gain(gain, weight, weight.shape[0])
     return _normalized("normalize", weight, gain)
 
 
 def normalize_layer(weight: Tensor, gain: Tensor | None = None) -> Tensor:
     """Give the whole tensor the length `gain`, a tensor of one element (FixNorm, eq. 6)."""
-    _check_count(gain, 1)
+    _check_gain(gain, weight, 1)
     return _normalized("normalize_layer", weight, gain)
 
 
@@ -63,10 +63,18 @@ def center_normalize(weight: Tensor) -> Tensor:
     return _normalized("center_normalize", weight)
 
 
-def _check_count(gain: Tensor | None, count: int) -> None:
-    """Raise for a gain of another count, which a kernel would read past its end or in part."""
-    if gain is not None and gain.numel() != count:
+def _check_gain(gain: Tensor | None, weight: Tensor, count: int) -> None:
+    """Raise for a gain of another count, which a kernel would read past its end or in part, or on
+    another device, of which it would read nothing."""
+    if gain is None:
+        return
+    if gain.numel() != count:
         raise ValueError(f"The gain has {gain.numel()} elements, and {count} are needed.")
+    if gain.device != weight.device:
+        raise ValueError(
+            f"The gain is on {gain.device} and the weight on {weight.device}: whoever loaded the "
+            "weight has left the gain out; call normfix_mm.reset_gains(model)."
+        )
 
 
 @dataclass(frozen=True)

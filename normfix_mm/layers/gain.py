@@ -73,21 +73,30 @@ class GainedLayer(LoadsGain):
     @torch.no_grad()
     def _start_elsewhere(self) -> None:
         """Where g starts if that does not depend on the weight."""
-        if self.gain_start != "weight":
-            start = cast(Any, self).cap if self.gain_start == "cap" else self.gain_start
-            self.g.fill_(float(start))
+        start = self._start_value()
+        if start is not None:
+            self.g.fill_(start)
             self._start = None
+
+    def _start_value(self) -> float | None:
+        """What `gain_start` says, None for ||W||."""
+        if self.gain_start == "weight":
+            return None
+        at_cap = self.gain_start == "cap"
+        return float(cast(Any, self)._cap_as_gain() if at_cap else self.gain_start)
 
     @torch.no_grad()
     def _follow_weight(self) -> None:
         """g = ||W||. A zero weight gets a random direction and g = 0, so that it can learn."""
         norm = self._weight_norm()
         self._refuse_no_gain(norm)
+        if self.g.is_meta and not norm.is_meta:  # a loader has put the weight alone in its place
+            self.g = nn.Parameter(torch.empty_like(norm), self.g.requires_grad)
         if _has_values(norm) and not norm.all():
             shape = -1, *[1] * (self.weight.dim() - 1)
             zero = (norm == 0).view(shape)
             write(self.weight, torch.where(zero, self._direction(), whole(self.weight)))
-        write(self.g, norm)
+        write(self.g, self._norm_as_gain(norm))
         self._start = self.g.detach().clone()
 
     def _weight_norm(self) -> Tensor:
@@ -99,6 +108,10 @@ class GainedLayer(LoadsGain):
         # On a CPU torch's norm of some ten million numbers, as a box head has, is off by 3e-4 and
         # more; its sum is not.
         return (size * unit.square_().sum(1).sqrt_()).to(self.g.dtype)
+
+    def _norm_as_gain(self, norm: Tensor) -> Tensor:
+        """What g becomes where it is set to this norm."""
+        return norm
 
     def _refuse_no_gain(self, norm: Tensor) -> None:
         """Raise for a gain that cannot be set to this norm."""
@@ -129,6 +142,14 @@ class GainedLayer(LoadsGain):
         super().reset_parameters()  # type: ignore
         if "g" in self._parameters:  # absent while the parent's __init__ runs
             self.reset_gain()
+
+    def is_untouched(self) -> bool:
+        """Whether g is where it starts, at ||W|| or elsewhere."""
+        start = self._start_value()
+        elsewhere = start is not None and not self.g.is_meta
+        return self.is_fresh() or (
+            elsewhere and bool((whole(self.g) == self.g.new_tensor(start)).all())
+        )
 
     def is_fresh(self) -> bool:
         """Whether g is still what a named point has set it to, for the weight of that time."""

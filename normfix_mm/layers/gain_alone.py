@@ -77,11 +77,12 @@ def _is_gathered() -> bool:
 
 def _callers(name: str) -> Iterator[Any]:
     """The first argument of each call of this name that this runs in."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None:
-        frame, code = frame.f_back, frame.f_back.f_code
+    frame = sys._getframe(1).f_back
+    while frame is not None:
+        code = frame.f_code
         if code.co_name == name and code.co_argcount:
             yield frame.f_locals.get(code.co_varnames[0])
+        frame = frame.f_back
 
 
 def is_exporting() -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,18 +31,31 @@ class LoadsGain(NormalizedLayer):
     def _load_from_state_dict(
         self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, errors
     ) -> None:
-        if self.g is None:
-            return super()._load_from_state_dict(
-                state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, errors
-            )
+        arguments = prefix, local_metadata, strict, missing_keys, unexpected_keys, errors
+        # torch calls the layer's hooks, which may rename or reshape, only where it loads.
+        hooks, self._load_state_dict_pre_hooks = self._load_state_dict_pre_hooks, OrderedDict()
+        try:
+            for hook in hooks.values():
+                hook(state_dict, *arguments)
+            if self.g is None:
+                super()._load_from_state_dict(state_dict, *arguments)
+            else:
+                self._load_with_gain(state_dict, *arguments)
+        finally:
+            self._load_state_dict_pre_hooks = hooks
+
+    def _load_with_gain(
+        self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, errors
+    ) -> None:
         with_weight = self._is_given("weight", state_dict, prefix)
         with_gain = with_weight and self._is_given("g", state_dict, prefix)
         own_weight = with_gain and self._is_own("weight", state_dict, prefix)
         own_gain = with_gain and self._is_own("g", state_dict, prefix)
-        fresh = (own_weight or own_gain) and self.is_fresh()
+        weight_alone = own_gain and not own_weight and (self.g.is_meta or self.is_fresh())
+        gain_alone = own_weight and not own_gain and self.is_untouched()
         if not with_weight:
             state_dict = {k: v for k, v in state_dict.items() if k != prefix + "g"}
-        elif fresh and not own_gain:
+        elif gain_alone:
             state_dict = {**state_dict, prefix + "g": self.g.detach()}
             warnings.warn(
                 f"{prefix}g is not loaded: in this state dict it stands beside the layer's own "
@@ -51,16 +66,13 @@ class LoadsGain(NormalizedLayer):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, errors
         )
-        if fresh and own_weight:
-            if not own_gain:
-                self.settle_gain()
-        elif with_gain and not fresh:
+        if own_weight and own_gain:
+            return
+        if with_gain and not (weight_alone or gain_alone):
             self._start = None
-        elif with_weight:
+        elif with_weight and not gain_alone:
             if prefix + "g" in missing_keys:
                 missing_keys.remove(prefix + "g")
-            if self.g.is_meta and not self.weight.is_meta:  # load_state_dict(assign=True)
-                self.g = nn.Parameter(self.weight.new_empty(len(self.g)), self.g.requires_grad)
             self._follow_weight()
             self._tell_if_cut(prefix)
         elif self.is_fresh():
@@ -79,12 +91,16 @@ class LoadsGain(NormalizedLayer):
 
     def _is_own(self, name: str, state_dict: Mapping[str, Tensor], prefix: str) -> bool:
         """Whether what a state dict has of this name is the parameter itself."""
-        mine, given = self._parameters.get(name), state_dict.get(prefix + name)
-        if mine is None or given is None:
+        pair: list[Any] = [self._parameters.get(name), state_dict.get(prefix + name)]
+        if any(tensor is None for tensor in pair):
             return False
-        mine, given = (getattr(t, "_local_tensor", t) for t in (mine, given))  # of a DTensor
-        same = torch._C._is_alias_of(mine, given)
+        mine, given = (getattr(tensor, "_local_tensor", tensor) for tensor in pair)  # of a DTensor
+        functions: Any = torch._C
+        same = functions._is_alias_of(mine, given)
         return same and mine.storage_offset() == given.storage_offset()
+
+    def is_untouched(self) -> bool:
+        raise NotImplementedError
 
     def is_fresh(self) -> bool:
         raise NotImplementedError

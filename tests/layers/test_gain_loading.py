@@ -147,6 +147,15 @@ def test_a_state_dict_updated_with_stock_weights_keeps_the_function(cls, shape):
     torch.testing.assert_close(layer.g.detach(), norms(layer))
 
 
+def test_so_does_that_of_a_model_made_on_meta():
+    stock = nn.Conv2d(4, 6, 3)
+    with torch.device("meta"):
+        layer = WNConv2d(4, 6, 3)
+    layer.load_state_dict(updated(layer, stock.state_dict()), assign=True)
+    x = sample(layer)
+    torch.testing.assert_close(layer(x), stock(x), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of torch, that only one process is there
 def test_torch_s_full_state_dict_of_stock_weights_keeps_the_function():
     stock, model = nn.Sequential(nn.Conv2d(4, 6, 3)), nn.Sequential(WNConv2d(4, 6, 3))
@@ -165,6 +174,15 @@ def test_a_state_dict_updated_with_another_head_s_leaves_its_gain_out(cls):
     with pytest.warns(UserWarning, match="another weight's gain"):
         layer.load_state_dict(updated(layer, other.state_dict()))
     torch.testing.assert_close(layer.g.detach(), norms(layer))
+
+
+def test_nor_does_one_that_starts_at_its_cap_take_another_head_s_gain():
+    other = FixNormConv2d(4, 5, 1, alpha=9.0)
+    train_one_step(other)
+    layer = FixNormConv2d(4, 7, 1, alpha=9.0, gain_start="cap")
+    with pytest.warns(UserWarning, match="another weight's gain"):
+        layer.load_state_dict(updated(layer, other.state_dict()))
+    assert layer.g.item() == pytest.approx(layer.cap)
 
 
 @pytest.mark.parametrize(("cls", "shape"), GAINED)
@@ -200,6 +218,32 @@ def test_a_cap_that_cuts_a_loaded_weight_says_so(cls, recwarn):
     assert not recwarn
     with pytest.warns(UserWarning, match="^0: the norm of the loaded weight, .* above the cap"):
         own.load_state_dict(stock.state_dict())
+
+
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+@pytest.mark.parametrize("public", [False, True])
+def test_a_hook_of_the_layer_that_renames_is_heeded(cls, shape, public):
+    """As one that reads files of an older version."""
+    layer, other = cls(*shape), cls(*shape)
+    calls = []
+
+    def rename(state, prefix):
+        calls.append(prefix)
+        state[prefix + "g"] = state.pop(prefix + "scale")
+
+    if public:
+        layer.register_load_state_dict_pre_hook(
+            lambda _, state, prefix, *rest: rename(state, prefix)
+        )
+    else:
+        layer._register_load_state_dict_pre_hook(lambda state, prefix, *rest: rename(state, prefix))
+    train_one_step(other)
+    state = dict(other.state_dict())
+    state["scale"] = state.pop("g")
+    layer.load_state_dict(state)
+    assert torch.equal(layer.g, other.g)
+    assert torch.equal(layer.weight, other.weight)
+    assert calls == [""]
 
 
 def norms(layer):

@@ -53,6 +53,22 @@ def test_a_gain_written_into_empty_memory_is_kept(cls, shape):
     assert (layer.g == 0.3).all()
 
 
+@pytest.mark.parametrize(("cls", "shape"), GAINED)
+@pytest.mark.parametrize("training", [False, True])
+def test_a_gain_that_a_loader_left_without_memory_is_one_sentence(cls, shape, training):
+    """Stock weights put one by one in the place of those of a model made on meta."""
+    stock = cls.__bases__[-1](*shape)
+    with torch.device("meta"):
+        layer = cls(*shape, **wide(cls)).train(training)
+    for name, p in stock.named_parameters():
+        setattr(layer, name, nn.Parameter(p.detach().clone()))
+    x = sample(layer)
+    with pytest.raises(ValueError, match="The gain is on meta.*reset_gains"):
+        layer(x)
+    reset_gains(layer)
+    torch.testing.assert_close(layer(x), stock(x), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("fill", [0.0, float("nan")])
 def test_memory_that_nobody_has_written_is_no_gain(fill):
     layer = WNConv2d(4, 6, 3)._apply(lambda p: torch.full_like(p, fill))

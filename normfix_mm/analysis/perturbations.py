@@ -16,9 +16,10 @@ TINY_EPS = 1e-12
 
 def norms_with_eps(model: nn.Module) -> list[tuple[Any, float]]:
     """What normalizes activations, and its eps; layers that torch lacks are known by their name."""
+    modules: list[Any] = list(model.modules())
     return [
         (m, m.eps)
-        for m in model.modules()
+        for m in modules
         if isinstance(m, NORMS) or "norm" in type(m).__name__.lower()
         if isinstance(getattr(m, "eps", None), float) and not is_normalized(m)
     ]

@@ -17,6 +17,7 @@ from normfix_mm.layers.base import NormalizedLayer
 from normfix_mm.layers.bypassed import bypass, wrapper
 from normfix_mm.layers.fixnorm import FixNormConv2d, FixNormLinear
 from normfix_mm.layers.gain import GainedLayer
+from normfix_mm.layers.options import truth
 from normfix_mm.layers.plain import is_normalized, obstacle
 from normfix_mm.layers.standardized import CWNConv2d, WSConv2d
 from normfix_mm.layers.weight_norm import (
@@ -76,13 +77,13 @@ def normalize_layers(module: nn.Module, rules: Mapping | Sequence[Mapping]) -> n
         The same module.
 
     Raises:
-        ValueError: unknown form, kind or option; a rule that matches nothing; two rules on one
-            layer; a layer that is not plain (a subclass with a forward of its own, a weight that is
-            pruned or parametrized), that shares its weight, or whose weight a module around it uses
-            past its forward. Nothing is changed then.
+        ValueError: unknown form, kind or option; a rule, or its `exclude`, that matches nothing;
+            two rules on one layer; a layer that is not plain (a subclass with a forward of its own,
+            a weight that is pruned or parametrized), that shares its weight, or whose weight a
+            module around it uses past its forward. Nothing is changed then.
     """
     plan: dict[str, tuple] = {}
-    for rule in [rules] if isinstance(rules, Mapping) else rules:
+    for rule in [rules] if isinstance(rules, Mapping | str) or rules is None else rules:
         twin, options = _read(rule)
         gained = issubclass(twin, GainedLayer) and options.get("gain", True)
         for name in _select(module, rule, gained):
@@ -105,6 +106,11 @@ def normalize_layers(module: nn.Module, rules: Mapping | Sequence[Mapping]) -> n
 
 
 def _read(rule: Mapping) -> tuple[type[NormalizedLayer], dict]:
+    if not isinstance(rule, Mapping):
+        raise ValueError(f"The rule {rule!r} is no dictionary; write dict(form='WN'), for example.")
+    for option in ("layers", "exclude"):
+        _check_pattern(rule, option)
+    truth("depthwise", rule.get("depthwise", False))
     key = rule.get("form"), rule.get("kind", "conv")
     if key not in _TWINS:
         forms = ", ".join(f"{form} ({kind})" for form, kind in _TWINS)
@@ -122,6 +128,17 @@ def _read(rule: Mapping) -> tuple[type[NormalizedLayer], dict]:
     return twin, options
 
 
+def _check_pattern(rule: Mapping, option: str) -> None:
+    pattern = rule.get(option, "")
+    try:
+        re.compile(pattern or "")
+    except (re.error, TypeError) as error:
+        raise ValueError(
+            f"{option}={pattern!r} of the rule {dict(rule)} is no regular expression ({error}); "
+            "join several names with |."
+        ) from None
+
+
 def _select(module: nn.Module, rule: Mapping, gained: bool) -> list[str]:
     kind, exclude = rule.get("kind", "conv"), rule.get("exclude")
     stock = _STOCK[kind]
@@ -130,12 +147,17 @@ def _select(module: nn.Module, rule: Mapping, gained: bool) -> list[str]:
         for name, layer in module.named_modules()
         if isinstance(layer, stock) and not is_normalized(layer)
     }
+    if exclude and not any(re.search(exclude, name) for name in candidates):
+        raise ValueError(
+            f"The rule {dict(rule)} excludes nothing: its pattern {exclude!r} matches none of "
+            f"{listing(candidates)}."
+        )
     if kind == "se":
         candidates = {n: layer for n, layer in candidates.items() if _is_squeeze(module, n)}
     chosen = [
         name
         for name, layer in candidates.items()
-        if re.search(rule.get("layers", ""), name)
+        if re.search(rule.get("layers") or "", name)
         and not (exclude and re.search(exclude, name))
         and (gained or not (_is_inner(module, name) or _is_squeeze(module, name)))
     ]

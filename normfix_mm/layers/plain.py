@@ -51,18 +51,21 @@ def obstacle(layer: nn.Module, stock: type) -> str | None:
         return f"is a {kind.__module__}.{kind.__qualname__}, which may compute something else"
     if "forward" in layer.__dict__:
         return "has a forward of its own"
+    if hasattr(layer, "g"):
+        return "has a g of its own, whose place a gain would take"
     return weight_obstacle(layer)
 
 
 def weight_obstacle(layer: nn.Module) -> str | None:
     """Why the layer's weight cannot be replaced or normalized; None if it can."""
-    if parametrize.is_parametrized(layer) or "weight" not in layer._parameters:
+    weight = layer._parameters.get("weight")
+    if parametrize.is_parametrized(layer) or weight is None:
         return (
             "has a weight that is computed (by pruning, a parametrization or torch's weight_norm; "
             "remove that first)"
         )
-    if isinstance(layer.weight, UninitializedParameter):
+    if isinstance(weight, UninitializedParameter):
         return "has no weight yet (run the model once)"
-    if not layer.weight.is_floating_point():
-        return f"has a weight of {layer.weight.dtype}, which is not made of real numbers"
+    if not weight.is_floating_point():
+        return f"has a weight of {weight.dtype}, which is not made of real numbers"
     return None

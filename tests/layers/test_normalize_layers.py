@@ -164,6 +164,13 @@ def test_one_layer_alone():
         ({"form": "WS", "kind": "linear"}, "'WS'.*'linear'"),
         ({"form": "WS", "alpha": 1.0}, "alpha"),
         ({"form": "FixNorm", "layers": "head", "alpha": -1}, "alpha"),
+        ({"form": "WS", "exclude": "backbone.stem"}, "excludes nothing.*stem, depthwise"),
+        ({"form": "WS", "depthwise": "false"}, "depthwise: 'false'"),
+        ({"form": "WS", "layers": ["stem"]}, "no regular expression.*join several names"),
+        ({"form": "WS", "exclude": "(stem"}, "exclude='.stem' .*no regular expression"),
+        ("WS", "'WS' is no dictionary"),
+        (["WS"], "'WS' is no dictionary"),
+        (None, "None is no dictionary"),
     ],
 )
 def test_bad_rules_change_nothing(rules, message):
@@ -224,6 +231,12 @@ def _complex():
     return nn.Conv2d(3, 8, 3, dtype=torch.complex64)
 
 
+def _with_a_g():
+    layer = nn.Conv2d(3, 8, 3)
+    layer.register_buffer("g", torch.ones(3))
+    return layer
+
+
 def _quantization_aware():
     from torch.ao.nn.qat import Conv2d
     from torch.ao.quantization import get_default_qat_qconfig
@@ -242,6 +255,7 @@ def _quantization_aware():
         _spectral,
         _lazy,
         _complex,
+        _with_a_g,
         _quantization_aware,
     ],
 )

@@ -83,7 +83,9 @@ def normalize_layers(module: nn.Module, rules: Mapping | Sequence[Mapping]) -> n
             module around it uses past its forward. Nothing is changed then.
     """
     plan: dict[str, tuple] = {}
-    for rule in [rules] if isinstance(rules, Mapping | str) or rules is None else rules:
+    several = isinstance(rules, Sequence) and not isinstance(rules, str)
+    each: Any = rules if several else [rules]
+    for rule in each:
         twin, options = _read(rule)
         gained = issubclass(twin, GainedLayer) and options.get("gain", True)
         for name in _select(module, rule, gained):

@@ -171,6 +171,7 @@ def test_one_layer_alone():
         ("WS", "'WS' is no dictionary"),
         (["WS"], "'WS' is no dictionary"),
         (None, "None is no dictionary"),
+        (False, "False is no dictionary"),
     ],
 )
 def test_bad_rules_change_nothing(rules, message):

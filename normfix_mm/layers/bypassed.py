@@ -154,9 +154,8 @@ def _reads(code: CodeType, known: Mapping[str, _Path]) -> set[str]:
         if path[-1:] == ("weight",) and len(path) > 1:
             found.add(_SOME if path[0] == _SOME else ".".join(path[:-1]))
 
-    for step in dis.get_instructions(code):
-        if step.opname in ("CACHE", "EXTENDED_ARG"):
-            continue
+    steps = [s for s in dis.get_instructions(code) if s.opname not in ("CACHE", "EXTENDED_ARG")]
+    for step, following in zip(steps, [*steps[1:], steps[-1]]):
         multiplies |= step.argrepr in ("@", "@=") or "MATRIX_MULTIPLY" in step.opname
         if step.opname in ("LOAD_ATTR", "LOAD_METHOD"):
             if path[-1:] != ("weight",):
@@ -164,8 +163,8 @@ def _reads(code: CodeType, known: Mapping[str, _Path]) -> set[str]:
                 continue
             if step.argval in _QUESTIONS:
                 path = (_SOME,)
-        if step.opname.endswith(("IF_NONE", "IF_NOT_NONE")):
-            path = (_SOME,)
+        if following.opname == "IS_OP" or step.opname.endswith(("IF_NONE", "IF_NOT_NONE")):
+            path = (_SOME,)  # whether there is a weight
         # New versions of Python load or store two variables by one instruction.
         names = step.argval if isinstance(step.argval, tuple) else (step.argval,)
         actions = re.findall(r"(LOAD|STORE)_(?:FAST|DEREF)", step.opname)

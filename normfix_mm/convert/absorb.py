@@ -109,4 +109,5 @@ def _rescale(changed: dict, state: Mapping, norm: str, eps: float, divisor: Tens
 
 
 def _like(value: Tensor, other: Tensor) -> Tensor:
-    return value.to(other.dtype)
+    """In the other's type, but wide enough: half precision cannot hold many a var / d^2."""
+    return value.to(torch.promote_types(other.dtype, torch.float32))

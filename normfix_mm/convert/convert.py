@@ -97,7 +97,7 @@ def convert(
     taken = {row.new for row in report.rows if row.status in ("taken", "renamed")}
     if not taken:
         raise BadInput(
-            f"No weight of the checkpoint fits the model: it has {', '.join(list(names)[:3])}, …, "
+            f"No weight of the checkpoint fits the model: it has {', '.join(list(state)[:3])}, …, "
             f"the model {', '.join(list(shapes)[:3])}, …; choose another --part or --source."
         )
     weights = {n: w for n, w in weights.items() if n in taken}

@@ -25,7 +25,14 @@ from normfix_mm.errors import BadInput
 from normfix_mm.layers.base import NormalizedLayer
 
 # Asking a weight what it is does not use it.
-_QUESTIONS = {"device", "dtype", "requires_grad", "shape", "size", "dim", "ndim", "numel"}
+_QUESTIONS = {"device", "dtype", "requires_grad", "shape", "size", "dim", "ndim", "numel", "grad"}
+_QUESTIONS |= {"is_cuda", "is_floating_point", "new_empty", "new_full", "new_ones", "new_tensor"}
+_QUESTIONS |= {"new_zeros"}
+# What multiplies by a weight. Norms, losses and much else have a `weight`, too: where the code does
+# not name the layer, only beside one of these (or @) it is taken for a layer's.
+_PRODUCTS = {"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "_conv_forward"}
+_PRODUCTS |= {"linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "functional_call"}
+_PRODUCTS |= {"multi_head_attention_forward"}
 _SOME = "?"  # a layer that the code does not name
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -141,20 +148,23 @@ def _reads(code: CodeType, known: Mapping[str, _Path]) -> set[str]:
     found: set[str] = set()
     variables = dict(known)
     path: _Path = (_SOME,)
+    multiplies = not _PRODUCTS.isdisjoint(code.co_names)
 
     def use(path: _Path) -> None:
         if path[-1:] == ("weight",) and len(path) > 1:
             found.add(_SOME if path[0] == _SOME else ".".join(path[:-1]))
 
-    for step in dis.get_instructions(code):
-        if step.opname in ("CACHE", "EXTENDED_ARG"):
-            continue
+    steps = [s for s in dis.get_instructions(code) if s.opname not in ("CACHE", "EXTENDED_ARG")]
+    for step, following in zip(steps, [*steps[1:], steps[-1]]):
+        multiplies |= step.argrepr in ("@", "@=") or "MATRIX_MULTIPLY" in step.opname
         if step.opname in ("LOAD_ATTR", "LOAD_METHOD"):
             if path[-1:] != ("weight",):
                 path = (*path, step.argval)
                 continue
             if step.argval in _QUESTIONS:
                 path = (_SOME,)
+        if following.opname == "IS_OP" or step.opname.endswith(("IF_NONE", "IF_NOT_NONE")):
+            path = (_SOME,)  # whether there is a weight
         # New versions of Python load or store two variables by one instruction.
         names = step.argval if isinstance(step.argval, tuple) else (step.argval,)
         actions = re.findall(r"(LOAD|STORE)_(?:FAST|DEREF)", step.opname)
@@ -168,6 +178,8 @@ def _reads(code: CodeType, known: Mapping[str, _Path]) -> set[str]:
         if not actions:
             use(path)
             path = (_SOME,)
+    if not multiplies:
+        found.discard(_SOME)
     for each in _inner_codes(code):
         found |= _reads(each, {n: variables[n] for n in each.co_freevars if n in variables})
     return found

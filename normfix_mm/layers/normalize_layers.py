@@ -83,7 +83,9 @@ def normalize_layers(module: nn.Module, rules: Mapping | Sequence[Mapping]) -> n
             module around it uses past its forward. Nothing is changed then.
     """
     plan: dict[str, tuple] = {}
-    for rule in [rules] if isinstance(rules, Mapping | str) or rules is None else rules:
+    several = isinstance(rules, Sequence) and not isinstance(rules, str)
+    each: Any = rules if several else [rules]
+    for rule in each:
         twin, options = _read(rule)
         gained = issubclass(twin, GainedLayer) and options.get("gain", True)
         for name in _select(module, rule, gained):
@@ -199,16 +201,17 @@ def _refuse_replicas(module: nn.Module) -> None:
 def _refuse_ties(module: nn.Module, plan: Mapping[str, tuple]) -> None:
     """Raise for a weight that another layer would go on using in another form."""
     layers = dict(module.named_modules())
-    uses: dict[nn.Parameter, list[str]] = {}
+    uses: dict[nn.Parameter, list[tuple[str, str]]] = {}
     for name, layer in layers.items():
-        weight = layer._parameters.get("weight")
-        if weight is not None:
-            uses.setdefault(weight, []).append(name)
+        for short, param in layer._parameters.items():
+            if param is not None:
+                uses.setdefault(param, []).append((name, short))
     for name, (twin, _) in plan.items():
-        for other in uses[layers[name].weight]:
-            if plan.get(other, (None,))[0] is not twin:
+        for other, short in uses[layers[name].weight]:
+            if short != "weight" or plan.get(other, (None,))[0] is not twin:
+                shared = other if short == "weight" else f"{other}.{short}".removeprefix(".")
                 raise ValueError(
-                    f"Layer {name!r} shares its weight with {other!r}, which would not be "
+                    f"Layer {name!r} shares its weight with {shared!r}, which would not be "
                     "normalized alike; select both with one rule, or leave both out with `exclude`."
                 )
 

@@ -12,10 +12,11 @@ import re
 from mmcv.cnn import ConvModule
 from torch import nn
 
+from normfix_mm.errors import BadInput
 from normfix_mm.layers.gain import gained_layers
 from normfix_mm.layers.normalize_layers import normalize_layers
 from normfix_mm.layers.once import once_a_forward
-from normfix_mm.layers.plain import is_plain
+from normfix_mm.layers.plain import is_normalized, is_plain
 
 
 class Normalized:
@@ -32,6 +33,8 @@ class Normalized:
     def __init_subclass__(cls, **kwargs) -> None:
         super().__init_subclass__(**kwargs)
         cls.stock = next(c for c in cls.__mro__ if not issubclass(c, Normalized))
+        if hasattr(cls.stock, "switch_to_deploy"):
+            cls.switch_to_deploy = _switch_to_deploy
 
     def init_weights(self) -> None:
         """The parent's initialization; gains that it has not loaded follow the new weights."""
@@ -44,6 +47,22 @@ class Normalized:
         """The parent's; a layer that it uses several times normalizes its weight once."""
         with once_a_forward():
             return super().forward(*args, **kwargs)
+
+
+def _switch_to_deploy(self, *args, **kwargs):
+    """The parent's, which merges branches and norms (RepVGG, MobileOne): of plain layers only.
+
+    Raises:
+        BadInput: A layer is normalized, and merging would take its raw weight.
+    """
+    normalized = [name for name, module in self.named_modules() if is_normalized(module)]
+    if normalized:
+        raise BadInput(
+            f"{type(self).__name__} cannot be switched to deployment, which merges weights as they "
+            f"stand, while {len(normalized)} of its layers normalize theirs (first "
+            f"{normalized[0]!r}): fold the model first (normfix_mm.fold, tools/fold.py)."
+        )
+    return self.stock.switch_to_deploy(self, *args, **kwargs)
 
 
 class WeightNormalized(Normalized):

@@ -106,3 +106,26 @@ def test_heads_have_the_paper_s_classifier_and_start_as_the_stock_head(kind, lay
     bounded = 15.81 if kind == "FixNormLinearClsHead" else 100.0
     expected = x @ ours.fc.weight.T * (bounded / ours.fc.weight.norm()) + ours.fc.bias
     torch.testing.assert_close(ours((x,)), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [("RepVGG", dict(arch="A0")), ("MobileOne", dict(arch="s0"))]
+)
+def test_branches_are_merged_of_plain_layers_only(kind, options):
+    """switch_to_deploy multiplies raw weights by those of BN: fold first."""
+    torch.manual_seed(0)
+    ours = getattr(classification, f"Normalized{kind}")(normalize=dict(form="WN"), **options)
+    with torch.no_grad():
+        for name, parameter in ours.named_parameters():
+            if name.endswith(".g"):
+                parameter.mul_(1.5)
+    with pytest.raises(ValueError, match=f"Normalized{kind} cannot be switched.*fold the model"):
+        ours.switch_to_deploy()
+    folded, x = fold(ours), torch.randn(1, 3, 32, 32)
+    nn.Module.train(folded, False)
+    with torch.no_grad():
+        before = folded(x)
+        folded.switch_to_deploy()
+        nn.Module.train(folded, False)
+        for a, b in zip(folded(x), before, strict=True):
+            assert (a - b).norm() < 1e-3 * b.norm()

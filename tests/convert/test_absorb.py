@@ -158,3 +158,17 @@ def test_which_norm_is_behind_a_convolution(kind):
     convs = [name for module, name in names.items() if isinstance(module, nn.Conv2d)]
     assert len(seen) == len(convs)
     assert {name: norm_behind(net, name) for name in convs} == seen
+
+
+def test_norms_of_a_half_precision_file_do_not_overflow():
+    plain = conv_norm()
+    with torch.no_grad():
+        plain[0].weight.mul_(0.01)
+        plain[1].running_var.fill_(2.0)
+    target = normalize_layers(conv_norm(), dict(form="WS"))
+    half = {n: v.half() if v.is_floating_point() else v for n, v in plain.state_dict().items()}
+    state, _ = absorb(half, target, ["0.weight"])
+    exact, _ = absorb({n: v.float() for n, v in half.items()}, target, ["0.weight"])
+    assert exact["1.running_var"].min() > torch.finfo(torch.float16).max
+    for name in ("running_mean", "running_var", "weight"):
+        torch.testing.assert_close(state[f"1.{name}"], exact[f"1.{name}"])

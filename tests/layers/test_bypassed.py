@@ -154,6 +154,7 @@ def _by_the_weight_s_variable(self, x):
         (lambda self, x: convolve(self.conv, x), "conv"),
         (lambda self, x: F.conv2d(x, self.convs[0].weight), "convs.0"),
         (lambda self, x: sum(F.conv2d(x, conv.weight) for conv in self.convs), "convs.0"),
+        (lambda self, x: self.convs[0].weight.flatten(1) @ x.flatten(2), "convs.0"),
     ],
 )
 def test_a_weight_that_is_used_in_a_roundabout_way_is_refused(forward, name):
@@ -183,8 +184,35 @@ def test_what_is_read_of_other_layers_and_asked_of_weights_refuses_nothing():
     normalize_layers(owner, dict(form="WN"))
 
 
+def _one_norm_of_several(self, x, domain=0):
+    norm = self.norms[domain]
+    return F.batch_norm(self.conv(x), None, None, norm.weight, norm.bias, training=True)
+
+
+def _a_penalty_on_norms(self, x):
+    norms = [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
+    return self.conv(x) + sum(m.weight.abs().sum() for m in norms)
+
+
+def _questions(self, x):
+    weight = self.conv.weight
+    if (self.conv.weight is not None and weight.is_cuda) or not weight.is_floating_point():
+        raise ValueError
+    return self.conv(x) + weight.new_zeros(1)
+
+
+@pytest.mark.parametrize("forward", [_one_norm_of_several, _a_penalty_on_norms, _questions])
+def test_weights_of_norms_and_further_questions_refuse_nothing(forward):
+    owner = _one_of_its_own(forward)
+    owner.norms = nn.ModuleList([nn.BatchNorm2d(4), nn.BatchNorm2d(4)])
+    x = torch.randn(2, 3, 4, 4)
+    before = owner(x)
+    normalize_layers(owner, dict(form="WN"))
+    torch.testing.assert_close(owner(x), before)
+
+
 def test_what_a_module_reads_in_its_lists_is_not_what_lies_in_other_modules():
-    owner = _one_of_its_own(lambda self, x: sum(block.weight.sum() for block in self.blocks))
+    owner = _one_of_its_own(lambda self, x: [F.conv2d(x, b.weight) for b in self.blocks])
     owner.blocks = nn.ModuleList([Asking(), nn.Sequential(nn.Conv2d(3, 4, 1))])
     with pytest.raises(ValueError, match=r"'blocks\.1\.0'.*uses its weight"):
         normalize_layers(owner, dict(form="WN", layers="blocks"))

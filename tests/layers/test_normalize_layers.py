@@ -171,6 +171,7 @@ def test_one_layer_alone():
         ("WS", "'WS' is no dictionary"),
         (["WS"], "'WS' is no dictionary"),
         (None, "None is no dictionary"),
+        (False, "False is no dictionary"),
     ],
 )
 def test_bad_rules_change_nothing(rules, message):
@@ -347,3 +348,11 @@ def test_a_model_that_is_normalized_already_is_told_so():
 
     with pytest.raises(ValueError, match="candidates: none; 1 such layers are normalized already"):
         normalize_layers(nn.Sequential(ConvWS2d(3, 4, 1)), dict(form="WN"))
+
+
+def test_a_weight_that_a_module_has_as_a_parameter_of_its_own_is_refused():
+    net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1))
+    net.kernel = net[1].weight
+    with pytest.raises(ValueError, match="'1' shares its weight with 'kernel'"):
+        normalize_layers(net, dict(form="WN"))
+    normalize_layers(net, dict(form="WN", exclude="1"))

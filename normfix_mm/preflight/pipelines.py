@@ -94,7 +94,7 @@ def _of_one_picture(dataset: Mapping):
 
 def _prepared(data, where: str, training: bool):
     """What the pipeline makes of the picture; None if it makes nothing of it, as a crop may."""
-    results = data.get_data_info(0)
+    results, name = data.get_data_info(0), ""
     for step in data.pipeline.transforms:
         name = type(step).__name__
         if training and name.startswith("LoadAnnotations"):
@@ -116,6 +116,11 @@ def _prepared(data, where: str, training: bool):
                 "predicted on it is compared with the annotations of the picture as it is: take "
                 f"{name} out (flips of test-time augmentation: tools/test.py --tta)."
             )
+    if name.startswith("Pack") and "inputs" not in results:
+        raise BadInput(
+            f"The pipeline of {where} loads no picture; begin it with "
+            "dict(type='LoadImageFromFile')."
+        )
     return results
 
 

@@ -83,6 +83,12 @@ def test_an_evaluation_without_what_predictions_are_compared_by(own_cfg, key):
     assert f"does not hand on {key!r}" in sentence(own_cfg, ("train", "val"))
 
 
+def test_a_pipeline_without_a_picture(own_cfg):
+    by_type, pipeline = steps(own_cfg)
+    pipeline[:] = [by_type["LoadAnnotations"], by_type["PackDetInputs"]]
+    assert "train_dataloader.dataset loads no picture" in sentence(own_cfg, ("train",))
+
+
 def test_a_step_that_fails_is_named(own_cfg):
     steps(own_cfg)[1].insert(1, dict(type="FilterAnnotations"))  # of labels that come later
     text = sentence(own_cfg, ("train",))
@@ -99,7 +105,11 @@ def test_the_trial_leaves_chance_as_it_was(own_cfg):
 
 @pytest.mark.parametrize(
     "wrapper",
-    [dict(type="RepeatDataset", times=2), dict(type="ClassBalancedDataset", oversample_thr=0.5)],
+    [
+        dict(type="RepeatDataset", times=2),
+        dict(type="ClassBalancedDataset", oversample_thr=0.5),
+        dict(type="MultiImageMixDataset", pipeline=[dict(type="Mosaic", img_scale=(96, 64))]),
+    ],
     ids=lambda wrapper: wrapper["type"],
 )
 def test_an_evaluation_of_pictures_several_times(own_cfg, wrapper):

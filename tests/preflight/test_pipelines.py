@@ -4,8 +4,11 @@ import copy
 
 import numpy as np
 import pytest
+from mmengine.hub import get_config
+from mmengine.registry import DefaultScope
 from preflight.toy_preflight import sentence
 
+from normfix_mm.datasets.config import datasets
 from normfix_mm.errors import BadInput
 from normfix_mm.preflight import check
 from normfix_mm.preflight.pipelines import check_pipeline
@@ -87,6 +90,28 @@ def test_a_pipeline_without_a_picture(own_cfg):
     by_type, pipeline = steps(own_cfg)
     pipeline[:] = [by_type["LoadAnnotations"], by_type["PackDetInputs"]]
     assert "train_dataloader.dataset loads no picture" in sentence(own_cfg, ("train",))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "centernet/centernet_r18-dcnv2_8xb16-crop512-140e_coco",
+        "ssd/ssd300_coco",
+        "yolox/yolox_tiny_8xb8-300e_coco",
+        "detr/detr_r50_8xb2-150e_coco",
+        "mask2former/mask2former_r50_8xb2-lsj-50e_coco",
+        "soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco",
+        "fast_rcnn/fast-rcnn_r50_fpn_1x_coco",
+    ],
+)
+def test_pipelines_of_mmdetection_s_own_configs_pass(own_cfg, name):
+    stock = get_config(f"mmdet::{name}.py")
+    for phase in ("train", "val"):
+        toy = own_cfg[f"{phase}_dataloader"].dataset
+        for dataset in datasets(stock[f"{phase}_dataloader"].dataset):
+            place = {key: toy[key] for key in ("data_root", "ann_file", "data_prefix", "metainfo")}
+            with DefaultScope.overwrite_default_scope("mmdet"):
+                check_pipeline(dataset | place, phase, phase == "train")
 
 
 def test_a_step_that_fails_is_named(own_cfg):

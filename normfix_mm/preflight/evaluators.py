@@ -133,18 +133,19 @@ def check_evaluators(cfg, phase: str) -> None:
             continue
         if _repeats(cfg[loader].dataset):
             raise BadInput(
-                f"{loader} has pictures more than once (RepeatDataset, ClassBalancedDataset), and "
-                f"{where} would count what is detected on them as often, most of it as wrong; "
-                "evaluate each picture once."
+                f"{loader} has pictures more than once, or mixed (RepeatDataset, "
+                f"ClassBalancedDataset, MultiImageMixDataset): {where} would count most of what is "
+                "detected on them as wrong; evaluate each picture once, as it is."
             )
         _check_file(path, where, masks="segm" in _kinds(metric))
         _check_pictures(path, judged, where, loader)
 
 
 def _repeats(dataset) -> bool:
-    """Whether a wrapper gives pictures of a dataset several times."""
+    """Whether a wrapper gives pictures of a dataset several times, or makes others of them."""
     inner = dataset.get("datasets", [dataset["dataset"]] if "dataset" in dataset else [])
     again = dataset.get("times", 1) != 1 or "oversample_thr" in dataset
+    again |= "pipeline" in dataset and bool(inner)
     return again or any(map(_repeats, inner))
 
 

@@ -60,6 +60,8 @@ def _of_one_picture(dataset: Mapping):
     """The dataset with its first picture alone; None if it cannot be built."""
     from mmdet.registry import DATASETS
 
+    if dataset.get("proposal_file"):  # which goes with all pictures
+        return None
     found = annotations_of(dataset)
     number, name, width, height, *_ = pictures_of(dataset, found)[0]
     classes = classes_of(dataset, "") or found.names
@@ -94,7 +96,7 @@ def _of_one_picture(dataset: Mapping):
 
 def _prepared(data, where: str, training: bool):
     """What the pipeline makes of the picture; None if it makes nothing of it, as a crop may."""
-    results = data.get_data_info(0)
+    results, name = data.get_data_info(0), ""
     for step in data.pipeline.transforms:
         name = type(step).__name__
         if training and name.startswith("LoadAnnotations"):
@@ -116,6 +118,11 @@ def _prepared(data, where: str, training: bool):
                 "predicted on it is compared with the annotations of the picture as it is: take "
                 f"{name} out (flips of test-time augmentation: tools/test.py --tta)."
             )
+    if name.startswith("Pack") and "inputs" not in results:
+        raise BadInput(
+            f"The pipeline of {where} loads no picture; begin it with "
+            "dict(type='LoadImageFromFile')."
+        )
     return results
 
 
@@ -179,7 +186,11 @@ def _check_labels(sample, where: str, masks: bool) -> None:
 
 def _check_comparable(sample, where: str) -> None:
     packed = _packed(sample)
-    absent = [key for key in _NEEDED if packed is not None and key not in packed.metainfo]
+    if packed is None:
+        return
+    absent = [key for key in _NEEDED if key not in packed.metainfo]
+    if "border" in packed.metainfo:  # of CenterNet and the like, which scale nothing
+        absent = [key for key in absent if key != "scale_factor"]
     if absent:
         raise BadInput(
             f"The pipeline of {where} does not hand on {quoted(absent)}, which predictions are "

@@ -46,6 +46,7 @@ def check_schedules(cfg, length_of: Callable) -> None:
     decays = False
     for place, schedule in _schedules(cfg):
         kind = type_name(schedule)
+        _check_options(f"{place} ({kind})", schedule)
         epochs = schedule.get("by_epoch", True)
         if epochs and not by_epoch and not schedule.get("convert_to_iter_based"):
             raise BadInput(
@@ -113,6 +114,20 @@ def check_samplers(cfg, phases: Sequence[str]) -> None:
                 f"{what} would never end: {name}.sampler is {kind}, which goes on without an end; "
                 f"take DefaultSampler{', or an IterBasedTrainLoop' if phase == 'train' else ''}."
             )
+
+
+def _check_options(where: str, schedule: dict) -> None:
+    """Refuse what mmengine would stop at in its first step, or later, and what is no number."""
+    for name in ("begin", "end", "T_max", "total_iters", "total_steps", "step_size", "milestones"):
+        value = schedule.get(name)
+        for each in value if name == "milestones" and value is not None else [value]:
+            if each is not None and (isinstance(each, bool) or not isinstance(each, (int, float))):
+                raise BadInput(f"{where} has {name}={value!r}; give numbers, as 12 and not '12'.")
+    if schedule.get("start_factor") == 0:
+        raise BadInput(
+            f"{where} has start_factor=0, from which no factor leads up; give a small one, such as "
+            "0.001."
+        )
 
 
 def _check_validation(loop: dict, length: int) -> None:

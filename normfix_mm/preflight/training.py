@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from torch import nn
@@ -20,6 +20,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from normfix_mm.datasets.config import type_name
 from normfix_mm.errors import BadInput, listing, one_line, quoted
 from normfix_mm.preflight.evaluators import check_reported
+from normfix_mm.preflight.notes import warn
 
 
 def check_training(cfg, model: nn.Module) -> None:
@@ -52,6 +53,7 @@ def check_training(cfg, model: nn.Module) -> None:
             except RuntimeError:  # the processes or devices of the run are not there yet
                 pass
     _check_clipping(optim.get("clip_grad"))
+    _warn_of_keys((optim.get("paramwise_cfg") or {}).get("custom_keys") or {}, model)
     groups = getattr(getattr(wrapper, "optimizer", None), "param_groups", [])
     if groups and not any(group.get("lr", 1) for group in groups):
         raise BadInput(
@@ -86,6 +88,17 @@ def _check_clipping(options) -> None:
         raise BadInput(
             f"optim_wrapper.clip_grad has {largest}={value!r}; give a number above 0, else no "
             "gradient is left."
+        )
+
+
+def _warn_of_keys(keys: Mapping, model: nn.Module) -> None:
+    """mmengine passes over those that match nothing; stock configs have some that need not."""
+    names = [name for name, _ in model.named_parameters()]
+    idle = [key for key in keys if not any(key in name for name in names)]
+    if idle:
+        warn(
+            f"optim_wrapper.paramwise_cfg.custom_keys has {quoted(idle)}, which is in no "
+            "parameter's name: it changes nothing."
         )
 
 

@@ -73,9 +73,15 @@ def draw(runs: list[Run], count: int = 4) -> Drawn:
 
 
 def validation_set(run: Run):
-    """The run's validation set, built."""
+    """The run's validation set, built.
+
+    Raises:
+        FileNotFoundError: it has none.
+    """
     from mmengine.registry import DATASETS, DefaultScope
 
+    if run.config.get("val_dataloader") is None:
+        raise FileNotFoundError(f"the run of {run.folder} has no validation set")
     importlib.import_module(f"{run.scope}.datasets")
     with (
         DefaultScope.overwrite_default_scope(run.scope),

@@ -249,6 +249,13 @@ def test_settings_with_which_nothing_is_trained(cfg, changes, expected):
     assert expected in sentence(cfg, ("train",))
 
 
+def test_custom_keys_that_match_nothing_are_said(cfg, capsys):
+    keys = dict(backbone=dict(lr_mult=0.1), bakbone=dict(lr_mult=0.1))
+    cfg.optim_wrapper.paramwise_cfg = dict(custom_keys=keys)
+    check(cfg, ("train",))
+    assert "custom_keys has 'bakbone', which is in no" in capsys.readouterr().err
+
+
 def test_clipping_that_is_right(cfg):
     for clip in (dict(max_norm=35, norm_type=2), dict(type="value", clip_value=0.5)):
         cfg.optim_wrapper.clip_grad = clip

@@ -90,6 +90,9 @@ def test_each_head_of_a_cascade_has_the_classes_of_the_data(cfg, wrong):
         head.num_classes = 2
     cfg._cfg_dict.pop("model")
     cfg.model = model
+    for step in cfg.train_dataloader.dataset.pipeline:
+        if step.type == "LoadAnnotations":
+            step.with_mask = True
     if wrong is None:
         check(cfg, ("test",))
         return

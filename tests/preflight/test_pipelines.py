@@ -4,8 +4,11 @@ import copy
 
 import numpy as np
 import pytest
+from mmengine.hub import get_config
+from mmengine.registry import DefaultScope
 from preflight.toy_preflight import sentence
 
+from normfix_mm.datasets.config import datasets
 from normfix_mm.errors import BadInput
 from normfix_mm.preflight import check
 from normfix_mm.preflight.pipelines import check_pipeline
@@ -83,6 +86,34 @@ def test_an_evaluation_without_what_predictions_are_compared_by(own_cfg, key):
     assert f"does not hand on {key!r}" in sentence(own_cfg, ("train", "val"))
 
 
+def test_a_pipeline_without_a_picture(own_cfg):
+    by_type, pipeline = steps(own_cfg)
+    pipeline[:] = [by_type["LoadAnnotations"], by_type["PackDetInputs"]]
+    assert "train_dataloader.dataset loads no picture" in sentence(own_cfg, ("train",))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "centernet/centernet_r18-dcnv2_8xb16-crop512-140e_coco",
+        "ssd/ssd300_coco",
+        "yolox/yolox_tiny_8xb8-300e_coco",
+        "detr/detr_r50_8xb2-150e_coco",
+        "mask2former/mask2former_r50_8xb2-lsj-50e_coco",
+        "soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco",
+        "fast_rcnn/fast-rcnn_r50_fpn_1x_coco",
+    ],
+)
+def test_pipelines_of_mmdetection_s_own_configs_pass(own_cfg, name):
+    stock = get_config(f"mmdet::{name}.py")
+    for phase in ("train", "val"):
+        toy = own_cfg[f"{phase}_dataloader"].dataset
+        for dataset in datasets(stock[f"{phase}_dataloader"].dataset):
+            place = {key: toy[key] for key in ("data_root", "ann_file", "data_prefix", "metainfo")}
+            with DefaultScope.overwrite_default_scope("mmdet"):
+                check_pipeline(dataset | place, phase, phase == "train")
+
+
 def test_a_step_that_fails_is_named(own_cfg):
     steps(own_cfg)[1].insert(1, dict(type="FilterAnnotations"))  # of labels that come later
     text = sentence(own_cfg, ("train",))
@@ -99,7 +130,11 @@ def test_the_trial_leaves_chance_as_it_was(own_cfg):
 
 @pytest.mark.parametrize(
     "wrapper",
-    [dict(type="RepeatDataset", times=2), dict(type="ClassBalancedDataset", oversample_thr=0.5)],
+    [
+        dict(type="RepeatDataset", times=2),
+        dict(type="ClassBalancedDataset", oversample_thr=0.5),
+        dict(type="MultiImageMixDataset", pipeline=[dict(type="Mosaic", img_scale=(96, 64))]),
+    ],
     ids=lambda wrapper: wrapper["type"],
 )
 def test_an_evaluation_of_pictures_several_times(own_cfg, wrapper):

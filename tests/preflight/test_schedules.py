@@ -93,6 +93,19 @@ def test_an_epoch_without_an_iteration(own_cfg):
     assert "An epoch would have no iteration" in sentence(own_cfg, ("train",))
 
 
+@pytest.mark.parametrize(
+    ("schedule", "words"),
+    [
+        (STEPS | dict(milestones=["6", 9]), "has milestones=['6', 9]; give numbers"),
+        (COSINE | dict(T_max="12"), "has T_max='12'; give numbers"),
+        (WARM | dict(start_factor=0.0), "has start_factor=0, from which no factor leads up"),
+    ],
+)
+def test_options_that_schedules_cannot_count_with(own_cfg, schedule, words):
+    own_cfg.param_scheduler = [schedule]
+    assert words in sentence(own_cfg, ("train",))
+
+
 def test_an_epoch_and_an_evaluation_without_an_end(own_cfg):
     endless = dict(type="InfiniteSampler", shuffle=True)
     own_cfg.train_dataloader.sampler = endless

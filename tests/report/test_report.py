@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +212,16 @@ def test_a_run_without_checkpoint_still_has_its_curves(work_dirs, tmp_path):
     page = Page(tmp_path / "run/index.html")
     assert "holds no checkpoint" in page.text
     assert len(page.addresses) == 12
+
+
+def test_a_run_without_validation_still_has_its_curves(work_dirs, tmp_path):
+    run = shutil.copytree(work_dirs[0], tmp_path / "run")
+    with next(run.glob("*.py")).open("a") as file:
+        file.write("\nval_dataloader = None\n")
+    main([str(run)])
+    page = Page(run / "index.html")
+    assert "has no validation set" in page.text
+    assert len(page.addresses) == 10
 
 
 def log(folder, start, entries):

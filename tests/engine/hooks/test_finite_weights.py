@@ -38,6 +38,7 @@ def train(tmp_path, factors, by_epoch=True):
         train_cfg=dict(by_epoch=by_epoch, **loop),
         optim_wrapper=OptimWrapper(SGD(model.parameters(), lr=0.1)),
         default_hooks=dict(checkpoint=checkpoint, logger=dict(type="LoggerHook", interval=1)),
+        default_scope="mmdet",  # as the tests beside, which share a process
         experiment_name=tmp_path.name,
     )
     runner.register_hook(FiniteWeightsHook())

@@ -104,7 +104,7 @@ class NormFix:
                 f"NormFix: the model has no weight to fix (weights={weights!r}): it needs"
                 " convolutions, or FixNorm or WN linear layers."
             )
-        _refuse_half(selected, ValueError)
+        _refuse_half([i for i in selected if i.param.requires_grad], ValueError)
         self.optimizer, self.mode, self.selected = optimizer, mode, selected
         claim(self, selected)
         try:
@@ -274,10 +274,13 @@ class NormFix:
                 "weights first."
             )
         good = (norms > 0) & norms.isfinite()
+        if self.mode == "layer":
+            good = good[[k for k, info in enumerate(infos) if info in self.infos]]
         if not bool(good.all()):
             raise ValueError(
-                f"NormFix: the norm to hold is zero or not finite (look at {_no_norms(infos)}):"
-                " initialize or load the weights before fixing their norm."
+                "NormFix: the norm to hold is zero or not finite (look at "
+                f"{_no_norms(self.infos)}): initialize or load the weights before fixing their "
+                "norm."
             )
         return norms
 

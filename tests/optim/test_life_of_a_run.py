@@ -238,6 +238,31 @@ def test_a_state_written_while_all_was_frozen():
     assert norm(model[0].weight, model[3].weight) == pytest.approx(start, rel=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["joint", "layer"])
+@pytest.mark.parametrize("kind", ["half", "zero", "nan"])
+def test_a_frozen_weight_may_be_what_no_norm_could_be_held_of(kind, mode):
+    model = net()
+    with torch.no_grad():
+        model[0].weight.mul_(dict(half=1.0, zero=0.0, nan=float("nan"))[kind])
+    freeze(model[0])
+    if kind == "half":
+        model[0].half()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    fixing = NormFix(optimizer, model, mode=mode)
+    fixing.load_state_dict(fixing.state_dict())
+    model[3].weight.grad = torch.randn_like(model[3].weight)
+    start = norm(model[3].weight)
+    optimizer.step()
+    assert fixing.names == ["3.weight"]
+    assert norm(model[3].weight) == pytest.approx(start, rel=1e-6)
+    freeze(model[0], False)
+    if (kind, mode) == ("zero", "joint"):  # all together have a norm
+        optimizer.step()
+        return
+    with pytest.raises(Stopped, match=r"0\.weight (is torch.float16|became zero or not finite)"):
+        optimizer.step()
+
+
 @pytest.mark.parametrize("load", ["model", "layer"])
 def test_weights_loaded_afterwards_are_held_at_their_own_norm(load):
     model, other = net(), net()

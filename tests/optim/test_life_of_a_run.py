@@ -481,6 +481,14 @@ def test_what_has_no_step_of_its_own_is_refused(attach, wrap, words):
             attach(optimizer, model)
 
 
+@pytest.mark.parametrize("attach", [EpsShift, NormFix])
+@pytest.mark.parametrize("parts", [list, lambda model: model.parameters()])
+def test_what_is_no_model_is_refused(attach, parts):
+    model = normalize_layers(net(), dict(form="WS"))
+    with pytest.raises(ValueError, match="needs the model, a torch.nn.Module, got"):
+        attach(torch.optim.SGD(model.parameters(), lr=0.1), parts(model))
+
+
 def test_attached_to_the_inner_optimizer_it_works():
     model = net()
     outer = Sharpness(list(model.parameters()), torch.optim.SGD, lr=0.3)

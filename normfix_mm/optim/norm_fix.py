@@ -24,7 +24,7 @@ from normfix_mm.errors import Stopped, listing
 from normfix_mm.kernels.norms import rescale, squared_norms
 from normfix_mm.kernels.scalars import on_device
 from normfix_mm.layers.gain import end_start, settle_before_training, settle_gains
-from normfix_mm.optim.claims import claim, decays, release
+from normfix_mm.optim.claims import claim, decays, owner_of, release
 from normfix_mm.optim.norm_state import adopt_state, moved_target, pack_state
 from normfix_mm.optim.other_optimizers import watch
 from normfix_mm.optim.residence import Residence
@@ -237,7 +237,7 @@ class NormFix:
         """Weights that were frozen leave with their norm, weights that thawed join with theirs."""
         if self._home.look():
             held = [i for i in self.selected if i.param in self._home.held]
-            claim(self, [i for i in held if i not in self.infos])
+            claim(self, [i for i in held if owner_of(i.param) is not self])
         training = self._training()
         if training == self.infos:
             return

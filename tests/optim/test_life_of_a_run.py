@@ -171,6 +171,26 @@ def test_a_learning_rate_of_zero_beside_others_freezes(mode):
 
 
 @pytest.mark.parametrize("attach", [NormFix, EpsShift])
+def test_what_leaves_the_optimizer_may_come_back(attach):
+    model = normalize_layers(net(), dict(form="WS"))
+    optimizer = torch.optim.SGD(model[2:].parameters(), lr=0.1)
+    optimizer.add_param_group(dict(params=list(model[:2].parameters())))
+    treatment = attach(optimizer, model)
+    start = norm(model[0].weight, model[3].weight)
+    train(model, optimizer)
+    group = optimizer.param_groups.pop()
+    kept = model[0].weight.detach().clone()
+    train(model, optimizer, 2)
+    assert torch.equal(model[0].weight, kept)
+    optimizer.add_param_group(group)
+    train(model, optimizer, 2)
+    assert not torch.equal(model[0].weight, kept)
+    if attach is NormFix:
+        assert treatment.names == ["0.weight", "3.weight"]
+        assert norm(model[0].weight, model[3].weight) == pytest.approx(start, rel=1e-6)
+
+
+@pytest.mark.parametrize("attach", [NormFix, EpsShift])
 def test_a_weight_that_thaws_apart_from_the_optimizer_stops_the_run(attach):
     """Nobody would treat it; another optimizer may step it."""
     model = normalize_layers(net(), dict(form="WS"))

@@ -150,8 +150,11 @@ class NormFix:
         return squared_norms(self._params()).sum().sqrt()
 
     def norms_and_targets(self) -> list[tuple[str, float, float]]:
-        """What is held, in words, its present norm and its target; waits for the device."""
-        if not self.infos:
+        """What is held, in words, its present norm and its target; waits for the device.
+
+        Nothing while weights have been loaded whose norm the next step will take as the target.
+        """
+        if not self.infos or self._reloaded:
             return []
         joint = self.mode == "joint"
         what = ["the joint norm"] if joint else [f"the norm of {name}" for name in self.names]

@@ -298,8 +298,11 @@ def test_weights_loaded_afterwards_are_held_at_their_own_norm(load):
         for k in (0, 3):
             model[k].load_state_dict(other[k].state_dict())
     start = norm(other[0].weight, other[3].weight)
+    assert fixing.norms_and_targets() == []
     train(model, optimizer)
     assert norm(model[0].weight, model[3].weight) == pytest.approx(start, rel=1e-6)
+    ((what, held, target),) = fixing.norms_and_targets()
+    assert what == "the joint norm" and held == pytest.approx(target, rel=1e-6)
     copied = copy.deepcopy(model)  # the copy does not speak for the original
     torch.save(copied, io.BytesIO())
     target = float(fixing.target)

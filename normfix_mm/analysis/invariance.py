@@ -139,7 +139,8 @@ def _selected(model: nn.Module, weights: Iterable[WeightInfo | str] | None) -> d
     if weights is None:
         return {w.name: w.param for w in norm_fix_weights(model)}
     known = dict(model.named_parameters(remove_duplicate=False))
-    names = [w if isinstance(w, str) else w.name for w in weights]
+    given = [weights] if isinstance(weights, str) else weights
+    names = [w if isinstance(w, str) else w.name for w in given]
     unknown = [n for n in names if n not in known]
     if unknown:
         raise ValueError(

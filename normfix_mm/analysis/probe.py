@@ -242,6 +242,10 @@ def _gradients(total: Tensor, params: list[Tensor]) -> Sequence[Tensor] | None:
     try:
         grads = torch.autograd.grad(total, params, allow_unused=True)
     except RuntimeError as error:
+        if "backward through the graph a second time" in str(error):
+            raise ValueError(
+                "run(model) has called backward already; let it only return the losses."
+            ) from None
         if "checkpoint" not in str(error):
             raise
         return None

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from normfix_mm.kernels import devices
+from normfix_mm.kernels.rows import WIDE
 
 ROW = 4096  # elements summed in float32 before float64 takes over
 
@@ -34,7 +35,7 @@ def _norms_of_rows(param: Tensor) -> Tensor:
     if not param.is_contiguous():
         order = sorted(range(param.dim()), key=param.stride, reverse=True)
         param = param.permute(order).reshape(-1)  # a view if it is channels_last
-    norms = _cut_norms(param.view(-1), None)
+    norms = _cut_norms(param.view(-1), None if param.dtype in WIDE else torch.float32)
     # A CPU's tensor can be looked at where it lies: nothing waits for it.
     array = norms.numpy()
     if array.size and not (array.min() > 1e-10 and array.max() < 1e15):

@@ -125,7 +125,8 @@ class EpsShift:
             optimizer.register_step_post_hook(after),
         ]
         # The first after the step: others, which may set gradients to zero, find the real ones.
-        optimizer._optimizer_step_post_hooks.move_to_end(self._handles[1].id, last=False)
+        hooks: Any = optimizer._optimizer_step_post_hooks  # an OrderedDict
+        hooks.move_to_end(self._handles[1].id, last=False)
         watch()
 
     def remove(self) -> None:

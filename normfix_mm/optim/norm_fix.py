@@ -24,7 +24,7 @@ from normfix_mm.errors import Stopped, listing
 from normfix_mm.kernels.norms import rescale, squared_norms
 from normfix_mm.kernels.scalars import on_device
 from normfix_mm.layers.gain import end_start, settle_before_training, settle_gains
-from normfix_mm.optim.claims import claim, decays, release
+from normfix_mm.optim.claims import claim, decays, owner_of, release
 from normfix_mm.optim.norm_state import adopt_state, moved_target, pack_state
 from normfix_mm.optim.other_optimizers import watch
 from normfix_mm.optim.residence import Residence
@@ -104,7 +104,7 @@ class NormFix:
                 f"NormFix: the model has no weight to fix (weights={weights!r}): it needs"
                 " convolutions, or FixNorm or WN linear layers."
             )
-        _refuse_half(selected, ValueError)
+        _refuse_half([i for i in selected if i.param.requires_grad], ValueError)
         self.optimizer, self.mode, self.selected = optimizer, mode, selected
         claim(self, selected)
         try:
@@ -150,8 +150,11 @@ class NormFix:
         return squared_norms(self._params()).sum().sqrt()
 
     def norms_and_targets(self) -> list[tuple[str, float, float]]:
-        """What is held, in words, its present norm and its target; waits for the device."""
-        if not self.infos:
+        """What is held, in words, its present norm and its target; waits for the device.
+
+        Nothing while weights have been loaded whose norm the next step will take as the target.
+        """
+        if not self.infos or self._reloaded:
             return []
         joint = self.mode == "joint"
         what = ["the joint norm"] if joint else [f"the norm of {name}" for name in self.names]
@@ -237,7 +240,7 @@ class NormFix:
         """Weights that were frozen leave with their norm, weights that thawed join with theirs."""
         if self._home.look():
             held = [i for i in self.selected if i.param in self._home.held]
-            claim(self, [i for i in held if i not in self.infos])
+            claim(self, [i for i in held if owner_of(i.param) is not self])
         training = self._training()
         if training == self.infos:
             return
@@ -274,10 +277,13 @@ class NormFix:
                 "weights first."
             )
         good = (norms > 0) & norms.isfinite()
+        if self.mode == "layer":
+            good = good[[k for k, info in enumerate(infos) if info in self.infos]]
         if not bool(good.all()):
             raise ValueError(
-                f"NormFix: the norm to hold is zero or not finite (look at {_no_norms(infos)}):"
-                " initialize or load the weights before fixing their norm."
+                "NormFix: the norm to hold is zero or not finite (look at "
+                f"{_no_norms(self.infos)}): initialize or load the weights before fixing their "
+                "norm."
             )
         return norms
 

@@ -70,12 +70,18 @@ def adopt_state(fixing: NormFix, state: dict[str, Any]) -> Tensor:
     except (RuntimeError, TypeError, ValueError):
         raise ValueError("NormFix: the state's target is no number: it is damaged.") from None
     size = () if fixing.mode == "joint" else (len(here),)
-    positive = (target > 0).all() if state["names"] or size else target == 0  # nothing was held
-    if target.shape != size or not bool(positive & target.isfinite().all()):
-        raise ValueError("NormFix: the state's target is not a positive norm: it is damaged.")
-    if fixing.mode == "layer":
-        return target
     held = set(state["names"])
+    if target.shape == size and size:
+        for k, info in enumerate(fixing.selected):
+            if info.name not in held:  # whatever it was then
+                target[k] = squared_norms([info.param]).sqrt()[0].to(target)
+        used = target[[name in held for name in there]]
+    else:
+        used = target if held else target + 1  # where nothing was held it is 0
+    if target.shape != size or not bool(((used > 0) & used.isfinite()).all()):
+        raise ValueError("NormFix: the state's target is not a positive norm: it is damaged.")
+    if size:
+        return target
     return moved_target(target, [i for i in fixing.selected if i.name in held], fixing.infos)
 
 

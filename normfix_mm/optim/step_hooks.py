@@ -75,6 +75,11 @@ def refuse_closure(who: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Non
 
 def refuse_sharded(who: str, model: nn.Module) -> None:
     """Raise for FSDP modules and sharded parameters: a shard's norm is not the weight's norm."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"{who} needs the model, a torch.nn.Module, got {type(model).__name__}; several parts "
+            "of one are a torch.nn.ModuleList."
+        )
     wrapped = any(
         cls.__name__ in ("FullyShardedDataParallel", "FSDPModule")
         for module in model.modules()

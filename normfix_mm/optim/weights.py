@@ -60,7 +60,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
         if isinstance(model, (DistributedDataParallel, nn.DataParallel, AveragedModel)):
             model = model.module
         elif "_orig_mod" in model._modules:
-            model = model._orig_mod
+            model = model.get_submodule("_orig_mod")
         else:
             return model
 
@@ -142,8 +142,8 @@ def filter_names(
 
     def found(patterns: str | Iterable[str]) -> set[str]:
         names: set[str] = set()
-        several = isinstance(patterns, Iterable) and not isinstance(patterns, str)
-        for pattern in patterns if several else [patterns]:
+        several: Any = patterns if isinstance(patterns, Iterable) else [patterns]
+        for pattern in [patterns] if isinstance(patterns, str) else several:
             try:
                 hits = {w.name for w in infos if re.search(pattern, w.name)}
             except (re.error, TypeError) as error:

@@ -233,6 +233,19 @@ def test_weights_that_no_output_reaches_are_named():
         assert find_scale_variant(model, losses) == {}
 
 
+def test_one_name_is_a_name_and_a_run_may_not_call_backward():
+    model = built(nn.Conv2d(8, 6, 3))
+    assert list(find_scale_variant(model, losses, weights="2.weight")) == ["2.weight"]
+
+    def trains(model):
+        loss = losses(model)["loss_a"]
+        loss.backward()
+        return loss
+
+    with pytest.raises(ValueError, match="has called backward already"):
+        find_scale_variant(model, trains)
+
+
 def test_a_weight_that_is_named_is_not_one_that_could_not_be_judged():
     class Gate(nn.Module):
         """No slope tells of the first layer, which opens and shuts the second."""

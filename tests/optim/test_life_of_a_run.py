@@ -171,6 +171,26 @@ def test_a_learning_rate_of_zero_beside_others_freezes(mode):
 
 
 @pytest.mark.parametrize("attach", [NormFix, EpsShift])
+def test_what_leaves_the_optimizer_may_come_back(attach):
+    model = normalize_layers(net(), dict(form="WS"))
+    optimizer = torch.optim.SGD(model[2:].parameters(), lr=0.1)
+    optimizer.add_param_group(dict(params=list(model[:2].parameters())))
+    treatment = attach(optimizer, model)
+    start = norm(model[0].weight, model[3].weight)
+    train(model, optimizer)
+    group = optimizer.param_groups.pop()
+    kept = model[0].weight.detach().clone()
+    train(model, optimizer, 2)
+    assert torch.equal(model[0].weight, kept)
+    optimizer.add_param_group(group)
+    train(model, optimizer, 2)
+    assert not torch.equal(model[0].weight, kept)
+    if attach is NormFix:
+        assert treatment.names == ["0.weight", "3.weight"]
+        assert norm(model[0].weight, model[3].weight) == pytest.approx(start, rel=1e-6)
+
+
+@pytest.mark.parametrize("attach", [NormFix, EpsShift])
 def test_a_weight_that_thaws_apart_from_the_optimizer_stops_the_run(attach):
     """Nobody would treat it; another optimizer may step it."""
     model = normalize_layers(net(), dict(form="WS"))
@@ -238,6 +258,31 @@ def test_a_state_written_while_all_was_frozen():
     assert norm(model[0].weight, model[3].weight) == pytest.approx(start, rel=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["joint", "layer"])
+@pytest.mark.parametrize("kind", ["half", "zero", "nan"])
+def test_a_frozen_weight_may_be_what_no_norm_could_be_held_of(kind, mode):
+    model = net()
+    with torch.no_grad():
+        model[0].weight.mul_(dict(half=1.0, zero=0.0, nan=float("nan"))[kind])
+    freeze(model[0])
+    if kind == "half":
+        model[0].half()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    fixing = NormFix(optimizer, model, mode=mode)
+    fixing.load_state_dict(fixing.state_dict())
+    model[3].weight.grad = torch.randn_like(model[3].weight)
+    start = norm(model[3].weight)
+    optimizer.step()
+    assert fixing.names == ["3.weight"]
+    assert norm(model[3].weight) == pytest.approx(start, rel=1e-6)
+    freeze(model[0], False)
+    if (kind, mode) == ("zero", "joint"):  # all together have a norm
+        optimizer.step()
+        return
+    with pytest.raises(Stopped, match=r"0\.weight (is torch.float16|became zero or not finite)"):
+        optimizer.step()
+
+
 @pytest.mark.parametrize("load", ["model", "layer"])
 def test_weights_loaded_afterwards_are_held_at_their_own_norm(load):
     model, other = net(), net()
@@ -253,8 +298,11 @@ def test_weights_loaded_afterwards_are_held_at_their_own_norm(load):
         for k in (0, 3):
             model[k].load_state_dict(other[k].state_dict())
     start = norm(other[0].weight, other[3].weight)
+    assert fixing.norms_and_targets() == []
     train(model, optimizer)
     assert norm(model[0].weight, model[3].weight) == pytest.approx(start, rel=1e-6)
+    ((what, held, target),) = fixing.norms_and_targets()
+    assert what == "the joint norm" and held == pytest.approx(target, rel=1e-6)
     copied = copy.deepcopy(model)  # the copy does not speak for the original
     torch.save(copied, io.BytesIO())
     target = float(fixing.target)
@@ -454,6 +502,14 @@ def test_what_has_no_step_of_its_own_is_refused(attach, wrap, words):
     for _ in range(2):  # and leaves no claim
         with pytest.raises(ValueError, match=words):
             attach(optimizer, model)
+
+
+@pytest.mark.parametrize("attach", [EpsShift, NormFix])
+@pytest.mark.parametrize("parts", [list, lambda model: model.parameters()])
+def test_what_is_no_model_is_refused(attach, parts):
+    model = normalize_layers(net(), dict(form="WS"))
+    with pytest.raises(ValueError, match="needs the model, a torch.nn.Module, got"):
+        attach(torch.optim.SGD(model.parameters(), lr=0.1), parts(model))
 
 
 def test_attached_to_the_inner_optimizer_it_works():

@@ -82,7 +82,7 @@ class NormFixHook(Hook):
         self._saved: dict | None = None
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        self._saved = checkpoint.get(_KEY)
+        self._saved = checkpoint.get(self._key(runner))
 
     def before_train(self, runner) -> None:
         model, optimizer = unwrapped(runner.model), only_optimizer(runner, "NormFixHook")
@@ -186,7 +186,12 @@ class NormFixHook(Hook):
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         if self.norm_fix is not None:
-            checkpoint[_KEY] = self.norm_fix.state_dict()
+            checkpoint[self._key(runner)] = self.norm_fix.state_dict()
+
+    def _key(self, runner) -> str:
+        """The entry in checkpoints, one for each such hook of the run."""
+        place = [hook for hook in runner.hooks if isinstance(hook, NormFixHook)].index(self)
+        return f"{_KEY}_{place}" if place else _KEY
 
     def _resume_target(self) -> None:
         if self._saved is None:

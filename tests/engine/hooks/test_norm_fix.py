@@ -152,6 +152,22 @@ def test_mode_layer_resumes_beside_frozen_stages_and_sees_a_changed_layer(toy_da
         train(toy_config(toy_data, tmp_path / "c", **options))
 
 
+def test_two_hooks_each_go_on_with_their_own_target(toy_data, tmp_path):
+    parts = [dict(include="^backbone"), dict(include="^(neck|bbox_head)", mode="layer")]
+    hooks = [FIX | part for part in parts]
+    targets = []
+    for folder, options in (("a", {}), ("b", dict(resume=True))):
+        if options:
+            options["load_from"] = str(tmp_path / "a" / "epoch_1.pth")
+        length = 2 if options else 1
+        config = toy_config(toy_data, tmp_path / folder, length=length, custom_hooks=hooks)
+        config.merge_from_dict(options)
+        fixings = [hook.norm_fix for hook in train(config).hooks if hasattr(hook, "norm_fix")]
+        targets.append([fixing.target for fixing in fixings])
+    assert len(targets[0]) == 2
+    assert all(torch.equal(*pair) for pair in zip(*targets, strict=True))
+
+
 def test_resuming_a_run_without_targets_is_refused(toy_data, tmp_path):
     train(toy_config(toy_data, tmp_path / "a", length=1))
     options = dict(resume=True, load_from=str(tmp_path / "a" / "epoch_1.pth"), length=2)

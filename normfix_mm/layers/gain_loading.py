@@ -19,10 +19,10 @@ class LoadsGain(NormalizedLayer):
     A g whose weight is absent or does not fit is left out; a weight that comes without a g, or with
     one of another count, gets g = ||W||.
 
-    What is given is often the model's own state dict, updated with what fits of a checkpoint. A
-    tensor in it that is still the layer's own is not given: while nobody has loaded, trained or
-    written g, a new weight beside the layer's own g gets g = ||W||, and another weight's g beside
-    the layer's own weight is left out, with a warning.
+    What is given is often the model's own state dict, updated with what fits of a checkpoint. One
+    tensor in it that is still the layer's own does not belong to the other: while nobody has
+    loaded, trained or written g, a new weight beside the layer's own g gets g = ||W||, and another
+    weight's g beside the layer's own weight is left out, with a warning.
     """
 
     g: nn.Parameter
@@ -66,8 +66,6 @@ class LoadsGain(NormalizedLayer):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, errors
         )
-        if own_weight and own_gain:
-            return
         if with_gain and not (weight_alone or gain_alone):
             self._start = None
         elif with_weight and not gain_alone:

@@ -151,7 +151,8 @@ def check_order(dataset: Mapping, info: dict, where: str) -> None:
 def _check_order(results: Mapping, name: str, where: str) -> None:
     """Refuse labels of a picture whose pixels may lie elsewhere by now than in the file."""
     sizes = [tuple(results.get(key, ())[:2]) for key in ("img_shape", "ori_shape")]
-    if "scale_factor" in results or "flip" in results or sizes[0] != sizes[1]:
+    scaled = not np.allclose(results.get("scale_factor", 1), 1)
+    if scaled or "flip" in results or sizes[0] != sizes[1]:
         raise BadInput(
             f"The pipeline of {where} loads the labels ({name}) after it has resized, flipped or "
             f"cropped the picture, so that they would not lie on their objects: put {name} right "

@@ -221,7 +221,7 @@ def test_a_run_without_validation_still_has_its_curves(work_dirs, tmp_path):
     main([str(run)])
     page = Page(run / "index.html")
     assert "has no validation set" in page.text
-    assert len(page.addresses) == 10
+    assert len(page.addresses) == 12
 
 
 def log(folder, start, entries):

@@ -137,15 +137,15 @@ def test_the_folder_holds_a_stock_config_and_weights_alone(name, folded, trained
 
 def test_conv_bn_pairs_fuse(folded, trained, image):
     """And fusing the unfolded model is wrong, which is why folding comes first."""
-    stock = detector(folded / "retinanet-ws", "retinanet-ws")
-    x = torch.rand(1, 3, *SIZE)
+    stock = detector(folded / "retinanet-ws", "retinanet-ws").double()
+    x = torch.rand(1, 3, *SIZE, dtype=torch.float64)
     with torch.no_grad():
         expected = stock.extract_feat(x)
         fused = fuse_conv_bn(stock).extract_feat(x)
-        wrong = fuse_conv_bn(detector(trained, "retinanet-ws")).extract_feat(x)
+        wrong = fuse_conv_bn(detector(trained, "retinanet-ws").double()).extract_feat(x)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in stock.modules())
     for got, want, bad in zip(fused, expected, wrong):
-        torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-8)
         assert (bad - want).norm() > 0.1 * want.norm()
 
 

@@ -146,8 +146,9 @@ def test_a_trial_may_have_several_processes(config, tmp_path):
     )
     (entry,) = result.board.entries
     assert entry.state == "finished" and result.tmax == 9  # three epochs of three iterations
-    log = (tmp_path / "trials/lr0.01_t0.2/log.txt").read_text()
-    assert "Distributed training: True" in log and "GPU number: 2" in log
+    (log,) = (tmp_path / "trials/lr0.01_t0.2").glob("*/*.log")
+    text = log.read_text()
+    assert "Distributed training: True" in text and "GPU number: 2" in text
 
 
 def test_ctrl_c_is_a_sentence_and_no_traceback(config, tmp_path):

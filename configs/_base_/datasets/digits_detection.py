@@ -4,8 +4,8 @@ data_root = "data/digits/"
 classes = tuple("0123456789")
 train_pipeline = [
     dict(type="LoadImageFromFile"),
-    dict(type="Resize", scale=(128, 128), keep_ratio=True),
     dict(type="LoadAnnotations", with_bbox=True),
+    dict(type="Resize", scale=(128, 128), keep_ratio=True),
     dict(type="RandomFlip", prob=0.5),
     dict(type="PackDetInputs"),
 ]

@@ -27,8 +27,8 @@ from typing import NamedTuple
 if __name__ == "__main__":
     # A Ctrl-C while the imports take their seconds needs no traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # Threads that wait give their core away: beside another job they would hold it up tenfold.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that wait soon give their core away: beside another job each would hold the others up.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = dict(fixnorm="FixNorm", baseline="ordinary decay")

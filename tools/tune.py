@@ -21,8 +21,8 @@ import sys
 if __name__ == "__main__":
     # A Ctrl-C while the imports take their seconds needs no traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # Threads that wait give their core away: beside another job they would hold it up tenfold.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that wait soon give their core away: beside another job each would hold the others up.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from normfix_mm.run import command_line as cli
 from normfix_mm.run.ending import going_on

@@ -228,6 +228,8 @@ class GainedLayer(LoadsGain):
         """
         if self._start is None or not torch.is_grad_enabled() or is_exporting():
             return weight
+        if not self.training and not weight.requires_grad:  # a frozen stage
+            return weight
         if torch.compiler.is_compiling():  # which notices no gradient
             if self.training:
                 torch.compiler.disable(begin_alone)(self)

@@ -17,10 +17,9 @@ from normfix_mm.report.images import SIDE, Drawn, enlarged, predict
 from normfix_mm.report.run import Run
 
 SCORE = 0.35
-NOTE = (
-    f"Predictions with a score under {SCORE:.0%} are left out; the number after a class is the "
-    "score in per cent, and each mask has a colour of its own."
-)
+NOTE = f"Predictions with a score under {SCORE:.0%} are left out; "
+BOXES = "the number after a class is the score in per cent."
+MASKS = "each mask has a colour of its own."
 
 
 def draw(runs: list[Run], dataset: BaseDataset, chosen: Sequence[int]) -> Drawn:
@@ -38,7 +37,7 @@ def draw(runs: list[Run], dataset: BaseDataset, chosen: Sequence[int]) -> Drawn:
         shown = [_truth(info, masks), *predictions]
         rows.append([_paint(image, names, objects) for objects in shown])
     titles = ["ground truth", *(f"{run.name}: predictions" for run in runs)]
-    return Drawn(titles, rows, NOTE)
+    return Drawn(titles, rows, NOTE + (MASKS if masks else BOXES))
 
 
 def _truth(info: dict, masks: bool) -> InstanceData:

@@ -135,6 +135,7 @@ def effective_lr(axes, runs: list[Run]) -> bool:
     axes.set(title="Effective learning rate, lr / ‖W‖²")
     if drawn:  # four decades; a cosine ends at zero
         axes.set(yscale="log", ylim=(1e-4 * top, 2 * top))
+        axes.yaxis.set_major_formatter("{x:.0e}")  # matplotlib's own is a formula
     return drawn
 
 

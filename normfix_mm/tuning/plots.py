@@ -97,7 +97,12 @@ def over(key: str):
         for (where, points), colour in zip(shown, COLOURS * 8):
             axes.plot(*zip(*sorted(points)), style, ms=4, color=colour, label=where or None)
         if "." not in key:
-            axes.set_xscale("log", base=2 if key == "alpha" else 10)
+            from matplotlib.ticker import LogFormatter
+
+            base = 2 if key == "alpha" else 10
+            axes.set_xscale("log", base=base)
+            axes.xaxis.set_major_formatter(LogFormatter(base))  # the default's are formulas
+            axes.xaxis.set_minor_formatter(LogFormatter(base))
         if key == "alpha":
             ticks = sorted({x for points in groups.values() for x, _ in points})
             axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

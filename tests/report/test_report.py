@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -21,7 +22,7 @@ from report.html_page import Page
 from normfix_mm.datasets.digits import make_digits
 from normfix_mm.report.__main__ import main
 from normfix_mm.report.page import _curves as curves
-from normfix_mm.report.plots import MOST_POINTS, gain, learning_rate
+from normfix_mm.report.plots import MOST_POINTS, dress, effective_lr, gain, learning_rate
 from normfix_mm.report.plots import picture as plotted
 from normfix_mm.report.run import NoRun, Run, settings
 
@@ -187,6 +188,17 @@ def test_values_stand_where_their_points_are(tmp_path):
         near = blue[max(0, round(y) - 4) : round(y) + 5, max(0, round(x) - 4) : round(x) + 5]
         assert near.min() < 60, point
     assert 'title="a &amp; b, 0: 0.1"' in curves([Run("a & b", tmp_path, train=rates)])
+
+
+def test_the_ticks_of_a_logarithmic_axis_are_numbers(tmp_path):
+    axes = Figure().add_subplot()
+    train = {t: {"effective_lr": 10.0**-t} for t in range(3, 7)}
+    with rc_context({"text.parse_math": False}):
+        assert effective_lr(axes, [Run("run", tmp_path, train=train)])
+        dress(axes, "light")
+        axes.figure.canvas.draw()
+        ticks = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(ticks) > 2 and all(re.fullmatch(r"1e[-−]\d\d", tick) for tick in ticks)
 
 
 def test_a_long_curve_has_few_points_to_hover_over(tmp_path):

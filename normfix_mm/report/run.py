@@ -180,9 +180,8 @@ def scalars(folder: str | Path) -> tuple[dict[int, dict], dict[int, dict]]:
                             del curve[step]
                     first = False
                 train[at] = entry
-            elif not any(
-                key.startswith("leaning/") for key in entry
-            ):  # NormMonitorHook's, of layers
+            # NormMonitorHook's entries, of single weights, are no evaluation.
+            elif not any(key.startswith("leaning/") for key in entry):
                 val[at] = entry
     return train, val
 

@@ -35,7 +35,7 @@ class NormMonitorHook(Hook):
     Every `each_layer` iterations, to the visualizer's backends (TensorBoard, …) and not to the
     console, for each weight: 'norm', 'smallest_filter', 'layer_lr', 'update', 'turn',
     'settled_turn' and 'leaning', each '/<weight>' (`normfix_mm.analysis.steps` defines them). That
-    takes a copy of the weights for one step, some passes over them and one synchronization.
+    takes a copy of the weights for one step, some passes over them and two synchronizations.
 
     Says, once each: that decay has no time to act; that filters collapse; that a weight of fixed
     norm is none whose norm may be fixed; that the rate which the weights feel left the schedule's.
@@ -146,16 +146,13 @@ class NormMonitorHook(Hook):
         groups = groups_of(optimizer)
         after = [info.param.detach() for info in infos]
         turned, moved = steps.turns(before, after)
-        rates = torch.tensor([float(groups[i.param]["lr"]) for i in infos], dtype=torch.float64)
         norms = steps.norms(after)
         names = ["norm", "update", "turn", "leaning"]
         table = torch.stack([norms, moved, turned, cosines.to(norms)]).tolist()
         read = {name: dict(zip([i.name for i in infos], row)) for name, row in zip(names, table)}
         squares = {name: norm * norm for name, norm in read["norm"].items()}
         read["layer_lr"] = {
-            i.name: rate / squares[i.name]
-            for i, rate in zip(infos, rates.tolist())
-            if squares[i.name]
+            i.name: float(groups[i.param]["lr"]) / squares[i.name] for i in infos if squares[i.name]
         }
         sizes = {i.name: steps.smallest_filter(i) for i in infos}
         sizes = {name: size for name, size in sizes.items() if size is not None}

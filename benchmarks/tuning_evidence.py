@@ -111,11 +111,12 @@ def main() -> None:
     args = parser.parse_args()
     task = TASKS[args.task]
     classes = CAMVID if args.task == "streets" else None
-    results, names = {}, ["fixnorm", "bo-wd", "grid", "rates fixnorm", "rates decay"]
-    for name in [*names, "final default", "final decay", "final fixnorm"]:
-        found = {key: results[key].values if key in results else {} for key in names[:2]}
+    results, searched = {}, ["fixnorm", "bo-wd"]
+    finals = ["final fixnorm", "final decay", "final default"]
+    for name in [*searched, *finals, "rates fixnorm", "rates decay", "grid"]:
+        found = {key: results[key].values if key in results else {} for key in searched}
         listed = searches(task, found["fixnorm"], found["bo-wd"])
-        if name not in listed or (args.only and name not in (args.only, *names[:2])):
+        if name not in listed or (args.only and name not in (args.only, *searched)):
             continue
         method, options = listed[name]
         held = HELD_OUT if options.pop("held") else 0

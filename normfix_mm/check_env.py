@@ -35,6 +35,7 @@ SUPPORTED = {
     "mmcv": ("2.1.0", "2.2"),
     "mmdet": ("3.3.0", "4"),
     "mmsegmentation": ("1.2.2", "2"),
+    "mmpretrain": ("1.2.0", "2"),
 }
 INSTALL = "run `make setup`, or pip install 'normfix-mm[{extra}]'"
 

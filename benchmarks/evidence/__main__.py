@@ -37,7 +37,7 @@ def main() -> None:
         print(f"{claim.name:12} {told:28} {claim.title}")
     wanted = list(dict.fromkeys(s for claim in chosen for s in claim.settings))
     missing = [settings for settings in wanted if not finished(settings, args.out)]
-    hours = len(missing) * MINUTES / 60 / args.jobs
+    hours = sum(s.epochs / 10 for s in missing) * MINUTES / 60 / args.jobs
     print(f"{len(missing)} runs to be done, some {hours:.1f} hours with {args.jobs} at a time")
     if args.list:
         return

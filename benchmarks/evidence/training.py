@@ -83,7 +83,9 @@ def train(settings: Settings, data: tuple[Images, Images], out: Path) -> dict:
         for group in optimizer.param_groups:
             group["lr"] = rate
         model.train()
-        features = model[:-1](augmented(images.pixels[rows], random))
+        pictures = augmented(images.pixels[rows], random)
+        # A fifth less time on a CPU.
+        features = model[:-1](pictures.contiguous(memory_format=torch.channels_last))
         loss = criterion(model[-1](features), images.labels[rows])
         optimizer.zero_grad()
         loss.backward()

@@ -45,7 +45,11 @@ CAMVID = (
 
 def config_of(task: dict, method: str) -> Config:
     """The folder's config, small and long."""
-    cfg = Config.fromfile(configs_of(task["model"])[method])
+    return fitted(Config.fromfile(configs_of(task["model"])[method]), task)
+
+
+def fitted(cfg: Config, task: dict) -> Config:
+    """The config at the task's image size and length."""
     length, scale = task["length"], task["scale"]
     for phase in ("train", "val", "test"):
         for step in cfg[f"{phase}_dataloader"].dataset.pipeline:

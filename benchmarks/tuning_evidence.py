@@ -8,7 +8,8 @@ cells is RetinaNet-R18 on blood cells, streets OCNet-R18 on CamVid, both small, 
 that decay has time to act: λ is searched in a range around the one that makes ηλT/(1-m) one at the
 default rate. All choices are made on images held out of the training set. The final settings are
 then trained on all of it with three seeds and judged on the validation images, once. Everything
-goes on where it was when the command is given again, and other processes may join in.
+goes on where it was when the command is given again, and other processes may join in; a search
+whose trials stand in benchmarks/results/tuning is not run again.
 
     fixnorm   Algorithm 4, 11 trainings         bo-wd     11 trainings
     grid      4 rates by 4 values of α: does the best rate depend on α?
@@ -16,16 +17,30 @@ goes on where it was when the command is given again, and other processes may jo
     final     tuned FixNorm, tuned decay, default decay; seeds 1 2 3
 """
 
+from __future__ import annotations
+
 import argparse
+import csv
+import math
 import statistics
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 from mmengine.config import Config
 
+from normfix_mm.checkpoints.whole_file import replacing
 from normfix_mm.run import command_line as cli
 from normfix_mm.tuning.compare_folder import configs_of
+from normfix_mm.tuning.results import Result
 from normfix_mm.tuning.tuner import tune
 
+# The trials of finished searches stay here, so that a figure in README or docs has its rows.
+KEPT = Path(__file__).with_name("results") / "tuning"
 HELD_OUT = 40
 SEEDS = [1, 2, 3]
 TASKS = {
@@ -114,58 +129,122 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true")
     args = parser.parse_args()
     task = TASKS[args.task]
-    classes = CAMVID if args.task == "streets" else None
-    results, searched = {}, ["fixnorm", "bo-wd"]
+    kept = KEPT / args.task
+    common = dict(classes=CAMVID if args.task == "streets" else None, jobs=args.jobs, threads=1)
+    found: dict[str, Found] = {}
+    searched = ["fixnorm", "bo-wd"]
     finals = ["final fixnorm", "final decay", "final default"]
     for name in [*searched, *finals, "rates fixnorm", "rates decay", "grid"]:
-        found = {key: results[key].values if key in results else {} for key in searched}
-        listed = searches(task, found["fixnorm"], found["bo-wd"])
+        values = {key: found[key].best if key in found else {} for key in searched}
+        listed = searches(task, values["fixnorm"], values["bo-wd"])
         if name not in listed or (args.only and name not in (args.only, *searched)):
             continue
         method, options = listed[name]
-        held = HELD_OUT if options.pop("held") else 0
-        cfg = config_of(task, method)
-        out = args.out / args.task / name.replace(" ", "_")
-        print(f"== {name}", flush=True)
-        result = tune(
-            cfg,
-            args.folder,
-            study=f"{args.task} {name}",
-            out=out,
-            classes=classes,
-            hold_out=held,
-            jobs=args.jobs,
-            threads=1,
-            dry_run=args.dry_run,
-            beside=[],
-            **options,
-        )
-        if result is not None:
-            results[name] = result
-            (args.out / args.task / "table.md").write_text(table(results) + "\n")
-    if results:
-        print(table(results))
+        rows = kept / f"{name.replace(' ', '_')}.csv"
+        if not rows.exists() or args.dry_run:
+            print(f"== {name}", flush=True)
+            result = tune(
+                config_of(task, method),
+                args.folder,
+                study=f"{args.task} {name}",
+                out=args.out / args.task / name.replace(" ", "_"),
+                hold_out=HELD_OUT if options.pop("held") else 0,
+                dry_run=args.dry_run,
+                beside=[],
+                **common,
+                **options,
+            )
+            if result is None:
+                continue
+            rows.parent.mkdir(parents=True, exist_ok=True)
+            write_rows(rows, result)
+        found[name] = Found.read(rows)
+        (kept / "table.md").write_text(table(found) + "\n")
+    if found:
+        print(table(found))
+        picture(found, kept / "progress.png", args.task)
 
 
-def table(results: dict) -> str:
+@dataclass
+class Found:
+    """What a search has found, from its table of trials.
+
+    Attributes:
+        best: the best values by name.
+        value: what they reach.
+        trials: values, score and cost in whole trainings of each trial, in the order of the search.
+    """
+
+    best: dict[str, float]
+    value: float
+    trials: list[tuple[dict[str, float], float, float]]
+
+    @classmethod
+    def read(cls, path: Path) -> Found:
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file))
+        names = [key for key in rows[0] if key not in ("share of Tmax", "score", "cost in Tmax")]
+        trials = [
+            ({n: float(r[n]) for n in names if r[n]}, float(r["score"]), float(r["cost in Tmax"]))
+            for r in rows
+        ]
+        whole = [t for t, r in zip(trials, rows) if float(r["share of Tmax"]) == 1]
+        best = max(whole, key=lambda trial: trial[1])
+        return cls(best[0], best[1], trials)
+
+    @property
+    def scores(self) -> list[float]:
+        return [score for _, score, _ in self.trials]
+
+
+def write_rows(path: Path, result: Result) -> None:
+    """The trials of a search, a line each; one that diverged has the score 0."""
+    entries = result.board.entries
+    names = list(dict.fromkeys(key for e in entries for key in e.trial.values))
+    with replacing(path) as part, open(part, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*names, "share of Tmax", "score", "cost in Tmax"])
+        for e in entries:
+            score = e.value if e.value is not None and math.isfinite(e.value) else 0.0
+            cost = round(e.iterations / result.tmax, 4)
+            values = [e.trial.values.get(name, "") for name in names]
+            writer.writerow([*values, f"{e.trial.share:g}", score, cost])
+
+
+def table(found: dict[str, Found]) -> str:
     """Markdown: what was found, how wide it is, how it ends."""
-    lines = ["| search | best | held out | cost |", "|---|---|---|---|"]
-    for name, result in results.items():
-        if result.best is None or name.startswith("final"):
+    lines = [
+        "| search | best | held out | cost | within 1 % of the best |",
+        "|---|---|---|---|---|",
+    ]
+    for name, each in found.items():
+        if name.startswith("final"):
             continue
-        values = ", ".join(f"{key} {value:.3g}" for key, value in result.values.items())
-        lines.append(f"| {name} | {values} | {result.best.value:.3f} | {result.cost:.3g} |")
-        if name.startswith("rates"):
-            found = [(e.trial.values["lr"], e.value) for e in result.board.of("finished")]
-            good = [lr for lr, value in found if value >= 0.99 * result.best.value]
-            lines[-1] += f" within 1 %: {min(good):g} to {max(good):g} |"
+        values = ", ".join(f"{key} {value:.3g}" for key, value in each.best.items())
+        cost = sum(cost for _, _, cost in each.trials)
+        good = [v["lr"] for v, score, _ in each.trials if score >= 0.99 * each.value]
+        wide = f"{min(good):g} to {max(good):g}" if name.startswith("rates") else ""
+        lines.append(f"| {name} | {values} | {each.value:.3f} | {cost:.3g} | {wide} |")
     lines += ["", "| final setting | validation, three seeds |", "|---|---|"]
-    for name, result in results.items():
-        values = [e.value for e in result.board.of("finished")] if name.startswith("final") else []
-        if len(values) > 1:
-            spread = f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
+    for name, each in found.items():
+        if name.startswith("final"):
+            spread = f"{statistics.mean(each.scores):.3f} ± {statistics.stdev(each.scores):.3f}"
             lines.append(f"| {name.removeprefix('final ')} | {spread} |")
     return "\n".join(lines)
+
+
+def picture(found: dict[str, Found], path: Path, task: str) -> None:
+    """The best score so far over what had been trained (FixNorm, Figure 5, left)."""
+    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    for name in ("fixnorm", "bo-wd"):
+        if name in found:
+            costs = list(accumulate(cost for _, _, cost in found[name].trials))
+            best = list(accumulate(found[name].scores, max))
+            (line,) = axes.step(costs, best, where="post", label=name)
+            axes.plot(costs, found[name].scores, "o", ms=3, color=line.get_color())
+    axes.set(xlabel="whole trainings", ylabel="score on held-out images", title=task)
+    axes.legend()
+    figure.savefig(path, dpi=150)
 
 
 if __name__ == "__main__":

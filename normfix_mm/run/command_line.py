@@ -1,10 +1,11 @@
-"""Command lines of ``tools/train.py`` and ``tools/test.py``: OpenMMLab's flags."""
+"""What the commands share: OpenMMLab's flags, reading a config, how they are run."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from normfix_mm.checkpoints.safe_load import trust, weights_only
 from normfix_mm.datasets.config import drop_workers_options
@@ -16,9 +17,9 @@ from normfix_mm.run.settings import check_settings
 from normfix_mm.run.weights import provide_weights
 
 
-def parser(description: str) -> argparse.ArgumentParser:
+def parser(description: str, prog: str | None = None) -> argparse.ArgumentParser:
     """Arguments that training and testing share."""
-    arguments = argparse.ArgumentParser(description=description)
+    arguments = argparse.ArgumentParser(prog=prog, description=description)
     add_config(arguments)
     arguments.add_argument("--work-dir", help="folder for logs, checkpoints and results")
     arguments.add_argument(
@@ -126,6 +127,19 @@ def read_config(path: str, options: dict | None = None, row: str | None = None):
             "write a config with `_base_` of this one."
         ) from None
     return cfg
+
+
+def command(main: Callable[[Sequence[str] | None, str | None], object]) -> Callable[..., None]:
+    """Decorates a ``main(arguments, prog)`` so that it runs as :func:`run` says.
+
+    Its arguments are those of the process by default, and `--help` calls it by the file's name.
+    """
+
+    @functools.wraps(main)
+    def whole(arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
+        run(lambda: main(arguments, prog))
+
+    return whole
 
 
 def run(main: Callable[[], object]) -> None:

@@ -70,9 +70,10 @@ def run(name: str, arguments: Sequence[str] | None = None, prog: str | None = No
     except ModuleNotFoundError as error:  # where something else fails to load, the command says so
         if (error.name or "").partition(".")[0] == "normfix_mm":
             raise
+        check = "normfix check" if prog else "python -m normfix_mm.check_env"
         sys.exit(
-            f"error: The command needs {error.name}, which is not installed; `python -m "
-            "normfix_mm.check_env` says what is missing and how to get it."
+            f"error: The command needs {error.name}, which is not installed; `{check}` says what "
+            "is missing and how to get it."
         )
     return module.main(arguments, prog)
 

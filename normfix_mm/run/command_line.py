@@ -6,6 +6,7 @@ import argparse
 import functools
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from normfix_mm.checkpoints.safe_load import trust, weights_only
 from normfix_mm.datasets.config import drop_workers_options
@@ -15,6 +16,9 @@ from normfix_mm.run import ending
 from normfix_mm.run.rows import choose_row
 from normfix_mm.run.settings import check_settings
 from normfix_mm.run.weights import provide_weights
+
+# An installed package has its configs in there; a checkout has them in its root.
+CARRIED = Path(__file__).resolve().parents[1] / ".mim"
 
 
 def parser(description: str, prog: str | None = None) -> argparse.ArgumentParser:
@@ -99,6 +103,8 @@ def load_config(args: argparse.Namespace):
 def read_config(path: str, options: dict | None = None, row: str | None = None):
     """The config file, or that of a row of it, with the changes of ``--cfg-options``.
 
+    A `configs/…` that is not there is that of the installed package.
+
     Raises:
         BadInput: If the file is absent, is not a config, or has no such row; or an option that
             nothing reads.
@@ -106,7 +112,9 @@ def read_config(path: str, options: dict | None = None, row: str | None = None):
     from mmengine.config import Config
 
     try:
-        cfg = Config.fromfile(path)
+        carried = CARRIED / path
+        here = os.path.exists(path) or not carried.is_file()
+        cfg = Config.fromfile(path if here else str(carried))
     except FileNotFoundError as error:
         raise BadInput(
             f"The config {path!r} or a base of it does not exist ({error}); see configs/ "

@@ -19,6 +19,7 @@ import platform
 import re
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 
@@ -244,8 +245,9 @@ def _ours(stack: str) -> list[Finding]:
     return findings
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m normfix_mm.check_env", description=__doc__)
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    prog = prog or "python -m normfix_mm.check_env"
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--json", action="store_true", help="for programs instead of people")
     as_json = parser.parse_args(arguments).json

@@ -11,6 +11,8 @@ import pytest
 import yaml
 from helpers.tool import call
 
+from normfix import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = (ROOT / "tools/README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^\| \[(\S+)\]\(\1\) \|.*\| `(.*)` \|$", TOOLS, re.MULTILINE)
@@ -63,6 +65,12 @@ def test_links_and_commands_of_a_page_lead_somewhere(page):
     named = re.findall(r"\b((?:tools|benchmarks|configs)/[\w./-]+\.(?:py|sh))\b", text)
     named = [name for name in named if "NAME" not in name]
     assert [n for n in named if not ((ROOT / n).exists() or (page.parent / n).exists())] == []
+    assert set(re.findall(r"`normfix ([a-z][a-z-]*)", text)) <= set(COMMANDS)
+
+
+def test_every_console_command_is_listed():
+    listed = set(re.findall(r"`normfix ([a-z][a-z-]*)", TOOLS))
+    assert listed == set(COMMANDS)
 
 
 def test_every_page_can_be_found_from_the_readme():

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -24,11 +22,10 @@ from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
+from normfix import settle
+
 if __name__ == "__main__":
-    # A Ctrl-C while the imports take their seconds needs no traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # Threads that wait soon give their core away: beside another job each would hold the others up.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    settle()
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = dict(fixnorm="FixNorm", baseline="ordinary decay")

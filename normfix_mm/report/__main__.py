@@ -1,10 +1,11 @@
-"""``python -m normfix_mm.report WORK_DIR [WORK_DIR ...] --out page.html``"""
+"""``normfix report WORK_DIR [WORK_DIR ...] --out page.html``, or ``python -m normfix_mm.report``"""
 
 from __future__ import annotations
 
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from normfix_mm.checkpoints.safe_load import weights_only
@@ -13,10 +14,20 @@ from normfix_mm.report.run import NoRun, Run
 from normfix_mm.run import ending
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m normfix_mm.report", description="One HTML page on one or several runs."
-    )
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
+    """The command, which ends as all of them do."""
+
+    def safely() -> None:
+        with weights_only():
+            report(arguments, prog)
+
+    ending.run(safely, "report")
+
+
+def report(arguments: Sequence[str] | None, prog: str | None) -> None:
+    """What the command does."""
+    prog = prog or "python -m normfix_mm.report"
+    parser = argparse.ArgumentParser(prog=prog, description="One HTML page on one or several runs.")
     parser.add_argument(
         "work_dirs",
         nargs="+",
@@ -52,19 +63,12 @@ def main(arguments: list[str] | None = None) -> None:
             page.write(args.picture, picture.compose(runs))
             return print(args.picture)
         out = args.out or Path(args.work_dirs[0]) / "index.html"
-        command = args.command or "python -m normfix_mm.report " + shlex.join(
-            [*args.work_dirs, "--out", str(out)]
-        )
+        command = args.command or f"{prog} " + shlex.join([*args.work_dirs, "--out", str(out)])
         page.write(out, page.build(runs, args.title, command))
         print(out)
     except (NoRun, OSError) as error:
         sys.exit(f"report: {error}")
 
 
-def safely() -> None:
-    with weights_only():
-        main()
-
-
 if __name__ == "__main__":
-    ending.run(safely, "report")
+    main()

@@ -1,10 +1,12 @@
-"""Command lines of ``tools/train.py`` and ``tools/test.py``: OpenMMLab's flags."""
+"""What the commands share: OpenMMLab's flags, reading a config, how they are run."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from normfix_mm.checkpoints.safe_load import trust, weights_only
 from normfix_mm.datasets.config import drop_workers_options
@@ -15,10 +17,13 @@ from normfix_mm.run.rows import choose_row
 from normfix_mm.run.settings import check_settings
 from normfix_mm.run.weights import provide_weights
 
+# An installed package has its configs in there; a checkout has them in its root.
+CARRIED = Path(__file__).resolve().parents[1] / ".mim"
 
-def parser(description: str) -> argparse.ArgumentParser:
+
+def parser(description: str, prog: str | None = None) -> argparse.ArgumentParser:
     """Arguments that training and testing share."""
-    arguments = argparse.ArgumentParser(description=description)
+    arguments = argparse.ArgumentParser(prog=prog, description=description)
     add_config(arguments)
     arguments.add_argument("--work-dir", help="folder for logs, checkpoints and results")
     arguments.add_argument(
@@ -98,6 +103,8 @@ def load_config(args: argparse.Namespace):
 def read_config(path: str, options: dict | None = None, row: str | None = None):
     """The config file, or that of a row of it, with the changes of ``--cfg-options``.
 
+    A `configs/…` that is not there is that of the installed package.
+
     Raises:
         BadInput: If the file is absent, is not a config, or has no such row; or an option that
             nothing reads.
@@ -105,7 +112,9 @@ def read_config(path: str, options: dict | None = None, row: str | None = None):
     from mmengine.config import Config
 
     try:
-        cfg = Config.fromfile(path)
+        carried = CARRIED / path
+        here = os.path.exists(path) or not carried.is_file()
+        cfg = Config.fromfile(path if here else str(carried))
     except FileNotFoundError as error:
         raise BadInput(
             f"The config {path!r} or a base of it does not exist ({error}); see configs/ "
@@ -126,6 +135,19 @@ def read_config(path: str, options: dict | None = None, row: str | None = None):
             "write a config with `_base_` of this one."
         ) from None
     return cfg
+
+
+def command(main: Callable[[Sequence[str] | None, str | None], object]) -> Callable[..., None]:
+    """Decorates a ``main(arguments, prog)`` so that it runs as :func:`run` says.
+
+    Its arguments are those of the process by default, and `--help` calls it by the file's name.
+    """
+
+    @functools.wraps(main)
+    def whole(arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
+        run(lambda: main(arguments, prog))
+
+    return whole
 
 
 def run(main: Callable[[], object]) -> None:

@@ -16,6 +16,8 @@ import errno
 import json
 import linecache
 import os
+import shlex
+import shutil
 import signal
 import sys
 import threading
@@ -180,6 +182,17 @@ def _signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def typed() -> list[str]:
+    """The command of this process, word by word as the user typed it."""
+    if given := os.environ.get(COMMAND):
+        return shlex.split(given)
+    program, *arguments = sys.argv
+    if os.path.basename(program) != "normfix":
+        return ["python", *sys.argv]
+    found = shutil.which("normfix")  # by that name alone, where the shell finds it, too
+    return ["normfix" if found == program else program, *arguments]
 
 
 def rank() -> int:

@@ -13,14 +13,13 @@ import logging
 import os
 import re
 import shlex
-import sys
 import traceback
 import zipfile
 from collections.abc import Iterator
 
 from normfix_mm.errors import BadInput, one_line
 from normfix_mm.preflight.notes import note, warn
-from normfix_mm.run.ending import COMMAND, Interrupted, interrupted_by
+from normfix_mm.run.ending import Interrupted, interrupted_by, typed
 
 
 def latest_complete(work_dir: str) -> str | None:
@@ -118,8 +117,7 @@ def how_to_go_on(work_dir: str) -> str:
 
 def _command() -> str:
     """The command that the user typed, with --resume for a checkpoint of the work dir."""
-    typed = os.environ.get(COMMAND)
-    words = shlex.split(typed) if typed else ["python", *sys.argv]
+    words = typed()
     kept = []
     for index, word in enumerate(words):
         named = index and words[index - 1] == "--resume" and not word.startswith("-")

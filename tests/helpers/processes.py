@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +39,15 @@ def ended(process: subprocess.Popen, timeout: float = 300) -> tuple[int, list[st
         process.kill()
         raise
     return process.returncode, said.splitlines()
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    """Until a process has written a file."""
+    deadline = time.monotonic() + 240
+    while not path.exists():
+        assert process.poll() is None, "\n".join(ended(process)[1][-20:])
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def one_sentence(process: subprocess.Popen, status: int = 1) -> str:

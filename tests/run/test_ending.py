@@ -6,12 +6,11 @@ import shlex
 import signal
 import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.processes import ended, one_sentence, start, start_any
+from helpers.processes import ended, one_sentence, start, start_any, wait_for
 from helpers.small_command import ROOT
 from helpers.tool import call
 from mmengine.config import Config
@@ -26,15 +25,6 @@ from normfix_mm.tuning.worker import _terminated_as_interrupted
 
 TRAIN = ROOT / "tools/train.py"
 LONG = ("train_cfg.max_iters=2000", "train_cfg.val_interval=2000", "find_unused_parameters=True")
-
-
-def wait_for(path: Path, process) -> None:
-    """Until a process has written a file."""
-    deadline = time.monotonic() + 240
-    while not path.exists():
-        assert process.poll() is None, "\n".join(ended(process)[1][-20:])
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def refusal(*arguments: object) -> str:
@@ -355,6 +345,9 @@ def test_the_command_that_goes_on(given, monkeypatch):
     monkeypatch.setattr(sys, "argv", given)
     monkeypatch.delenv(ending.COMMAND, raising=False)
     assert resuming._command() == "python train.py c.py --amp --resume"
+    # A console command that the shell does not find was typed with its place.
+    monkeypatch.setattr(sys, "argv", ["/far/normfix", "train", *given[1:]])
+    assert resuming._command() == "/far/normfix train c.py --amp --resume"
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ import os
 import shlex
 import subprocess
 import sys
-from importlib.metadata import distributions
 from pathlib import Path
 
 import mmdet
@@ -88,15 +87,6 @@ def test_mmdetection_s_own_train_py_takes_the_full_config(toy, tmp_path):
         "--cfg-options", *(f"{k}={v}".replace(" ", "") for k, v in options.items()),
     )  # fmt: skip
     assert "norm fixing" in output and (tmp_path / "iter_1.pth").exists()
-
-
-def test_mim_train(small, tmp_path):
-    """The fork's mim knows MMDetection by the name of its distribution only."""
-    names = {each.metadata["Name"] for each in distributions()}
-    package = "onedl-mmdetection" if "onedl-mmdetection" in names else "mmdet"
-    mim = "from mim.cli import cli; cli()"
-    run("-c", mim, "train", package, small, "--gpus", 0, "--work-dir", tmp_path)
-    assert (tmp_path / "iter_2.pth").exists()
 
 
 @pytest.mark.parametrize(

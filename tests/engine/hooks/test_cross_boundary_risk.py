@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from engine.toy_run import toy_config, train
+from engine.toy_run import evaluation, toy_config, train
 from helpers.small_command import CLASSES, write_config
 from helpers.tool import call
 from helpers.toy_cityscapes import make_toy_cityscapes, small_options
@@ -183,8 +183,8 @@ def test_features_and_labels_of_other_dense_heads_are_those_of_their_loss(coco, 
         scales_per_octave=1,
         strides=[8, 16, 32, 64, 128],
     )
-    quality = dict(type="QualityFocalLoss", use_sigmoid=True)
-    own = {} if kind == "FCOSHead" else dict(anchor_generator=anchors, loss_cls=quality)
+    losses = dict(loss_cls=dict(type="QualityFocalLoss"), loss_bbox=dict(type="GIoULoss"))
+    own = {} if kind == "FCOSHead" else dict(anchor_generator=anchors, **losses)
     cfg.model.bbox_head = dict(type=kind, **common, **own)
     assigner = dict(type="ATSSAssigner", topk=9)
     cfg.model.train_cfg = dict(assigner=assigner, allowed_border=-1, pos_weight=-1)
@@ -290,29 +290,11 @@ def test_a_segmenter_s_is_that_of_its_pixels(streets, tmp_path, how):
 
 def test_it_changes_no_bit_of_a_training(toy_data, tmp_path):
     """Weights, buffers and the random numbers of flips, after evaluations in between."""
-    data = dict(
-        type="CocoDataset",
-        data_root=str(toy_data / "wide"),
-        data_prefix=dict(img="val2017/"),
-        ann_file="annotations/instances_val2017.json",
-        metainfo=dict(classes=("disc", "box")),
-        test_mode=True,
-        pipeline=[LOAD, RESIZE, BOXES, PACK],
-    )
-    validation = dict(
-        val_dataloader=dict(batch_size=4, sampler=dict(type="DefaultSampler"), dataset=data),
-        val_cfg=dict(),
-        val_evaluator=dict(
-            type="CocoMetric",
-            metric="bbox",
-            ann_file=str(toy_data / "wide/annotations/instances_val2017.json"),
-        ),
-    )
-    validation["train_cfg.val_interval"] = 1
+    changes = evaluation(toy_data) | {"train_cfg.val_interval": 1}
     ends = []
     for name, hooks in (("plain", []), ("watched", [dict(type="CrossBoundaryRiskHook")])):
         config = toy_config(
-            toy_data, tmp_path / name, by_epoch=False, length=3, custom_hooks=hooks, **validation
+            toy_data, tmp_path / name, by_epoch=False, length=3, custom_hooks=hooks, **changes
         )
         config.visualizer = backends(tmp_path / name)
         runner = train(config)

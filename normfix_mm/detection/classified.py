@@ -67,9 +67,10 @@ def _dense_readers(model: nn.Module) -> Iterator[ClassifierReader]:
     # One that samples at random would draw from the run's random numbers.
     if type(getattr(head, "sampler", None)).__name__ not in ("PseudoSampler", "NoneType"):
         return
+    classifier = getattr(head, "classifier", None)
     for name, layer in head.named_children():
         if (
-            "cls" in name
+            (name == classifier if classifier else "cls" in name)
             and getattr(layer, "out_channels", None) == rows * anchors
             and tells_classes_apart(layer, rows)
             and hasattr(head, "get_targets")

@@ -60,6 +60,8 @@ class CrossBoundaryRiskHook(Hook):
         self._failed: set[str] = set()
         for reader in self._readers:
             reader.detach()  # of a validation that was interrupted
+            # Or the value of an earlier evaluation would be logged again where there is none now.
+            runner.message_hub.log_scalars.pop(_key(reader), None)
             reader.attach(runner.val_dataloader.dataset)
 
     @torch.no_grad()
@@ -89,7 +91,7 @@ class CrossBoundaryRiskHook(Hook):
         unseen = []
         for reader, (total, count) in zip(self._readers, self._risks.tolist()):
             if count:
-                runner.message_hub.update_scalar(f"val/mcbr/{reader.name}", total / count)
+                runner.message_hub.update_scalar(_key(reader), total / count)
             elif reader.name not in self._failed:
                 unseen.append(reader.name)
         if unseen:
@@ -100,3 +102,7 @@ class CrossBoundaryRiskHook(Hook):
             self._said.add(what)
             sentence = f"Cross-boundary risk (MCBR) is not logged: {what}."
             print_log(sentence, logger="current", level=logging.INFO)
+
+
+def _key(reader: ClassifierReader) -> str:
+    return f"val/mcbr/{reader.name}"

@@ -237,7 +237,7 @@ def test_a_run_without_checkpoint_still_has_its_curves(work_dirs, tmp_path):
     main([str(tmp_path / "run")])
     page = Page(tmp_path / "run/index.html")
     assert "holds no checkpoint" in page.text
-    assert len(page.addresses) == 12
+    assert len(page.addresses) == 7 * 2
 
 
 def test_a_run_without_validation_still_has_its_curves(work_dirs, tmp_path):
@@ -247,7 +247,7 @@ def test_a_run_without_validation_still_has_its_curves(work_dirs, tmp_path):
     main([str(run)])
     page = Page(run / "index.html")
     assert "has no validation set" in page.text
-    assert len(page.addresses) == 12
+    assert len(page.addresses) == 7 * 2
 
 
 def log(folder, start, entries):

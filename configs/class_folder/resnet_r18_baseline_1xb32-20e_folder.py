@@ -42,5 +42,4 @@ model = dict(
 default_hooks = dict(logger=dict(interval=10))
 custom_hooks = [
     dict(type="NormMonitorHook", layers=("head.fc",), weights="conv"),
-    dict(type="CrossBoundaryRiskHook"),
 ]

@@ -17,5 +17,4 @@ model = dict(head=dict(type="FixNormLinearClsHead", alpha=4.0, gain_start="cap")
 optim_wrapper = dict(optimizer=dict(weight_decay=0.0))
 custom_hooks = [
     dict(type="NormFixHook", mode="joint", weights="conv+classifier"),
-    dict(type="CrossBoundaryRiskHook"),
 ]

@@ -13,11 +13,11 @@ try:
 except IMPORT_FAILURES as error:
     raise needs("normfix_mm.classification", "MMPretrain and torchvision", error) from None
 
+import normfix_mm.classification.classified
 import normfix_mm.engine  # noqa: F401  registers layers, optimizer constructor and hooks
 from normfix_mm.classification import backbones
 from normfix_mm.classification.backbones import *  # noqa: F403  one class for each backbone of MMPretrain
 from normfix_mm.classification.class_accuracy import ClassAccuracy
-from normfix_mm.classification.cross_boundary_risk import CrossBoundaryRiskHook
 from normfix_mm.classification.heads import FixNormLinearClsHead, WNLinearClsHead
 from normfix_mm.classification.mobilenet_v1 import MobileNetV1
 from normfix_mm.classification.pictures import ClassVisualizationHook
@@ -29,7 +29,6 @@ from normfix_mm.models.backbones import normalized
 __all__ = [
     "ClassAccuracy",
     "ClassVisualizationHook",
-    "CrossBoundaryRiskHook",
     "FixNormLinearClsHead",
     "MobileNetV1",
     "ResNeXtCIFAR",

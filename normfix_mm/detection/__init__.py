@@ -16,6 +16,7 @@ except IMPORT_FAILURES as error:
         "normfix_mm.detection", "MMDetection and mmcv with compiled operators", error
     ) from None
 
+import normfix_mm.detection.classified
 import normfix_mm.engine  # noqa: F401  registers layers, optimizer constructor and hooks
 from normfix_mm.detection import backbones
 from normfix_mm.detection.backbones import *  # noqa: F403  one class for each backbone of MMDetection

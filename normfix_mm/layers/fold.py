@@ -64,6 +64,12 @@ def fold(module: nn.Module) -> nn.Module:
     return module
 
 
+def effective_weight(layer: Any) -> Tensor:
+    """The weight that a layer applies, plain or normalized."""
+    effective = _effective_weight(layer)
+    return layer.weight if effective is None else effective
+
+
 def _effective_weight(layer: Any) -> Tensor | None:
     """The weight the layer really applies, or None if that is its `weight`."""
     if hasattr(layer, "normalized_weight"):

@@ -36,8 +36,12 @@ def accuracy(axes, runs: list[Run]) -> bool:
 
 
 def cross_boundary_risk(axes, runs: list[Run]) -> bool:
-    axes.set(title="Mean cross-boundary risk")
-    return _scores(axes, runs, (("cross_boundary_risk", "-", "MCBR"),), train=True)
+    axes.set(title="Mean cross-boundary risk on val")
+    lines = [(run, key) for run in runs for key in run.val_keys("mcbr/")]
+    for (run, key), colour in zip(lines, _colours()):
+        label = f"{run.name}: MCBR at {_layer(key.removeprefix('mcbr/'))}"
+        axes.plot(*run.val_curve(key), marker="o", ms=3.5, color=colour, label=label)
+    return bool(lines)
 
 
 def confusion(axes, runs, found) -> bool:
@@ -55,13 +59,11 @@ def confusion(axes, runs, found) -> bool:
     return bool(found.counts.any())
 
 
-def _scores(
-    axes, runs: list[Run], scores: tuple[tuple[str, str, str], ...], train: bool = False
-) -> bool:
+def _scores(axes, runs: list[Run], scores: tuple[tuple[str, str, str], ...]) -> bool:
     drawn = False
     for run, colour in zip(runs, _colours()):
         for key, style, label in scores:
-            steps, values = run.curve(key) if train else run.val_curve(key)
+            steps, values = run.val_curve(key)
             drawn |= bool(steps)
             if steps:
                 axes.plot(
@@ -107,11 +109,7 @@ def gain(axes, runs: list[Run]) -> bool:
     for (run, key), colour in zip(lines, _colours()):
         steps, values = run.curve(key)
         layer = key.removeprefix("gain/")
-        # A cascade's classifiers differ in the number of their stage, a segmenter's in their head.
-        pieces = layer.split(".")
-        told = [p for p in pieces[:-1] if p.isdigit() or p.startswith("auxiliary")]
-        name = " ".join([pieces[-1], *told])
-        label = f"{run.name}: g of {name}"
+        label = f"{run.name}: g of {_layer(layer)}"
         axes.plot(steps, values, color=colour, label=label)
         cap_steps, caps = run.curve(f"cap/{layer}")
         axes.plot(cap_steps, caps, "--", lw=1.2, color=colour)
@@ -123,6 +121,14 @@ def gain(axes, runs: list[Run]) -> bool:
         title="Classifiers' gains g and their caps", ylim=(0, (1.15 + 0.15 * len(lines)) * top or 1)
     )
     return top > 0
+
+
+def _layer(name: str) -> str:
+    """A classifier's name, short."""
+    # A cascade's classifiers differ in the number of their stage, a segmenter's in their head.
+    pieces = name.split(".")
+    told = [p for p in pieces[:-1] if p.isdigit() or p.startswith("auxiliary")]
+    return " ".join([pieces[-1], *told])
 
 
 def effective_lr(axes, runs: list[Run]) -> bool:
@@ -173,8 +179,8 @@ PLOTS: tuple[tuple[Callable, str], ...] = (
     ),
     (
         cross_boundary_risk,
-        "How far features lean over the boundaries to other classes, −1 to 1, lower is better "
-        "(FixNorm, eq. 9); on training images.",
+        "How far features of validation images lean over the boundaries to other classes, −1 to "
+        "1, lower is better (FixNorm, eq. 9).",
     ),
     (
         effective_lr,

@@ -33,6 +33,7 @@ RESULTS = (
 # What MMSegmentation and MMPretrain log as such; a Run holds shares of 1.
 PERCENT = ("mIoU", "aAcc", "mAcc", "top1", "top5")
 CLASS = ("IoU/", "recall/")  # begin the names of ClassIoUMetric's and ClassAccuracy's values
+RISK = "mcbr/"  # those of CrossBoundaryRiskHook's, before a layer's name
 # Of default_hooks, those that every config has; what else stands there is worth a word.
 USUAL_HOOKS = ("timer", "logger", "param_scheduler", "checkpoint", "sampler_seed", "visualization")
 BACKBONE = ("type", "depth", "base_channels", "norm_eval", "frozen_stages")
@@ -140,9 +141,11 @@ class Run:
 
     def keys(self, prefix: str) -> list[str]:
         """Names of logged scalars that start with ``prefix``."""
-        return sorted(
-            {key for entry in self.train.values() for key in entry if key.startswith(prefix)}
-        )
+        return _names(self.train, prefix)
+
+    def val_keys(self, prefix: str) -> list[str]:
+        """Names of what was logged with evaluations and starts with ``prefix``."""
+        return _names(self.val, prefix)
 
     def results(self) -> dict[str, float]:
         """Last evaluation; -1, COCO's mark for "no such object", is left out."""
@@ -189,8 +192,14 @@ def scalars(folder: str | Path) -> tuple[dict[int, dict], dict[int, dict]]:
 def _result(key: str, value: float) -> tuple[str, float]:
     if key.startswith(CLASS):
         return key, value / 100
+    if key.startswith(RISK):
+        return key, value
     key = key.split("/")[-1]
     return key, value / 100 if key in PERCENT else value
+
+
+def _names(entries: dict[int, dict], prefix: str) -> list[str]:
+    return sorted({key for entry in entries.values() for key in entry if key.startswith(prefix)})
 
 
 def _curve(entries: dict[int, dict], key: str) -> tuple[list[int], list[float]]:

@@ -16,7 +16,8 @@ except IMPORT_FAILURES as error:
         "normfix_mm.segmentation", "MMSegmentation and mmcv with compiled operators", error
     ) from None
 
-import normfix_mm.engine  # noqa: F401  registers layers, optimizer constructor and hooks
+import normfix_mm.engine
+import normfix_mm.segmentation.classified  # noqa: F401  registers
 from normfix_mm.models.backbones import normalized
 from normfix_mm.segmentation import backbones
 from normfix_mm.segmentation.backbones import *  # noqa: F403  one class for each backbone of MMSegmentation

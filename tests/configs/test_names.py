@@ -73,6 +73,7 @@ def test_a_table_is_named_by_its_method_batch_and_data(path):
 def test_the_hooks_that_all_share_come_from_one_base(path):
     cfg = config(path)
     shared = dict(weight_table="WeightTableHook", reproducible="ReproducibleHook")
+    shared |= dict(risk="CrossBoundaryRiskHook")
     for key, kind in shared.items():
         assert cfg.default_hooks[key] == dict(type=kind)
         assert kind not in path.read_text()

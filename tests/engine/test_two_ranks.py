@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from engine.toy_run import toy_config, train
+from engine.toy_run import evaluation, toy_config, train
+from normfix_mm.engine.hooks import cross_boundary_risk
 
 
 @HOOKS.register_module()
@@ -40,7 +41,19 @@ torch.distributed.init_process_group("gloo")  # mmengine's launcher would ask fo
 ranks = dict(launcher="pytorch", length=1)
 ranks["model_wrapper_cfg"] = dict(type="MMDistributedDataParallel", device_ids=None)
 others = [dict(type=name) for name in ("ReproducibleHook", "WeightTableHook", "StaleGains")]
-plain = train(toy_config(root, work_dir / "plain", **ranks, custom_hooks=others))
+own = []  # sums and numbers of MCBR, two pictures a rank, before the ranks add up
+
+
+def adding(risks):
+    own.append(risks.clone())
+    add(risks)
+
+
+add, cross_boundary_risk.all_reduce = cross_boundary_risk.all_reduce, adding
+watched = [*others, dict(type="CrossBoundaryRiskHook")]
+config = toy_config(root, work_dir / "plain", **ranks, **evaluation(root), custom_hooks=watched)
+plain = train(config)
+risk = plain.message_hub.get_scalar("val/mcbr/bbox_head.retina_cls").current()
 ranks["custom_hooks"] = [dict(type="NormFixHook"), *others]
 runner = train(toy_config(root, work_dir / "run", **ranks))
 hook, alone, fix = (
@@ -50,7 +63,8 @@ hook, alone, fix = (
 fixing = fix.norm_fix
 found = dict(weights=runner.model.module.state_dict(), norm=fixing.joint_norm(),
              target=fixing.target, refused=None,
-             gains=(hook.seen, hook.stale), gains_alone=(alone.seen, alone.stale))
+             gains=(hook.seen, hook.stale), gains_alone=(alone.seen, alone.stale),
+             own=own[-1], risk=risk)
 try:
     train(toy_config(root, work_dir / "bad", **ranks, **{"model.backbone.norm_eval": True}))
 except ValueError as error:
@@ -79,5 +93,8 @@ def test_two_ranks(toy_data, tmp_path):
         assert name.endswith(buffers) or torch.equal(value, second["weights"][name]), name
     for rank in (first, second):  # initialized after DDP had wrapped the model
         assert rank["gains"] == rank["gains_alone"] == (12, [])
+    total, count = (first["own"] + second["own"])[0].tolist()
+    assert count > first["own"][0, 1] > 0 and not torch.equal(first["own"], second["own"])
+    assert first["risk"] == second["risk"] == total / count
     assert first["refused"] == second["refused"] and "20 of 32 weights" in first["refused"]
     torch.testing.assert_close(first["norm"], first["target"], rtol=1e-6, atol=0)

@@ -22,7 +22,14 @@ from report.html_page import Page
 from normfix_mm.datasets.digits import make_digits
 from normfix_mm.report.__main__ import main
 from normfix_mm.report.page import _curves as curves
-from normfix_mm.report.plots import MOST_POINTS, dress, effective_lr, gain, learning_rate
+from normfix_mm.report.plots import (
+    MOST_POINTS,
+    cross_boundary_risk,
+    dress,
+    effective_lr,
+    gain,
+    learning_rate,
+)
 from normfix_mm.report.plots import picture as plotted
 from normfix_mm.report.run import NoRun, Run, settings
 
@@ -107,8 +114,8 @@ def test_every_picture_decodes_and_is_not_blank(page):
     for picture in pictures:
         assert np.asarray(picture.convert("RGB")).std() > 5 or picture.mode == "RGBA"
         assert np.asarray(picture).std() > 5
-    # Four images three times (truth, two runs); six plots, for a light and a dark page.
-    assert len(pictures) == 4 * 3 + 6 * 2
+    # Four images three times (truth, two runs); seven plots, for a light and a dark page.
+    assert len(pictures) == 4 * 3 + 7 * 2
 
 
 def test_page_names_results_settings_and_command(page, work_dirs):
@@ -142,16 +149,23 @@ def test_curves_are_what_the_runs_did(work_dirs):
     rate, effective = fixnorm.curve("lr")[1][1], fixnorm.curve("effective_lr")[1][1]
     assert effective == pytest.approx(rate / norms[1] ** 2)
     assert list(fixnorm.val) == [2]
+    for run in (fixnorm, baseline):
+        assert run.val_keys("mcbr/") == ["mcbr/bbox_head.retina_cls"]
+        assert -1 < run.val_curve("mcbr/bbox_head.retina_cls")[1][0] < 1
     assert dict(settings(fixnorm))["batch size"] == "4"
 
 
-def test_a_cascade_s_gains_can_be_told_apart(tmp_path):
+@pytest.mark.parametrize(
+    ("draw", "part", "key", "label"),
+    [(gain, "train", "gain", "g of"), (cross_boundary_risk, "val", "mcbr", "MCBR at")],
+)
+def test_a_cascade_s_classifiers_can_be_told_apart(tmp_path, draw, part, key, label):
     heads = [f"roi_head.bbox_head.{stage}.fc_cls" for stage in range(3)]
-    run = Run("cascade", tmp_path, train={1: {f"gain/{head}": 1.0 for head in heads}})
+    run = Run("cascade", tmp_path, **{part: {1: {f"{key}/{head}": 0.5 for head in heads}}})
     axes = Figure().add_subplot()
-    assert gain(axes, [run])
+    assert draw(axes, [run])
     labels = [text.get_text() for text in axes.legend().get_texts()]
-    assert labels == [f"cascade: g of fc_cls {stage}" for stage in range(3)]
+    assert labels == [f"cascade: {label} fc_cls {stage}" for stage in range(3)]
 
 
 def test_a_segmenter_s_gains_can_be_told_apart(tmp_path):
@@ -223,7 +237,7 @@ def test_a_run_without_checkpoint_still_has_its_curves(work_dirs, tmp_path):
     main([str(tmp_path / "run")])
     page = Page(tmp_path / "run/index.html")
     assert "holds no checkpoint" in page.text
-    assert len(page.addresses) == 12
+    assert len(page.addresses) == 7 * 2
 
 
 def test_a_run_without_validation_still_has_its_curves(work_dirs, tmp_path):
@@ -233,7 +247,7 @@ def test_a_run_without_validation_still_has_its_curves(work_dirs, tmp_path):
     main([str(run)])
     page = Page(run / "index.html")
     assert "has no validation set" in page.text
-    assert len(page.addresses) == 12
+    assert len(page.addresses) == 7 * 2
 
 
 def log(folder, start, entries):

@@ -172,8 +172,8 @@ def test_page_has_a_row_of_pictures_for_each_image_and_the_legend(page, drawn):
     assert all(address.startswith("data:image/png;base64,") for address in parsed.addresses)
     first = base64.b64decode(parsed.addresses[1].partition(",")[2])
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(first))), drawn.rows[0][1])
-    # Four images four times; IoU, loss, joint norm, gain and two rates, for light and dark.
-    assert len(parsed.addresses) == 4 * 4 + 6 * 2
+    # Four images four times; IoU, loss, joint norm, gain, risk, two rates, for light and dark.
+    assert len(parsed.addresses) == 4 * 4 + 7 * 2
     for word in ("FixNormOCHead", "FixNormFCNHead", "OCHead", "NormFixHook", "weight_decay 0.0005"):
         assert word in parsed.text
 

@@ -19,6 +19,7 @@ from normfix_mm.analysis import remarks, steps
 from normfix_mm.analysis.metrics import effective_learning_rate
 from normfix_mm.engine.hooks.norm_fix import NormFixHook, only_optimizer
 from normfix_mm.engine.optim_wrapper_constructor import refuse_ignored_eps_shift
+from normfix_mm.layers.fold import effective_weight
 from normfix_mm.optim.claims import groups_of, owner_of
 from normfix_mm.optim.eps_shift import EpsShift
 from normfix_mm.optim.weights import norm_fix_weights, unwrapped
@@ -204,9 +205,7 @@ class NormMonitorHook(Hook):
 
 
 def _gain(layer: nn.Module) -> torch.Tensor:
-    normalized = hasattr(layer, "normalized_weight")
-    weight = layer.normalized_weight() if normalized else layer.weight
-    return weight.detach().norm()
+    return effective_weight(layer).detach().norm()
 
 
 def _decay(param: nn.Parameter, groups: dict) -> float:

@@ -1,8 +1,9 @@
 """What every run shares: hooks, environment, logs. The frameworks' own parts build on it.
 
-Two hooks of this package stand here, beside MMEngine's, for all configs:
+Three hooks of this package stand here, beside MMEngine's, for all configs:
 - WeightTableHook prints, before the first iteration, what every parameter gets.
 - ReproducibleHook makes a resumed run equal the uninterrupted one.
+- RunRecordHook notes for the run's page how it was made.
 """
 
 default_hooks = dict(
@@ -13,6 +14,7 @@ default_hooks = dict(
     sampler_seed=dict(type="DistSamplerSeedHook"),
     weight_table=dict(type="WeightTableHook"),
     reproducible=dict(type="ReproducibleHook"),
+    run_record=dict(type="RunRecordHook"),
 )
 env_cfg = dict(
     cudnn_benchmark=False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from normfix_mm.report import page
+from normfix_mm.report import markup
 from normfix_mm.tuning import plots
 from normfix_mm.tuning.progress import described, spent
 from normfix_mm.tuning.results import Result
@@ -18,21 +18,21 @@ def build(results: dict[str, Result], title: str, command: str) -> str:
     """
     result = next(iter(results.values()))
     parts = [
-        f"<h1>{page.text(title)}</h1>",
-        f"<p>Made by <code>{page.text(command)}</code></p>",
+        f"<h1>{markup.text(title)}</h1>",
+        f"<p>Made by <code>{markup.text(command)}</code></p>",
         "<h2>Result</h2>",
-        page.table(
+        markup.table(
             "figures",
             ["search", "best", result.metric, "cost in Tmax", "trials"],
             [_row(name, each) for name, each in results.items()],
         ),
-        *(f"<p>{page.text(said)}</p>" for said in (*result.remarks, *result.failures)),
+        *(f"<p>{markup.text(said)}</p>" for said in (*result.remarks, *result.failures)),
         "<h2>Pictures</h2>",
-        page.figures(plots.drawings(result), results),
+        markup.figures(plots.drawings(result), results),
         "<h2>Trials</h2>",
         _trials(result),
     ]
-    return page.document(title, parts)
+    return markup.document(title, parts)
 
 
 def _row(name: str, result: Result) -> list[str]:
@@ -55,4 +55,4 @@ def _trials(result: Result) -> str:
         ]
         for entry in result.board.entries
     ]
-    return page.table("figures", head, rows)
+    return markup.table("figures", head, rows)

@@ -11,12 +11,14 @@ The chosen rate is then trained with several seeds on the whole training set and
 validation set, which no choice has seen. `--rates` gives the rates and leaves the trials out.
 Every run is a process of its own; finished runs are kept, so an interrupted comparison goes on
 where it was when the command is given again. `--worker` is one more process on the same comparison,
-with a `--storage` that both reach (see docs/tuning.md). Ends with a Markdown table.
+with a `--storage` that both reach (see docs/tuning.md). Ends with a Markdown table,
+and a page that shows a run of each method beside the others'.
 """
 
 import argparse
 import os
 import signal
+import sys
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -54,7 +56,7 @@ def main() -> None:
     search = Comparison(args.pop("rate"), args.pop("rates"), args.pop("seeds"))
     args["out"] = args["out"] or Path("work_dirs/compare") / args["model"]
     with going_on("the same command goes on where it was"):
-        table = compare(search=search, **args)
+        table = compare(search=search, made_by=["python", *sys.argv], **args)
     if table:
         print(table)
 

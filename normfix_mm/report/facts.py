@@ -72,16 +72,17 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
-def following(runs: list[Run]) -> str:
-    """Commands that make sense after the run that the page is about, as a list."""
+def commands(steps: list[tuple[str, list[str]]]) -> str:
+    """A list of purposes, each with the words of its command."""
     items = [
         f"<li>{text(purpose)}: <code>{text(shlex.join(['python', *words]))}</code></li>"
-        for purpose, words in _following(runs)
+        for purpose, words in steps
     ]
     return "<ul>\n" + "\n".join(items) + "\n</ul>"
 
 
-def _following(runs: list[Run]) -> list[tuple[str, list[str]]]:
+def following(runs: list[Run]) -> list[tuple[str, list[str]]]:
+    """What makes sense after the first of these runs, for :func:`commands`."""
     run = runs[0]
     config, content = str(run.config_path), run.config.pretty_text
     folder = str(run.folder)

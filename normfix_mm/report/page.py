@@ -8,7 +8,7 @@ from normfix_mm.analysis.gains import gain_remark
 from normfix_mm.checkpoints.whole_file import replacing
 from normfix_mm.report import images, plots
 from normfix_mm.report.classes import classes
-from normfix_mm.report.facts import following, made, setting_rows
+from normfix_mm.report.facts import commands, following, made, setting_rows
 from normfix_mm.report.markup import ZOOMED, document, figures, image, number, table, text
 from normfix_mm.report.run import Run
 
@@ -23,7 +23,8 @@ def build(runs: list[Run], title: str, command: str | None = None) -> str:
     parts = [f"<h1>{text(title)}</h1>"]
     if command:
         parts.append(f"<p>Made by <code>{text(command)}</code></p>")
-    return document(title, [*parts, *sections(runs)])
+    parts += [*sections(runs), "<h2>What to do next</h2>", commands(following(runs))]
+    return document(title, parts)
 
 
 def sections(runs: list[Run]) -> list[str]:
@@ -40,8 +41,6 @@ def sections(runs: list[Run]) -> list[str]:
         setting_rows(runs),
         "<h2>How each run was made</h2>",
         made(runs),
-        "<h2>What to do next</h2>",
-        following(runs),
     ]
 
 

@@ -1,8 +1,8 @@
 """RetinaNet-R18 from scratch on handwritten digits: weight decay, no norm fixing, a free gain.
 
-Command: make demo-baseline, or after tools/make_digits.py
+Command: make demo, or after tools/make_digits.py
     python tools/train.py configs/demo/retinanet_r18_fpn_baseline_1xb4-6e_digits.py
-Run time: about two minutes on two CPU cores.
+Run time: some minutes on two CPU cores, beside FixNorm.
 Expected result: a curve to see beside FixNorm's; see README, which has FixNorm's AP.
 Source: FixNorm, appendix A.4.3, on a model and data of toy size. As there, what has no norm behind
 it is weight-normalized in the baseline, too.

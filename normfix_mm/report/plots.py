@@ -209,7 +209,7 @@ def learning_rate(axes, runs: list[Run]) -> bool:
 
 def captioned(runs: list[Run]) -> list[tuple[Callable, str]]:
     """The plots of a page's curves, each with what its reader must know, of runs such as these."""
-    level = [_is_level(run) for run in runs if run.curve("joint_norm")[0]]
+    level = [_fixes_norms(run) for run in runs if run.curve("joint_norm")[0]]
     fixed = "Norm fixing puts it back after every optimizer step: a level line. "
     free = "Where nothing fixes it, it drifts."
     norm = (fixed if any(level) else "") + (free if not all(level) else "")
@@ -245,10 +245,8 @@ def captioned(runs: list[Run]) -> list[tuple[Callable, str]]:
     ]
 
 
-def _is_level(run: Run) -> bool:
-    """Whether the joint norm stays what it is, as it does where it is fixed."""
-    values = run.curve("joint_norm")[1]
-    return max(values) - min(values) <= 1e-5 * max(values)
+def _fixes_norms(run: Run) -> bool:
+    return run.config_path is not None and "NormFixHook" in run.config_path.read_text()
 
 
 @dataclass

@@ -10,7 +10,8 @@ class Page(HTMLParser):
     def __init__(self, path):
         super().__init__()
         self.addresses, self.tags, self.text = [], [], ""
-        self.html = Path(path).read_text()
+        self.path = Path(path)
+        self.html = self.path.read_text()
         self.feed(self.html)
 
     def handle_starttag(self, tag, attrs):

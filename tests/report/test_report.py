@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
+from report.browser import browser, laid_out
 from report.html_page import Page
 
 from normfix_mm.datasets.digits import make_digits
@@ -99,6 +100,15 @@ def test_page_needs_nothing_but_itself(page):
     assert page.addresses
     assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
+
+
+@pytest.mark.skipif(browser() is None, reason="no Chromium")
+@pytest.mark.parametrize("width", [1200, 420])
+def test_a_browser_shows_all_of_it_in_a_wide_and_in_a_narrow_window(page, width, tmp_path):
+    found = laid_out(page.path, width, tmp_path)
+    assert found["width"] == width == found["needed"]  # nothing to scroll sideways
+    assert found["images"] == 4 * 3 + 6 + 3 + 2
+    assert found["broken"] == found["outside"] == 0 and found["small"] >= 180
 
 
 def test_page_has_no_outside_address_in_its_style(work_dirs, tmp_path):

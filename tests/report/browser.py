@@ -16,6 +16,7 @@ SAYS = """<script>addEventListener("load", () => {
 const images = [...document.images];
 parent.postMessage(JSON.stringify({
     width: innerWidth,
+    shown: document.documentElement.clientWidth,
     needed: document.documentElement.scrollWidth,
     images: images.length,
     broken: images.filter(image => !image.naturalWidth).length,

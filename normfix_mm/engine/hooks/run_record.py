@@ -25,6 +25,7 @@ from mmengine.registry import HOOKS
 from normfix_mm.checkpoints.whole_file import replacing
 
 FILE = "vis_data/run.json"
+_OURS = Path(__file__).resolve().parents[3]  # with tools/ and configs/
 PACKAGES = ("torch", "mmengine", "mmcv", "mmdet", "mmseg", "mmpretrain", "normfix_mm")
 
 
@@ -71,26 +72,18 @@ class RunRecordHook(Hook):
 
 
 def typed(words: Sequence[str]) -> str:
-    """A command line as one would type it here: paths below this folder and the home are short."""
+    """A command line as one would type it: paths in this folder, ours or the home are short."""
     python, *rest = words
-    if rest and os.path.isabs(rest[0]) and not _below(rest[0], os.getcwd()):
-        rest[0] = os.path.join(*Path(rest[0]).parts[-2:])  # tools/train.py, wherever it lies
     return shlex.join(["python" if "python" in Path(python).name else python, *map(_short, rest)])
 
 
 def _short(word: str) -> str:
     key, equals, path = word.rpartition("=")
-    if os.path.isabs(path):
-        home = os.path.expanduser("~")
-        if _below(path, os.getcwd()):
-            path = os.path.relpath(path)
-        elif _below(path, home):
-            path = os.path.join("~", os.path.relpath(path, home))
+    home = Path.home()
+    for folder, prefix in ((Path.cwd(), ""), (_OURS, ""), (home, "~")):
+        if os.path.isabs(path) and Path(path).is_relative_to(folder):
+            path = os.path.join(prefix, os.path.relpath(path, folder))
     return f"{key}{equals}{path}"
-
-
-def _below(path: str, folder: str) -> bool:
-    return Path(path).is_relative_to(folder)
 
 
 def machine() -> str:

@@ -106,17 +106,16 @@ def _curves(runs: list[Run], kind: str, objects: str) -> str:
             "all thresholds. The area below a curve is AP.",
         )
     ]
-    shown = figures(drawings, runs)
     many = max(len(run.classes["classes"]) for run in runs) > plots.MOST_CURVES
     note = f" The {plots.FEW} with the lowest AP have colours." if many else ""
-    each = [
+    drawings += [
         (
             partial(plots.class_precision, run=run, kind=kind),
             f"{run.name}: {objects} of each class at an IoU of {at}, by pycocotools.{note}",
         )
         for run in runs
     ]
-    return f"<h3>Precision over recall, {objects}</h3>\n{shown}\n{figures(each, runs)}"
+    return f"<h3>Precision over recall, {objects}</h3>\n{figures(drawings, runs)}"
 
 
 def _matrices(runs: list[Run]) -> str:

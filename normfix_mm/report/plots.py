@@ -61,7 +61,8 @@ def confusion(axes, runs, names: Sequence[str], counts: np.ndarray) -> bool:
         counts: of shape (names, names).
     """
     shares = counts / counts.sum(1, keepdims=True).clip(1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_axisbelow(True)  # no grid over the numbers
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto", zorder=1)
     ticks = range(len(names))
     axes.set_xticks(ticks, names, rotation=90)
     axes.set_yticks(ticks, names)
@@ -155,7 +156,7 @@ def joint_norm(axes, runs: list[Run]) -> bool:
         if steps:
             axes.plot(steps, values, color=colour, label=run.name)
             drawn, top = True, max(top, max(values))
-    axes.set(title="Joint norm ‖W‖ of all fixed weights", ylim=(0, 1.15 * top or 1))
+    axes.set(title="Joint norm ‖W‖", ylim=(0, 1.15 * top or 1))
     return drawn
 
 

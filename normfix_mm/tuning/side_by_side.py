@@ -21,10 +21,12 @@ def side_by_side(folder: Path, names: Mapping[str, str], title: str) -> list[str
     """
     runs, lacking = [], []
     for trial, name in names.items():
+        where = _latest(folder, trial)
         try:
-            runs.append(Run.load(_latest(folder, trial), name))
-        except NoRun as error:  # of another machine, or of another command
-            lacking.append(f"<p>{markup.text(name)} is not shown: {markup.text(error)}.</p>")
+            runs.append(Run.load(where, name))
+        except NoRun:  # trained on another machine, or by a command that leaves something else
+            said = f"{name} is not shown: {where} holds nothing of a run, or is not here."
+            lacking.append(f"<p>{markup.text(said)}</p>")
     head = f"<h1>{markup.text(title)}</h1>"
     return [head, *lacking, *(sections(runs) if runs else ())]
 

@@ -1,5 +1,5 @@
 # Everything here needs only Python >= 3.10, a C++ compiler and make.
-#   make demo                 set up, then train and evaluate a small detector, and leave a page
+#   make demo                 set up, then train and evaluate two small detectors, and leave a page
 #   make demo-seg             the same with a small segmenter
 #   make test                 set up, then lint and test
 #   make test-fast            set up, then the tests that take no time
@@ -14,12 +14,12 @@ WORKERS ?= -n auto --maxprocesses 8 --dist worksteal
 DEMO_ARGS ?=
 EVIDENCE_ARGS ?=
 
-.PHONY: help setup demo demo-baseline demo-seg lint docs test test-fast clean distclean evidence
+.PHONY: help setup demo demo-seg lint docs test test-fast clean distclean evidence
 
 help:
 	@echo "make setup          the environment alone, $(VENV) (STACK=openmmlab for the upstream stack)"
-	@echo "make demo           set up, train a small detector with FixNorm, leave a page with pictures"
-	@echo "make demo-baseline  the same, and the same model with ordinary weight decay beside it"
+	@echo "make demo           set up, train a small detector with FixNorm and with decay, leave a page with pictures"
+	@echo "make  the same, and the same model with ordinary weight decay beside it"
 	@echo "make evidence       run the papers' claims on CIFAR-10 in small, 84 runs of 4.5 minutes, resumed (EVIDENCE_ARGS=--list)"
 	@echo "make demo-seg       train a small OCNet with FixNorm instead, on the same digits"
 	@echo "make lint           ruff, the direction of imports, types"
@@ -34,9 +34,6 @@ setup:
 	@$(PYTHON) tools/setup_env.py --stack $(STACK)
 
 demo: setup
-	$(BIN)/python tools/demo.py $(DEMO_ARGS)
-
-demo-baseline: setup
 	$(BIN)/python tools/demo.py --baseline $(DEMO_ARGS)
 
 demo-seg: setup

@@ -1,24 +1,30 @@
-"""``make demo``: train a small detector with FixNorm on generated data and leave a page about it.
+"""Train a small detector with FixNorm on generated data and leave a page about it.
 
     python tools/demo.py               FixNorm
-    python tools/demo.py --baseline    and the same model with ordinary weight decay
-    python tools/demo.py --segment     the same for a segmenter: ``make demo-seg``
+    python tools/demo.py --baseline    beside the same model with ordinary decay: ``make demo``
+    python tools/demo.py --segment     a segmenter instead: ``make demo-seg``
 
-Writes ``data/digits`` and ``work_dirs/demo/{index.html, fixnorm, baseline}``, or
-``work_dirs/demo-seg``. Interrupted, it goes on from the last checkpoint when called again, to the
-same result; finished, it only makes the page anew.
+Two models are trained at the same time, each by half of the cores. Writes ``data/digits`` and
+``work_dirs/demo/{index.html, fixnorm, baseline}``, or ``work_dirs/demo-seg``. Interrupted, it goes
+on from the last checkpoint when called again, to the same result; finished, it only makes the page
+anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
+import os
+import queue
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,10 +55,10 @@ class Task(NamedTuple):
 
 
 DETECT = Task(
-    config="retinanet_r18_fpn_{}_1xb4-8e_digits.py",
+    config="retinanet_r18_fpn_{}_1xb4-6e_digits.py",
     title="RetinaNet-R18 on handwritten digits, trained with FixNorm",
     out="work_dirs/demo",
-    commands=("make demo", "make demo-baseline"),
+    commands=("python tools/demo.py", "make demo"),
     scores=("AP", "AP50"),
     val_line=re.compile(r"Epoch\(val\)\s+(\[\d+\]).*?bbox_mAP: (\S+).*?bbox_mAP_50: (\S+)"),
     length=("train_cfg.max_epochs", "param_scheduler.1.end", "param_scheduler.1.T_max"),
@@ -75,7 +81,7 @@ def main() -> None:
     )
     parser.add_argument("--segment", action="store_true", help="a segmenter instead of a detector")
     parser.add_argument(
-        "--baseline", action="store_true", help="train the same model with ordinary decay, too"
+        "--baseline", action="store_true", help="train the same model with ordinary decay beside it"
     )
     parser.add_argument("--fresh", action="store_true", help="train anew what is trained already")
     parser.add_argument("--out", help="folder of the runs and the page; work_dirs/demo or demo-seg")
@@ -126,8 +132,8 @@ def demo(task: Task, args: argparse.Namespace) -> None:
     data = make_digits(args.data, train=args.pictures, val=max(1, args.pictures // 5))
     print(f"data: {data}")
     out = Path(args.out or task.out)
-    for kind in ("fixnorm", "baseline") if args.baseline else ("fixnorm",):
-        train(task, kind, out / kind, args)
+    kinds = ("fixnorm", "baseline") if args.baseline else ("fixnorm",)
+    train(task, [kind for kind in kinds if prepare(task, kind, out / kind, args)], out, args)
     runs = []
     for kind, name in NAMES.items():
         try:
@@ -145,18 +151,12 @@ def demo(task: Task, args: argparse.Namespace) -> None:
     print(f"{out / 'index.html'} ({time.monotonic() - started:.0f} s in all)")
 
 
-def train(task: Task, kind: str, work_dir: Path, args: argparse.Namespace) -> None:
-    """Train one config to its end, from the last checkpoint if it was interrupted.
-
-    Raises:
-        ChildProcessError: if training fails, with the end of what it said.
-    """
+def prepare(task: Task, kind: str, work_dir: Path, args: argparse.Namespace) -> bool:
+    """See to the folder of a run; whether there is anything to train."""
     from mmengine.config import Config
 
-    config = ROOT / "configs/demo" / task.config.format(kind)
-    options = options_of(task, args)
-    cfg = Config.fromfile(str(config), import_custom_modules=False)
-    cfg.merge_from_dict(dict(option.split("=", 1) for option in options))
+    cfg = Config.fromfile(str(config_of(task, kind)), import_custom_modules=False)
+    cfg.merge_from_dict(dict(option.split("=", 1) for option in options_of(task, args)))
     # What the run depends on: a work dir of other settings is no run to go on with.
     stamp = hashlib.sha256(
         (cfg.pretty_text + (Path(args.data) / "digits.json").read_text()).encode()
@@ -168,35 +168,80 @@ def train(task: Task, kind: str, work_dir: Path, args: argparse.Namespace) -> No
     mark.write_text(stamp)
     if (work_dir / "demo_done").exists():
         print(f"{NAMES[kind]}: trained already ({work_dir}); --fresh trains anew")
-        return
-
+        return False
     print(f"{NAMES[kind]}: training, log in {work_dir}", flush=True)
+    return True
+
+
+def train(task: Task, kinds: list[str], out: Path, args: argparse.Namespace) -> None:
+    """Train these to their end at the same time, from the last checkpoint where interrupted.
+
+    Raises:
+        ChildProcessError: if a training fails, with the end of what it said.
+    """
     started = time.monotonic()
-    command = [
-        sys.executable,
-        str(ROOT / "tools/train.py"),
-        str(config),
-        "--work-dir",
-        str(work_dir),
-        "--resume",
-        "--cfg-options",
-        *options,
-    ]
-    said: deque[str] = deque(maxlen=25)
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as process:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (cores or 1) // max(1, len(kinds))))
+    said: dict[str, deque[str]] = {kind: deque(maxlen=25) for kind in kinds}
+    with contextlib.ExitStack() as stack:
+        processes = {
+            kind: stack.enter_context(started_run(task, kind, out / kind, threads, args))
+            for kind in kinds
+        }
         try:
-            for line in process.stdout:
-                said.append(line)
-                show(task, line)
-        except KeyboardInterrupt:
-            process.terminate()  # the signal may have come to this process alone
+            for kind, line in lines_of(processes):
+                if line is not None:
+                    said[kind].append(line)
+                    show(task, line, NAMES[kind] if len(kinds) > 1 else "")
+                elif processes[kind].wait():
+                    end = "".join(said[kind])
+                    raise ChildProcessError(f"training failed ({out / kind}); it ended with\n{end}")
+                else:
+                    (out / kind / "demo_done").touch()
+                    seconds = time.monotonic() - started
+                    print(f"{NAMES[kind]}: trained in {seconds:.0f} s", flush=True)
+        except BaseException:
+            for process in processes.values():
+                process.terminate()  # the signal may have come to this process alone
             raise
-    if process.returncode:
-        raise ChildProcessError(f"training failed ({work_dir}); it ended with\n" + "".join(said))
-    (work_dir / "demo_done").touch()
-    print(f"{NAMES[kind]}: trained in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def started_run(
+    task: Task, kind: str, work_dir: Path, threads: str, args: argparse.Namespace
+) -> subprocess.Popen:
+    command = [sys.executable, str(ROOT / "tools/train.py"), str(config_of(task, kind))]
+    command += ["--work-dir", str(work_dir), "--resume"]
+    command += ["--cfg-options", *options_of(task, args)]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=os.environ | dict(OMP_NUM_THREADS=threads),
+    )
+
+
+def lines_of(processes: dict[str, subprocess.Popen]) -> Iterator[tuple[str, str | None]]:
+    """What the processes say, line by line as it comes; None when one has said its last."""
+    lines: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
+
+    def read(kind: str, process: subprocess.Popen) -> None:
+        for line in process.stdout:
+            lines.put((kind, line))
+        lines.put((kind, None))
+
+    for each in processes.items():
+        threading.Thread(target=read, args=each, daemon=True).start()
+    speaking = len(processes)
+    while speaking:
+        kind, line = lines.get()
+        speaking -= line is None
+        yield kind, line
+
+
+def config_of(task: Task, kind: str) -> Path:
+    return ROOT / "configs/demo" / task.config.format(kind)
 
 
 def options_of(task: Task, args: argparse.Namespace) -> list[str]:
@@ -212,19 +257,20 @@ def options_of(task: Task, args: argparse.Namespace) -> list[str]:
     return options
 
 
-def show(task: Task, line: str) -> None:
+def show(task: Task, line: str, name: str = "") -> None:
     """One short line for what mmengine logs of training and evaluation; nothing for the rest."""
+    name = f"{name:<{max(map(len, NAMES.values()))}}  " if name else ""
     if match := TRAIN_LINE.search(line):
         where, rate, eta, seconds, loss = match.groups()
         print(
-            f"  {where}  loss {loss}  lr {rate}  {float(seconds):.2f} s/iteration  "
+            f"  {name}{where}  loss {loss}  lr {rate}  {float(seconds):.2f} s/iteration  "
             f"{eta.strip()} to go",
             flush=True,
         )
     elif match := task.val_line.search(line):
         where, *values = match.groups()
         scores = (f"{name} {value}" for name, value in zip(task.scores, values))
-        print("  ".join(["", where, *scores]), flush=True)
+        print("  ".join([f"  {name}{where}", *scores]), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The papers' figures drawn from our logs; for `normfix_mm.report.page.figures`."""
+"""The papers' figures drawn from our logs; for `normfix_mm.report.markup.figures`."""
 
 from __future__ import annotations
 

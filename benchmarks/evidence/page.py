@@ -7,7 +7,8 @@ from pathlib import Path
 from benchmarks.evidence import drawings
 from benchmarks.evidence.claims import Claim
 from benchmarks.evidence.training import Settings
-from normfix_mm.report import page
+from normfix_mm.report import markup
+from normfix_mm.report.page import write as write_whole
 
 TITLE = "The papers' claims on CIFAR-10 in small"
 
@@ -25,12 +26,12 @@ def write(claims: list[Claim], results: dict[Settings, dict], out: Path) -> None
         ]
         head = ["run", "paper", "here"]
         parts += [
-            f"<h2>{page.text(claim.title)}</h2>",
-            f"<p>{page.text(verdict)}</p>",
-            page.table("figures", head, rows),
-            page.figures(drawings.of(claim), found),
+            f"<h2>{markup.text(claim.title)}</h2>",
+            f"<p>{markup.text(verdict)}</p>",
+            markup.table("figures", head, rows),
+            markup.figures(drawings.of(claim), found),
         ]
         lines += [f"## {claim.title}", "", f"**{verdict}**", "", f"| {' | '.join(head)} |"]
         lines += ["|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows), ""]
-    page.write(out / "evidence.html", page.document(TITLE, parts))
-    page.write(out / "evidence.md", "\n".join(lines))
+    write_whole(out / "evidence.html", markup.document(TITLE, parts))
+    write_whole(out / "evidence.md", "\n".join(lines))

@@ -4,6 +4,7 @@ Three hooks of this package stand here, beside MMEngine's, for all configs:
 - WeightTableHook prints, before the first iteration, what every parameter gets.
 - ReproducibleHook makes a resumed run equal the uninterrupted one.
 - CrossBoundaryRiskHook logs FixNorm's MCBR of the classifiers with every evaluation.
+- RunRecordHook notes for the run's page how it was made.
 """
 
 default_hooks = dict(
@@ -15,6 +16,7 @@ default_hooks = dict(
     weight_table=dict(type="WeightTableHook"),
     reproducible=dict(type="ReproducibleHook"),
     risk=dict(type="CrossBoundaryRiskHook"),
+    run_record=dict(type="RunRecordHook"),
 )
 env_cfg = dict(
     cudnn_benchmark=False,

@@ -11,7 +11,8 @@ The chosen rate is then trained with several seeds on the whole training set and
 validation set, which no choice has seen. `--rates` gives the rates and leaves the trials out.
 Every run is a process of its own; finished runs are kept, so an interrupted comparison goes on
 where it was when the command is given again. `--worker` is one more process on the same comparison,
-with a `--storage` that both reach (see docs/tuning.md). Ends with a Markdown table.
+with a `--storage` that both reach (see docs/tuning.md). Ends with a Markdown table,
+and a page that shows a run of each method beside the others'.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from normfix_mm.run import command_line as cli
-from normfix_mm.run.ending import going_on
+from normfix_mm.run.ending import going_on, typed
 from normfix_mm.tuning.compare_folder import compare
 from normfix_mm.tuning.comparison import METHODS, Comparison
 
@@ -51,6 +52,6 @@ def main(arguments: Sequence[str] | None, prog: str | None) -> None:
     search = Comparison(args.pop("rate"), args.pop("rates"), args.pop("seeds"))
     args["out"] = args["out"] or Path("work_dirs/compare") / args["model"]
     with going_on("the same command goes on where it was"):
-        table = compare(search=search, **args)
+        table = compare(search=search, made_by=typed(), **args)
     if table:
         print(table)

@@ -7,10 +7,12 @@ safe, see ``normfix_mm.checkpoints.mmengine_loading``.
 
 import normfix_mm.checkpoints.mmengine_loading  # noqa: F401  registers, like those below
 from normfix_mm.engine.hooks.cross_boundary_risk import CrossBoundaryRiskHook
+from normfix_mm.engine.hooks.class_record import ClassRecordHook
 from normfix_mm.engine.hooks.finite_weights import FiniteWeightsHook
 from normfix_mm.engine.hooks.norm_fix import NormFixHook
 from normfix_mm.engine.hooks.norm_monitor import NormMonitorHook
 from normfix_mm.engine.hooks.reproducible import ReproducibleHook
+from normfix_mm.engine.hooks.run_record import RunRecordHook
 from normfix_mm.engine.hooks.weight_table import WeightTableHook
 from normfix_mm.engine.optim_wrapper_constructor import EpsShiftOptimWrapperConstructor
 from normfix_mm.engine.registry import LAYERS
@@ -18,10 +20,12 @@ from normfix_mm.engine.registry import LAYERS
 __all__ = [
     "LAYERS",
     "CrossBoundaryRiskHook",
+    "ClassRecordHook",
     "EpsShiftOptimWrapperConstructor",
     "FiniteWeightsHook",
     "NormFixHook",
     "NormMonitorHook",
     "ReproducibleHook",
+    "RunRecordHook",
     "WeightTableHook",
 ]

@@ -63,7 +63,9 @@ def report(arguments: Sequence[str] | None, prog: str | None) -> None:
             page.write(args.picture, picture.compose(runs))
             return print(args.picture)
         out = args.out or Path(args.work_dirs[0]) / "index.html"
-        command = args.command or f"{prog} " + shlex.join([*args.work_dirs, "--out", str(out)])
+        words = [*args.work_dirs, "--out", str(out)]
+        words += ["--names", *args.names] if args.names else []
+        command = args.command or f"{prog} " + shlex.join(words)
         page.write(out, page.build(runs, args.title, command))
         print(out)
     except (NoRun, OSError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,15 +12,29 @@ import numpy as np
 from normfix_mm.report.run import Run
 
 MOST_CLASSES = 30  # in a matrix of confusions
+MOST_CURVES, FEW = 10, 5  # classes that each have a colour; those that have, where there are more
+MOST_PARTED = 3  # runs, from which on parts of the loss are left out
 MOST_POINTS = 60  # of a curve, to hover over
 COLOURS = ("#2f6fbb", "#d1712a", "#3c9a5f", "#9a5bb0", "#b0473f", "#777777")
+# Petroff's ten, as label_maps has them: for the colour-blind as well.
+CLASS_COLOURS = (
+    *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
+    *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
+)
 INK = dict(light="#24292f", dark="#d6dbe1")
 GRID = dict(light="#00000018", dark="#ffffff20")
 
 
+AVERAGE_PRECISIONS = (
+    ("bbox_mAP_50", "--", "AP50"),
+    ("bbox_mAP", "-", "AP"),
+    ("segm_mAP", ":", "mask AP"),
+)
+
+
 def average_precision(axes, runs: list[Run]) -> bool:
     axes.set(title="Average precision on val", ylim=(0, 1))
-    return _scores(axes, runs, (("bbox_mAP_50", "--", "AP50"), ("bbox_mAP", "-", "AP")))
+    return _scores(axes, runs, AVERAGE_PRECISIONS)
 
 
 def intersection_over_union(axes, runs: list[Run]) -> bool:
@@ -44,19 +58,63 @@ def cross_boundary_risk(axes, runs: list[Run]) -> bool:
     return bool(lines)
 
 
-def confusion(axes, runs, found) -> bool:
-    """A matrix of shares: rows are true classes, columns answers."""
-    shares = found.counts / found.counts.sum(1, keepdims=True).clip(1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    ticks = range(len(found.names))
-    axes.set_xticks(ticks, found.names, rotation=90)
-    axes.set_yticks(ticks, found.names)
-    axes.set(title="rows: true class, columns: answer", xlabel=" ")
-    if len(found.names) <= 12:
+def confusion(axes, runs, names: Sequence[str], counts: np.ndarray) -> bool:
+    """A matrix of shares: rows are true classes, columns answers.
+
+    Args:
+        counts: of shape (names, names).
+    """
+    shares = counts / counts.sum(1, keepdims=True).clip(1)
+    axes.set_axisbelow(True)  # no grid over the numbers
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto", zorder=1)
+    ticks = range(len(names))
+    axes.set_xticks(ticks, names, rotation=90)
+    axes.set_yticks(ticks, names)
+    axes.set(title="Per cent of each row: true class → answer", xlabel=" ")
+    if len(names) <= 12:
         for (i, j), share in np.ndenumerate(shares):
             ink = "white" if share > 0.5 else "#24292f"
             axes.text(j, i, f"{100 * share:.0f}", ha="center", va="center", color=ink, fontsize=7)
-    return bool(found.counts.any())
+    return bool(counts.any())
+
+
+def mean_precision(axes, runs: list[Run], kind: str) -> bool:
+    """Precision over recall, the mean of the classes that there are."""
+    for run, colour in zip(runs, _colours()):
+        found = run.classes["kinds"][kind]
+        curves = ("precision_at", "-", f"IoU {found['iou']:g}"), ("precision", "--", "all IoUs")
+        for key, style, label in curves:
+            there = [each for each in found[key] if each is not None]
+            if there:
+                mean = np.mean(there, 0)
+                recall = np.linspace(0, 1, len(mean))
+                axes.plot(recall, mean, style, color=colour, label=f"{run.name}: {label}")
+    axes.set(title="Precision over recall, all classes", xlabel="recall", ylim=(0, 1.02))
+    return bool(axes.lines)
+
+
+def class_precision(axes, runs, run: Run, kind: str) -> bool:
+    """Precision over recall of each class; of many, those with the lowest AP have a colour."""
+    found = run.classes["kinds"][kind]
+    there = [
+        (ap, name, curve)
+        for ap, name, curve in zip(found["ap_at"], run.classes["classes"], found["precision_at"])
+        if curve is not None
+    ]
+    chosen = there
+    if len(there) > MOST_CURVES:
+        chosen = sorted(there, key=lambda each: each[0])[:FEW]
+        for _, name, curve in there:
+            if name not in {n for _, n, _ in chosen}:
+                recall = np.linspace(0, 1, len(curve))
+                axes.plot(recall, curve, color="#888888", lw=0.6, alpha=0.5)
+    for (ap, name, curve), colour in zip(chosen, CLASS_COLOURS):
+        axes.plot(
+            np.linspace(0, 1, len(curve)), curve, color=colour, lw=1.2, label=f"{name}  {ap:.2f}"
+        )
+    axes.set(title=f"{run.name}: each class", xlabel="recall", xlim=(0, 1.35), ylim=(0, 1.02))
+    axes.set_xticks(np.linspace(0, 1, 6))
+    return bool(there)
 
 
 def _scores(axes, runs: list[Run], scores: tuple[tuple[str, str, str], ...]) -> bool:
@@ -81,7 +139,7 @@ def _scores(axes, runs: list[Run], scores: tuple[tuple[str, str, str], ...]) -> 
 def loss(axes, runs: list[Run]) -> bool:
     top, parts = 0.0, {"loss_cls": "--", "loss_bbox": ":", "loss_mask": "-."}
     parts |= {"decode.loss_ce": "--", "aux.loss_ce": ":"}
-    styles = {"loss": "-"} | (parts if len(runs) < 3 else {})
+    styles = {"loss": "-"} | (parts if len(runs) < MOST_PARTED else {})
     for run, colour in zip(runs, _colours()):
         for key, style in styles.items():
             steps, values = run.curve(key)
@@ -100,7 +158,7 @@ def joint_norm(axes, runs: list[Run]) -> bool:
         if steps:
             axes.plot(steps, values, color=colour, label=run.name)
             drawn, top = True, max(top, max(values))
-    axes.set(title="Joint norm ‖W‖ of all fixed weights", ylim=(0, 1.15 * top or 1))
+    axes.set(title="Joint norm ‖W‖", ylim=(0, 1.15 * top or 1))
     return drawn
 
 
@@ -156,39 +214,46 @@ def learning_rate(axes, runs: list[Run]) -> bool:
     return drawn
 
 
-PLOTS: tuple[tuple[Callable, str], ...] = (
-    (average_precision, "COCO AP, by pycocotools through MMDetection."),
-    (
-        intersection_over_union,
-        "By MMSegmentation: means over the classes, and aAcc, the share of right pixels.",
-    ),
-    (
-        accuracy,
-        "By MMPretrain: the share of images whose class is the first, or among the first 5.",
-    ),
-    (loss, "The sum of all losses, and its parts where there is room; moving averages."),
-    (
-        joint_norm,
-        "Norm fixing puts it back after every optimizer step: a level line. With ordinary "
-        "decay it drifts.",
-    ),
-    (
-        gain,
-        "FixNorm scales the classifier by min(g, cap). Where there is no cap, the norm of the "
-        "classifier's effective weight is shown.",
-    ),
-    (
-        cross_boundary_risk,
-        "How far features of validation images lean over the boundaries to other classes, −1 to "
-        "1, lower is better (FixNorm, eq. 9).",
-    ),
-    (
-        effective_lr,
-        "How fast the direction of a scale-invariant weight can turn. With the norm "
-        "fixed it is the schedule and nothing else.",
-    ),
-    (learning_rate, "What the schedule says."),
-)
+def captioned(runs: list[Run]) -> list[tuple[Callable, str]]:
+    """The plots of a page's curves, each with what its reader must know, of runs such as these."""
+    level = [_fixes_norms(run) for run in runs if run.curve("joint_norm")[0]]
+    fixed = "Norm fixing puts it back after every optimizer step: a level line. "
+    free = "Where nothing fixes it, it drifts."
+    norm = (fixed if any(level) else "") + (free if not all(level) else "")
+    turning = "How fast the direction of a scale-invariant weight can turn."
+    if any(level):
+        turning += " With the norm fixed it is the schedule and nothing else."
+    gains = {f"{run.name} {key[5:]}" for run in runs for key in run.keys("gain/")}
+    capped = {f"{run.name} {key[4:]}" for run in runs for key in run.keys("cap/")}
+    gained = "FixNorm scales the classifier by min(g, cap). " if capped else ""
+    if gains - capped:
+        gained += "Where there is no cap, the norm of the classifier's effective weight is shown."
+    risk = (
+        "How far features of validation images lean over the boundaries to other classes, −1 to 1, "
+        "lower is better (FixNorm, eq. 9)."
+    )
+    parts = " and its parts" if len(runs) < MOST_PARTED else ""
+    return [
+        (average_precision, "COCO AP, by pycocotools through MMDetection."),
+        (
+            intersection_over_union,
+            "By MMSegmentation: means over the classes, and aAcc, the share of right pixels.",
+        ),
+        (
+            accuracy,
+            "By MMPretrain: the share of images whose class is the first, or among the first 5.",
+        ),
+        (loss, f"The sum of all losses{parts}; moving averages."),
+        (joint_norm, norm.strip()),
+        (gain, gained.strip()),
+        (cross_boundary_risk, risk),
+        (effective_lr, turning),
+        (learning_rate, "What the schedule says."),
+    ]
+
+
+def _fixes_norms(run: Run) -> bool:
+    return run.config_path is not None and "NormFixHook" in run.config_path.read_text()
 
 
 @dataclass

@@ -1,14 +1,17 @@
 """One training run as it lies in its work dir: settings, curves, results, newest checkpoint.
 
 Reads what mmengine leaves there: ``<time>/vis_data/scalars.json`` (one line per logged step, one
-folder per start of the run), the dumped config, ``last_checkpoint``. A run that was resumed has
+folder per start of the run), the dumped config, ``last_checkpoint``; and beside the scalars
+``run.json`` and ``classes.json`` of our hooks, where they were in use. A run that was resumed has
 several folders; where they overlap, the later one counts.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +39,7 @@ CLASS = ("IoU/", "recall/")  # begin the names of ClassIoUMetric's and ClassAccu
 RISK = "mcbr/"  # those of CrossBoundaryRiskHook's, before a layer's name
 # Of default_hooks, those that every config has; what else stands there is worth a word.
 USUAL_HOOKS = ("timer", "logger", "param_scheduler", "checkpoint", "sampler_seed", "visualization")
+USUAL_HOOKS += ("run_record", "class_record")
 BACKBONE = ("type", "depth", "base_channels", "norm_eval", "frozen_stages")
 
 
@@ -53,6 +57,8 @@ class Run:
         train: logged training steps by iteration, ascending.
         val: evaluations by iteration, ascending.
         config_path: the dumped config.
+        records: what RunRecordHook has noted at each start; empty without it.
+        classes: what ClassRecordHook has noted at the last evaluation; empty without it.
     """
 
     name: str
@@ -60,6 +66,8 @@ class Run:
     train: dict[int, dict] = field(default_factory=dict)
     val: dict[int, dict] = field(default_factory=dict)
     config_path: Path | None = None
+    records: list[dict] = field(default_factory=list)
+    classes: dict = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: str | Path, name: str | None = None) -> Run:
@@ -84,6 +92,8 @@ class Run:
         if not run.train:
             raise NoRun(f"{folder} holds no logged training step yet; let the run go on longer")
         run._check_config()
+        run.records = list(_noted(folder, "run.json"))
+        run.classes = next(reversed(list(_noted(folder, "classes.json"))), {})
         return run
 
     def _check_config(self) -> None:
@@ -187,6 +197,15 @@ def scalars(folder: str | Path) -> tuple[dict[int, dict], dict[int, dict]]:
             elif not any(key.startswith("leaning/") for key in entry):
                 val[at] = entry
     return train, val
+
+
+def _noted(folder: Path, name: str) -> Iterator[dict]:
+    """What a hook has left under this name, by start of the run."""
+    for path in sorted(folder.glob(f"*/vis_data/{name}")):
+        with contextlib.suppress(ValueError):  # not ours, or damaged: as if it were not there
+            found = json.loads(path.read_text())
+            if isinstance(found, dict):
+                yield found
 
 
 def _result(key: str, value: float) -> tuple[str, float]:

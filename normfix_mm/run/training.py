@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
 from normfix_mm import preflight
-from normfix_mm.engine import FiniteWeightsHook
+from normfix_mm.engine import ClassRecordHook, FiniteWeightsHook, RunRecordHook
 from normfix_mm.run import resuming
+from normfix_mm.run.ending import COMMAND
 from normfix_mm.run.runner import build_runner
 
 
@@ -26,5 +32,16 @@ def train(cfg, resume: bool | str = False, contents: bool = True) -> None:
     preflight.check(cfg, ("train", "val"), source, contents)
     with resuming.resumable(cfg.work_dir):
         runner = build_runner(cfg)
-        runner.register_hook(FiniteWeightsHook())
+        add_hooks(runner)
         runner.train()
+
+
+def add_hooks(runner: Runner) -> None:
+    """What every training by our commands has, whether its config names it or not."""
+    hooks: list[Hook] = [FiniteWeightsHook(), ClassRecordHook(), RunRecordHook()]
+    for hook in hooks:
+        if not any(type(there) is type(hook) for there in runner.hooks):
+            runner.register_hook(hook)
+    for hook in runner.hooks:
+        if isinstance(hook, RunRecordHook):  # of several processes, none knows what was typed
+            hook.command = hook.command or os.environ.get(COMMAND)

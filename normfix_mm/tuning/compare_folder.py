@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import shlex
+import statistics
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,11 +19,14 @@ from mmengine.config import Config
 
 from normfix_mm.checkpoints.whole_file import replacing
 from normfix_mm.errors import BadInput
+from normfix_mm.report import markup
+from normfix_mm.tuning.board import Board
 from normfix_mm.tuning.comparison import METHODS, Comparison, table
 from normfix_mm.tuning.job import Job, held_out, with_folder
 from normfix_mm.tuning.knobs import metric_of, set_values
 from normfix_mm.tuning.progress import Progress
 from normfix_mm.tuning.search import Trial
+from normfix_mm.tuning.side_by_side import side_by_side
 from normfix_mm.tuning.storage import Address
 from normfix_mm.tuning.study import create
 from normfix_mm.tuning.training import Trainer
@@ -50,6 +56,7 @@ def compare(
     storage: str | None = None,
     worker: bool = False,
     pace: float = 5.0,
+    made_by: Sequence[str] = ("normfix_mm.tuning.compare_folder.compare",),
     **options,
 ) -> str | None:
     """Compare the methods, or go on with it.
@@ -60,11 +67,12 @@ def compare(
         search: what is run.
         out: folder of the runs and the table.
         classes: of the folder; by default all that it has.
-        storage, worker, pace: as of :func:`normfix_mm.tuning.tune`.
+        storage, worker, pace, made_by: as of :func:`normfix_mm.tuning.tune`.
         **options: `jobs` of :class:`Worker`; `threads` and `command` of :class:`Trainer`.
 
     Returns:
-        The table, Markdown, which is also written to `out`; None of a worker.
+        The table, Markdown, which is also written to `out`, beside a page that shows a run of each
+        method; None of a worker.
 
     Raises:
         BadInput: anything wrong with the above, or a run that failed.
@@ -99,7 +107,32 @@ def compare(
     text = table(search, board, metric)
     with replacing(out / TABLE) as part:
         part.write_text(text + "\n")
+    say("drawing the page")
+    command = shlex.join(address.clean(word) for word in made_by)
+    with replacing(out / "index.html") as part:
+        part.write_text(_page(search, board, out, f"{model} on {folder.name}", text, command))
     return text
+
+
+def _page(
+    search: Comparison, board: Board, out: Path, title: str, markdown: str, command: str
+) -> str:
+    """The tables, then a run of each method side by side: the same seed, each at its rate."""
+    finals = search.finals(board.scores)
+    means = {m: statistics.mean(board.scores[t.name] for t in of) for m, of in finals.items()}
+    methods = sorted(finals, key=lambda method: -means[method])
+    names = {finals[m][0].name: f"{m}, lr {finals[m][0].values['lr']:g}" for m in methods}
+    tables = [
+        [re.split(r" ?\| ?", line)[1:-1] for line in block.splitlines() if line[:4] != "|---"]
+        for block in markdown.split("\n\n")
+    ]
+    parts = [
+        f"<h1>{markup.text(title)}</h1>",
+        f"<p>Made by <code>{markup.text(command)}</code></p>",
+        *(markup.table("settings", head, rows) for head, *rows in tables),
+    ]
+    runs = side_by_side(out, names, f"Seed {search.seeds[0]} of each method, side by side")
+    return markup.document(title, parts + runs)
 
 
 def begin(out: Path, model: str, folder: Path, classes: Sequence[str] | None) -> None:

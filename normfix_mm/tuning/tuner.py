@@ -34,7 +34,7 @@ from normfix_mm.tuning.study import RETRIES, Study, create, find
 from normfix_mm.tuning.training import Trainer
 from normfix_mm.tuning.worker import Worker
 
-JOURNAL = "journal.log"
+JOURNAL, TRIALS = "journal.log", "trials"
 
 
 def tune(
@@ -138,7 +138,7 @@ def tune(
         cfg = shortened(job.cfg, trial.share, known.facts["epoch_length"])
         return knobs.set_values(tidied(cfg), trial.values)
 
-    trainer = Trainer(out / "trials", build, whole["metric"], known.maximize, **options)
+    trainer = Trainer(out / TRIALS, build, whole["metric"], known.maximize, **options)
     expected = Cost(**{key: known.facts[key] for key in Cost.__annotations__})
     tmax = known.facts["tmax"]
     show = Progress(search, tmax, expected.seconds(tmax) - expected.start, expected.start)
@@ -212,14 +212,15 @@ def _leave(result: Result, job: Job, study: Study, made_by, others: dict) -> Res
     try:
         result.table, result.page = job.out / TABLE, job.out / "index.html"
         write_table(result.table, result)
-        words = shlex.join(study.address.clean(word) for word in made_by)
-        html = page.build({study.name: result, **others}, study.name, words)
-        with replacing(result.page) as part:
-            part.write_text(html)
         if result.best is not None:
             cfg = knobs.set_values(copy.deepcopy(job.whole), result.values)
             result.config = job.out / f"{study.name}_tuned.py"
             write_config(result.config, cfg, result, Path(job.given.filename or "A config").name)
+        words = shlex.join(study.address.clean(word) for word in made_by)
+        print("drawing the page", flush=True)
+        html = page.build({study.name: result, **others}, study.name, words, job.out / TRIALS)
+        with replacing(result.page) as part:
+            part.write_text(html)
     except OSError as error:
         raise BadInput(
             f"The results cannot be written to {job.out}: {error}; the study is complete, give the "

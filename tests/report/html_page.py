@@ -5,12 +5,14 @@ from pathlib import Path
 
 
 class Page(HTMLParser):
-    """Addresses and visible text of a page."""
+    """Addresses, visible text and source of a page."""
 
     def __init__(self, path):
         super().__init__()
         self.addresses, self.tags, self.text = [], [], ""
-        self.feed(Path(path).read_text())
+        self.path = Path(path)
+        self.html = self.path.read_text()
+        self.feed(self.html)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)

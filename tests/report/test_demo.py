@@ -23,18 +23,19 @@ def demo(folder, *options):
 
 
 def test_demo_trains_once_and_leaves_the_page(tmp_path):
-    options = ["--pictures", "8", "--length", "1"]
+    options = ["--baseline", "--pictures", "8", "--length", "1"]
     first = demo(tmp_path, *options)
     assert first.returncode == 0, first.stdout + first.stderr
-    assert "FixNorm: trained in" in first.stdout
-    assert "[1][2/2]  loss " in first.stdout
-    assert "FixNorm: nothing that could" in first.stdout  # two iterations teach nothing
+    for run in ("FixNorm", "ordinary decay"):
+        assert f"{run}: trained in" in first.stdout
+        assert re.search(rf"\n  {run} +\[1\]\[2/2\]  loss ", first.stdout)
+        assert f"{run}: nothing that could" in first.stdout  # two iterations teach nothing
     checkpoint = tmp_path / "out/fixnorm/epoch_1.pth"
     trained = checkpoint.stat().st_mtime_ns
     (tmp_path / "out/index.html").unlink()
 
     again = demo(tmp_path, *options)
-    assert "trained already" in again.stdout
+    assert again.stdout.count("trained already") == 2
     assert checkpoint.stat().st_mtime_ns == trained
     assert (tmp_path / "out/index.html").stat().st_size > 100_000
 

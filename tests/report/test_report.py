@@ -17,13 +17,17 @@ from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
+from report.browser import browser, laid_out
 from report.html_page import Page
 
 from normfix_mm.datasets.digits import make_digits
 from normfix_mm.report.__main__ import main
+from normfix_mm.report.classes import classes
 from normfix_mm.report.page import _curves as curves
 from normfix_mm.report.plots import (
     MOST_POINTS,
+    captioned,
+    class_precision,
     cross_boundary_risk,
     dress,
     effective_lr,
@@ -45,7 +49,7 @@ def work_dirs(tmp_path_factory):
     data = f"{make_digits(root / 'digits', train=8, val=4)}/"
     folders = []
     for kind in ("fixnorm", "baseline"):
-        cfg = Config.fromfile(str(CONFIGS / f"retinanet_r18_fpn_{kind}_1xb4-8e_digits.py"))
+        cfg = Config.fromfile(str(CONFIGS / f"retinanet_r18_fpn_{kind}_1xb4-6e_digits.py"))
         cfg.merge_from_dict(
             {
                 "work_dir": str(root / kind),
@@ -99,6 +103,16 @@ def test_page_needs_nothing_but_itself(page):
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
 
 
+@pytest.mark.skipif(browser() is None, reason="no Chromium")
+@pytest.mark.parametrize("width", [1200, 420])
+def test_a_browser_shows_all_of_it_in_a_wide_and_in_a_narrow_window(page, width, tmp_path):
+    found = laid_out(page.path, width, tmp_path)
+    assert found["width"] == width
+    assert found["needed"] == found["shown"]  # nothing to scroll sideways
+    assert found["images"] == 4 * 3 + 6 + 3 + 2
+    assert found["broken"] == found["outside"] == 0 and found["small"] >= 180
+
+
 def test_page_has_no_outside_address_in_its_style(work_dirs, tmp_path):
     main([str(work_dirs[0]), "--out", str(tmp_path / "p.html")])
     text = re.sub(r"data:image/png;base64,[\w+/=]+", "", (tmp_path / "p.html").read_text())
@@ -114,8 +128,9 @@ def test_every_picture_decodes_and_is_not_blank(page):
     for picture in pictures:
         assert np.asarray(picture.convert("RGB")).std() > 5 or picture.mode == "RGBA"
         assert np.asarray(picture).std() > 5
-    # Four images three times (truth, two runs); seven plots, for a light and a dark page.
-    assert len(pictures) == 4 * 3 + 7 * 2
+    # Four images three times (truth, two runs); seven plots, precision over recall of both and of
+    # each, two matrices, for a light and a dark page.
+    assert len(pictures) == 4 * 3 + (7 + 3 + 2) * 2
 
 
 def test_page_names_results_settings_and_command(page, work_dirs):
@@ -131,9 +146,50 @@ def test_page_names_results_settings_and_command(page, work_dirs):
         "weight_decay 0.0001",
         "NormFixHook",
         "ReproducibleHook",  # of default_hooks, beside those that every config has
+        "a level line. Where nothing fixes it, it drifts.",
     ):
         assert text in page.text
     assert f"{Run.load(work_dirs[0]).results()['AP50']:.3f}" in page.text
+
+
+def cells(page, kind):
+    """Of the page's first table of a kind."""
+    table = re.search(rf'<table class="{kind}">(.*?)</table>', page.html, re.S)[1]
+    return [re.findall(r"<t[dh]>(.*?)</t[dh]>", row) for row in re.findall(r"<tr>.*?</tr>", table)]
+
+
+def test_each_class_has_its_boxes_and_ap_and_the_last_row_is_the_results(page, work_dirs):
+    head, *rows, last = cells(page, "figures classes")
+    assert head[:4] == ["class", "boxes", "FixNorm: AP", "FixNorm: AP50"]
+    assert head[4:] == ["decay &lt;b&gt;: AP", "decay &lt;b&gt;: AP50"]
+    assert [row[0] for row in rows] == [str(digit) for digit in range(10)]
+    root = work_dirs[0].parent / "digits/annotations/instances_val.json"
+    annotations = json.loads(root.read_text())["annotations"]
+    assert sum(int(row[1]) for row in rows) == int(last[1]) == len(annotations)
+    for at, folder in ((2, work_dirs[0]), (4, work_dirs[1])):
+        results = Run.load(folder).results()
+        assert float(last[at]) == pytest.approx(results["AP"], abs=1.5e-3)
+        assert float(last[at + 1]) == pytest.approx(results["AP50"], abs=1.5e-3)
+
+
+def test_the_page_says_how_each_run_was_made_and_what_comes_next(page, work_dirs):
+    import mmdet
+    import torch
+
+    run = work_dirs[0]
+    for text in (
+        "How each run was made",
+        f"mmdet {mmdet.__version__}",
+        f"torch {torch.__version__.partition('+')[0]}",
+        "CPU core",
+        "Whole config of decay <b>",
+        f"python tools/test.py {next(run.glob('*.py'))} {run}/epoch_1.pth --show-dir shown",
+        "python tools/fold.py",
+        "python tools/tune.py",
+    ):
+        assert text in page.text, text
+    assert "OTHER_WORK_DIR" not in page.text  # there is one already
+    assert "were not noted" not in page.text and "Nothing was noted" not in page.text
 
 
 def test_curves_are_what_the_runs_did(work_dirs):
@@ -228,16 +284,21 @@ def test_picture_for_the_readme(work_dirs, tmp_path):
     assert (tmp_path / "demo.png").stat().st_size < 400_000
 
 
-def test_a_run_without_checkpoint_still_has_its_curves(work_dirs, tmp_path):
+def test_a_run_of_old_without_checkpoint_still_has_its_curves(work_dirs, tmp_path):
+    """As one that was trained before its classes and its making were noted."""
     for path in work_dirs[0].rglob("*"):
-        if path.suffix in (".json", ".py"):
+        if path.name == "scalars.json" or path.suffix == ".py":
             copy = tmp_path / "run" / path.relative_to(work_dirs[0])
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(path.read_bytes())
     main([str(tmp_path / "run")])
     page = Page(tmp_path / "run/index.html")
     assert "holds no checkpoint" in page.text
-    assert len(page.addresses) == 7 * 2
+    assert "Nothing was noted of the classes of retinanet" in page.text
+    assert "Command, versions and machine of retinanet" in page.text
+    assert re.search(r"date\n20\d\d-\d\d-\d\d \d\d:\d\d\n", page.text)
+    assert "tools/test.py" not in page.text and "OTHER_WORK_DIR" in page.text
+    assert len(page.addresses) == 14
 
 
 def test_a_run_without_validation_still_has_its_curves(work_dirs, tmp_path):
@@ -247,7 +308,41 @@ def test_a_run_without_validation_still_has_its_curves(work_dirs, tmp_path):
     main([str(run)])
     page = Page(run / "index.html")
     assert "has no validation set" in page.text
-    assert len(page.addresses) == 7 * 2
+    assert len(page.addresses) == 14 + 6
+
+
+def test_captions_fit_what_the_runs_are(work_dirs):
+    fixnorm, baseline = (Run.load(folder) for folder in work_dirs)
+    alone = " ".join(caption for _, caption in captioned([fixnorm]))
+    assert "a level line." in alone and "drifts" not in alone and "no cap" not in alone
+    decay = " ".join(caption for _, caption in captioned([baseline]))
+    assert "Norm fixing" not in decay and "the norm fixed" not in decay
+    assert "min(g, cap)" not in decay and "effective weight is shown" in decay
+
+
+def test_many_classes_are_folded_and_their_worst_confusions_listed(tmp_path):
+    names = [f"class {i}" for i in range(40)]
+    counts = np.zeros((41, 41), int)
+    counts[3, 4], counts[40, 7], counts[5, 40] = 9, 8, 7
+    curve = np.linspace(1, 0, 101).tolist()
+    found = dict(iou=0.5, ap=[i / 50 for i in range(40)], precision=[curve] * 40)
+    found |= dict(ap_at=found["ap"], precision_at=[curve] * 40)
+    noted = dict(classes=names, objects=[1] * 40, kinds=dict(bbox=found, segm=found))
+    noted |= dict(confusion=counts.tolist(), score=0.3, iou=0.5)
+    run = Run("coco", tmp_path, val={1: dict(bbox_mAP=0.4)}, classes=noted)
+    shown = classes([run])
+    assert "<summary>41 rows</summary>" in shown and "masks" in shown
+    for row in (
+        ("class 3", "class 4", 9),
+        ("background", "class 7", 8),
+        ("class 5", "background", 7),
+    ):
+        assert "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" in shown
+    assert "The 5 with the lowest AP have colours." in shown
+    axes = Figure().add_subplot()
+    assert class_precision(axes, [run], run, "bbox") and len(axes.lines) == 40
+    named = [line.get_label() for line in axes.lines if not line.get_label().startswith("_")]
+    assert named == [f"class {i}  {i / 50:.2f}" for i in range(5)]
 
 
 def log(folder, start, entries):

@@ -245,6 +245,9 @@ def test_a_comparison_goes_on_and_runs_nothing_twice(formula, tmp_path):
     assert len(started) == len(set(started)) == 3 * 3 + 3 * 2
     assert "0.02 → 0.800" in table and table.count("| 0.02 | 0.800 ± 0.000 |") == 3
     assert (tmp_path / "out/table.md").read_text().strip() == table
+    html = (tmp_path / "out/index.html").read_text()
+    assert "<td>FixNorm</td><td>0.02</td><td>0.800 ± 0.000</td>" in html
+    assert "FixNorm, lr 0.02 is not shown" in html  # a formula leaves nothing of a run
     again, more = formula()
     assert (again, more) == (table, started)
     longer, more = formula(Comparison(seeds=(1, 2, 3)), jobs=3)

@@ -87,6 +87,9 @@ def test_one_command_tunes_a_detector(tuned, config):
     assert cfg.optim_wrapper.optimizer.lr == float(best["lr"])
     assert cfg.model.bbox_head.alpha == 0.5 and cfg.train_cfg.max_epochs == 3
     html = (tuned / "index.html").read_text()
+    assert "<h1>The best trials side by side</h1>" in html and html.count("<pre>") == 2
+    assert html.count("AP of each class, boxes") == 1 and "is not shown" not in html
+    assert f"python tools/train.py {next(tuned.glob('*_tuned.py'))}" in html
     assert html.count("<figure>") >= 3 and "Best bbox_mAP so far" not in html  # it is in a picture
     for row, length in zip(rows, (3, 3, 15, 15)):
         train, val = scalars(tuned / "trials" / row["trial"])

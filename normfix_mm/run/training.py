@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from normfix_mm import preflight
 from normfix_mm.engine import ClassRecordHook, FiniteWeightsHook, RunRecordHook
-from normfix_mm.run import resuming
-from normfix_mm.run.ending import COMMAND
+from normfix_mm.run import ending, resuming
 from normfix_mm.run.runner import build_runner
 
 
@@ -43,5 +42,5 @@ def add_hooks(runner: Runner) -> None:
         if not any(type(there) is type(hook) for there in runner.hooks):
             runner.register_hook(hook)
     for hook in runner.hooks:
-        if isinstance(hook, RunRecordHook):  # of several processes, none knows what was typed
-            hook.command = hook.command or os.environ.get(COMMAND)
+        if isinstance(hook, RunRecordHook):
+            hook.command = hook.command or shlex.join(ending.typed())

@@ -46,7 +46,7 @@ class RunRecordHook(Hook):
     def before_train(self, runner) -> None:
         self._began = time.monotonic()
         self._told = dict(
-            command=self.command or typed([sys.executable, *sys.argv]),
+            command=typed(shlex.split(self.command or "") or [sys.executable, *sys.argv]),
             date=datetime.now().isoformat(" ", "minutes"),
             machine=machine(),
             processes=get_world_size(),

@@ -6,6 +6,7 @@ safe, see ``normfix_mm.checkpoints.mmengine_loading``.
 """
 
 import normfix_mm.checkpoints.mmengine_loading  # noqa: F401  registers, like those below
+from normfix_mm.engine.hooks.early_word import EarlyWordHook
 from normfix_mm.engine.hooks.finite_weights import FiniteWeightsHook
 from normfix_mm.engine.hooks.norm_fix import NormFixHook
 from normfix_mm.engine.hooks.norm_monitor import NormMonitorHook
@@ -16,6 +17,7 @@ from normfix_mm.engine.registry import LAYERS
 
 __all__ = [
     "LAYERS",
+    "EarlyWordHook",
     "EpsShiftOptimWrapperConstructor",
     "FiniteWeightsHook",
     "NormFixHook",

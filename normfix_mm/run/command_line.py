@@ -16,10 +16,10 @@ from normfix_mm.run.settings import check_settings
 from normfix_mm.run.weights import provide_weights
 
 
-def parser(description: str) -> argparse.ArgumentParser:
+def parser(description: str, optional_config: bool = False) -> argparse.ArgumentParser:
     """Arguments that training and testing share."""
     arguments = argparse.ArgumentParser(description=description)
-    add_config(arguments)
+    add_config(arguments, optional_config)
     arguments.add_argument("--work-dir", help="folder for logs, checkpoints and results")
     arguments.add_argument(
         "--skip-data-check",
@@ -54,11 +54,11 @@ def add_trust(arguments: argparse.ArgumentParser) -> None:
     )
 
 
-def add_config(arguments: argparse.ArgumentParser) -> None:
+def add_config(arguments: argparse.ArgumentParser, optional: bool = False) -> None:
     """The arguments of :func:`read_config`."""
     from mmengine.config import DictAction
 
-    arguments.add_argument("config", help="config file")
+    arguments.add_argument("config", help="config file", nargs="?" if optional else None)
     arguments.add_argument("--row", metavar="NAME", help="which row, of a config that is a table")
     arguments.add_argument(
         "--cfg-options",

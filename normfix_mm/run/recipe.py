@@ -51,7 +51,7 @@ class Task:
 
 
 TASKS = {
-    DETECT: Task("retinanet_lite0_fpn", "coco/bbox_mAP", "AP", 0.02),
+    DETECT: Task("atss_lite0_fpn", "coco/bbox_mAP", "AP", 0.02),
     INSTANCES: Task("mask-rcnn_lite0_fpn", "coco/segm_mAP", "mask AP", 0.02),
     SEGMENT: Task("ocnet_lite0-d8", "mIoU", "mIoU", 0.05),
     CLASSIFY: Task("efficientnet_lite0", "accuracy/top1", "top-1", 0.02),
@@ -75,9 +75,12 @@ def wanted_size(contents: Contents, task: str) -> tuple[int, int]:
 
 
 def shaped(contents: Contents, longer: float) -> tuple[int, int]:
-    """A size in whole steps with this longer side, of the pictures' shape."""
+    """A size in whole steps with this longer side, in which pictures of their shape fit."""
+    longer = _rounded(longer)
     factor = longer / max(contents.width, contents.height)
-    return _rounded(contents.width * factor), _rounded(contents.height * factor)
+    sides = (contents.width * factor, contents.height * factor)
+    width, height = (STEP * max(1, math.ceil(side / STEP - 0.01)) for side in sides)
+    return width, height
 
 
 def affordable_size(
@@ -91,16 +94,15 @@ def affordable_size(
         return size
     share = math.sqrt(max(possible, 0.0) / enough)
     if task == CLASSIFY:
-        side = _rounded(max(size[0] * share, size[0] / 2, 64), up=False)
+        side = _rounded(max(size[0] * share, size[0] / 2, 64))
         return side, side
     longer = max(size)
     smaller = max(longer * share, longer / 2, min(SHORTEST, longer))
     return shaped(contents, smaller)
 
 
-def _rounded(side: float, up: bool = True) -> int:
-    steps = side / STEP
-    return STEP * max(1, round(steps) if up else int(steps))
+def _rounded(side: float) -> int:
+    return STEP * max(1, round(side / STEP))
 
 
 def enough_epochs(epoch_length: int) -> int:
@@ -142,9 +144,7 @@ def seconds_for(
     return work / (1 - MARGIN)
 
 
-def check_time(
-    epochs: int, hours: float, size: tuple[int, int], needed: float, least_hours: bool = True
-) -> None:
+def check_time(epochs: int, hours: float, size: tuple[int, int], needed: float) -> None:
     """Refuse a training of no epoch.
 
     Args:

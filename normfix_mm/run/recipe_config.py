@@ -57,7 +57,7 @@ def write_size(cfg: Config, task: str, size: tuple[int, int], flip: bool) -> Non
     """The pipelines of training and validation, in place."""
     from_files = cfg.train_dataloader.dataset.pipeline
     load = from_files[0]
-    annotate = [step for step in from_files if step.type.startswith("LoadAnnotations")]
+    annotate = [step for step in from_files if step["type"] == "LoadAnnotations"]
     pack = from_files[-1]
     mirror = [dict(type="RandomFlip", prob=0.5)] if flip else []
     resize = dict(type="Resize", scale=size, keep_ratio=True)
@@ -65,7 +65,8 @@ def write_size(cfg: Config, task: str, size: tuple[int, int], flip: bool) -> Non
     if task in (DETECT, INSTANCES):
         # A crop that holds no box is drawn anew.
         crop = dict(type="RandomCrop", crop_size=(0.75, 0.75), crop_type="relative_range")
-        steps = [load, *annotate, crop, vary, *mirror, dict(type="YOLOXHSVRandomAug"), pack]
+        colours = dict(type="YOLOXHSVRandomAug")  # cannot write into a mirrored picture
+        steps = [load, *annotate, crop, vary, colours, *mirror, pack]
     elif task == SEGMENT:
         window = size[::-1]
         around = dict(vary, ratio_range=(0.75, 1.5))
@@ -82,12 +83,12 @@ def write_size(cfg: Config, task: str, size: tuple[int, int], flip: bool) -> Non
     cfg.train_dataloader.dataset.pipeline = steps
     for loader in (cfg.val_dataloader, cfg.test_dataloader):
         pipeline = loader.dataset.pipeline
-        place = next(k for k, step in enumerate(pipeline) if step.type == "Resize")
+        place = next(k for k, step in enumerate(pipeline) if step["type"] == "Resize")
         pipeline[place] = resize
 
 
 def write_length(cfg: Config, choices: Choices) -> None:
-    """Schedule, validations, checkpoints, in place."""
+    """Schedule, validations, checkpoints, the early word, in place; once more, the last counts."""
     task = TASKS[choices.task]
     iterations = choices.epochs * choices.epoch_length
     by_epoch = choices.task != SEGMENT
@@ -117,4 +118,5 @@ def write_length(cfg: Config, choices: Choices) -> None:
     word = dict(
         type="EarlyWordHook", metric=task.metric, nothing=nothing, after=int(0.3 * iterations)
     )
-    cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), word]
+    hooks = [hook for hook in cfg.get("custom_hooks") or [] if hook["type"] != word["type"]]
+    cfg.custom_hooks = [*hooks, word]

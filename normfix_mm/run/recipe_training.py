@@ -179,62 +179,79 @@ def _begin(args: argparse.Namespace, folder: Path, given: dict, began: float) ->
     unsafe = recipe.unsafe_to_flip(classes, numbered)
     flip = not args.no_flip and not unsafe
     size = tuple(args.size) if args.size else recipe.wanted_size(contents, task)
-    write_size(cfg, task, size, flip)
+    epoch_length = math.ceil(contents.pictures / cfg.train_dataloader.batch_size)
+    epochs = args.epochs or recipe.enough_epochs(epoch_length)
+    choices = Choices(task, method, size, epochs, epoch_length, args.lr or TASKS[task].lr, flip)
+    _write(cfg, choices, args)
     preflight.check(cfg, ("train", "val"), contents=not args.skip_data_check)
     hours = args.hours or 1.0
-    left = hours * 3600 - (time.monotonic() - began)
-    batch = cfg.train_dataloader.batch_size
-    epoch_length = math.ceil(contents.pictures / batch)
-    lr = args.lr or TASKS[task].lr
     cost = None
-    if args.epochs:
-        epochs = args.epochs
-    else:
-        size, epochs, epoch_length, cost = _timed(cfg, task, contents, hours, left, args, flip)
-    choices = Choices(task, method, size, epochs, epoch_length, lr, flip)
-    write_size(cfg, task, size, flip)
-    write_length(cfg, choices)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    if not args.epochs:
+        choices, cost = _timed(cfg, choices, contents, hours, began, args)
+        _write(cfg, choices, args)
     told = dict(version=1, given=given, choices=asdict(choices), hours=hours, unsafe=unsafe[:3])
-    told |= dict(folder=str(folder.resolve()), pictures=contents.pictures, batch=batch)
+    told |= dict(folder=str(folder.resolve()), pictures=contents.pictures)
+    told |= dict(batch=cfg.train_dataloader.batch_size)
     if cost is not None:
-        took = recipe.seconds_for(epochs, epoch_length, *_costs(cost)) * (1 - recipe.MARGIN)
+        length = choices.epochs, choices.epoch_length
+        took = recipe.seconds_for(*length, *_costs(cost)) * (1 - recipe.MARGIN)
         told |= dict(seconds=took, iteration=cost.iteration)
     return _Run(_store(cfg, told, TASKS[task].model, method), choices, told)
 
 
-def _timed(cfg, task: str, contents: Contents, hours: float, left: float, args, flip: bool):
-    """Size and epochs for the time that is left, measured."""
-    begun = time.monotonic()
-    size = tuple(args.size) if args.size else recipe.wanted_size(contents, task)
+def _write(cfg: Config, choices: Choices, args: argparse.Namespace) -> None:
+    """Choices into the config; what --cfg-options says counts last."""
+    write_size(cfg, choices.task, choices.size, choices.flip)
+    write_length(cfg, choices)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+
+
+def _timed(
+    cfg: Config,
+    choices: Choices,
+    contents: Contents,
+    hours: float,
+    began: float,
+    args: argparse.Namespace,
+) -> tuple[Choices, Cost]:
+    """Size and epochs for the time that is left, measured.
+
+    Raises:
+        BadInput: There is none for a single epoch.
+    """
+    allowed = hours * 3600
+
+    def possible() -> int:
+        rest = allowed - (time.monotonic() - began)
+        return recipe.possible_epochs(rest, cost.epoch_length, *_costs(cost))
+
+    before = time.monotonic()
     cost = _measure(cfg)
-    enough = recipe.enough_epochs(cost.epoch_length)
-    rest = left - (time.monotonic() - begun)
-    possible = recipe.possible_epochs(rest, cost.epoch_length, *_costs(cost))
-    if not args.size and possible < enough:
-        smaller = recipe.affordable_size(size, contents, task, possible or 0.25, enough)
-        if smaller != size:
-            pixels = math.prod(smaller) / math.prod(size)
-            size = smaller
-            write_size(cfg, task, size, flip)
-            if time.monotonic() - begun < _AGAIN * left:
-                cost = _measure(cfg)
-            else:
-                cost = replace(cost, iteration=cost.iteration * pixels)
-            rest = left - (time.monotonic() - begun)
-            possible = recipe.possible_epochs(rest, cost.epoch_length, *_costs(cost))
-    spent = hours * 3600 - rest
-    needed = spent + recipe.seconds_for(1, cost.epoch_length, *_costs(cost))
-    recipe.check_time(possible, hours, size, needed)
-    epochs = min(possible, recipe.most_epochs(cost.epoch_length))
+    took = time.monotonic() - before
+    enough, epochs = recipe.enough_epochs(cost.epoch_length), possible()
+    size = choices.size
+    if not args.size and epochs < enough:
+        size = recipe.affordable_size(size, contents, choices.task, epochs or 0.25, enough)
+    if size != choices.size:
+        pixels = math.prod(size) / math.prod(choices.size)
+        cost = replace(cost, iteration=cost.iteration * pixels, validation=cost.validation * pixels)
+        choices = replace(choices, size=size)
+        if took < _AGAIN * allowed:
+            _write(cfg, choices, args)
+            cost = _measure(cfg)
+        epochs = possible()
+    spent = time.monotonic() - began
+    one = recipe.seconds_for(1, cost.epoch_length, *_costs(cost))
+    recipe.check_time(epochs, hours, size, spent + one)
+    epochs = min(epochs, recipe.most_epochs(cost.epoch_length))
     if epochs < enough / 4:
-        hours = (spent + recipe.seconds_for(enough, cost.epoch_length, *_costs(cost))) / 3600
+        more = (spent + recipe.seconds_for(enough, cost.epoch_length, *_costs(cost))) / 3600
         warn(
-            f"{epochs} epochs are few for {contents.pictures} pictures; --hours {hours:.1f} would "
+            f"{epochs} epochs are few for {contents.pictures} pictures; --hours {more:.2g} would "
             f"allow {enough}."
         )
-    return size, epochs, cost.epoch_length, cost
+    return replace(choices, epochs=epochs, epoch_length=cost.epoch_length), cost
 
 
 def _measure(cfg: Config) -> Cost:

@@ -29,8 +29,8 @@ LONGEST, SHORTEST = 1024, 256  # pixels of the longer side of a picture
 STEP = 32  # pixels, of the coarsest map that the segmenter and the FPN need whole
 ENOUGH, PLENTY = 1200, 6000  # iterations
 VALIDATIONS = 10
-MARGIN = 0.1  # of the time, for what a few iterations cannot tell
-ENDING = 10.0  # seconds for the page
+MARGIN = 0.15  # of the time, for what a few iterations cannot tell
+ENDING = 15.0  # seconds for the page
 
 
 @dataclass(frozen=True)

@@ -98,10 +98,10 @@ def write_length(cfg: Config, choices: Choices) -> None:
         cfg.train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=length, val_interval=interval)
     else:
         cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=length, val_interval=interval)
-    warm_up = max(1, min(round(iterations * _WARM_UP), 500))
-    cosine = dict(type="CosineAnnealingLR", by_epoch=False, eta_min=0.0)
-    cfg.param_scheduler = [dict(cosine, begin=warm_up, end=iterations, T_max=iterations - warm_up)]
-    if iterations > warm_up > 1:
+    warm_up = min(round(iterations * _WARM_UP), 500)
+    fall = dict(begin=warm_up, end=iterations, T_max=iterations - warm_up, eta_min=0.0)
+    cfg.param_scheduler = [dict(type="CosineAnnealingLR", by_epoch=False) | fall]
+    if warm_up > 1:
         rise = dict(type="LinearLR", start_factor=0.05, by_epoch=False, begin=0, end=warm_up)
         cfg.param_scheduler.insert(0, rise)
     cfg.optim_wrapper.optimizer.lr = choices.lr

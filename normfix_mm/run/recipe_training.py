@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 GIVEN = ("task", "method", "hours", "size", "epochs", "lr", "no_flip", "classes")
 _CHOICES = "choices.json"
+_MEASURING = 10.0  # seconds that starting and a few iterations take at least
 _AGAIN = 0.05  # of the time may go into a second measurement, of a smaller size
 
 
@@ -227,6 +228,11 @@ def _timed(
         return recipe.possible_epochs(rest, cost.epoch_length, *_costs(cost))
 
     before = time.monotonic()
+    if allowed - (before - began) < _MEASURING:
+        raise BadInput(
+            f"--hours {hours:g}, {spoken(allowed)}, is too short for measuring a few iterations; "
+            "give --hours 0.05 or more, or the length by --epochs."
+        )
     cost = _measure(cfg)
     took = time.monotonic() - before
     enough, epochs = recipe.enough_epochs(cost.epoch_length), possible()
@@ -288,7 +294,11 @@ def _say(run: _Run) -> None:
     """What was chosen, and what changes it."""
     made, told = run.choices, run.told
     iterations = made.epochs * made.epoch_length
-    took = f", some {spoken(told['seconds'])} of {told['hours']:g} h" if "seconds" in told else ""
+    took = (
+        f", some {spoken(told['seconds'])} of {spoken(3600 * told['hours'])}"
+        if "seconds" in told
+        else ""
+    )
     names = told.get("unsafe")
     mirrored = "mirrored at random (--no-flip)"
     if not made.flip:

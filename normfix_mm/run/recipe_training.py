@@ -7,20 +7,16 @@ goes on takes both from there, and measures nothing.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
-import shlex
 import shutil
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmengine.config import Config
 
 from normfix_mm import preflight
-from normfix_mm.checkpoints.whole_file import replacing
 from normfix_mm.datasets.config import drop_workers_options
 from normfix_mm.datasets.contents import TASKS as KINDS
 from normfix_mm.datasets.contents import Contents, contents_of, folder_for
@@ -30,7 +26,8 @@ from normfix_mm.run import recipe
 from normfix_mm.run.command_line import read_config
 from normfix_mm.run.recipe import METHODS, TASKS, spoken
 from normfix_mm.run.recipe_config import Choices, config_path, write_length, write_size
-from normfix_mm.run.resuming import latest_complete
+from normfix_mm.run.recipe_store import METHOD, RecipeRun, default_work_dir, store, stored
+from normfix_mm.run.recipe_words import conclude, say
 from normfix_mm.run.training import train
 from normfix_mm.run.weights import provide_weights
 
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
     from normfix_mm.tuning.measure import Cost
 
 GIVEN = ("task", "method", "hours", "size", "epochs", "lr", "no_flip", "classes")
-_CHOICES = "choices.json"
 _MEASURING = 10.0  # seconds that starting and a few iterations take at least
 _AGAIN = 0.05  # of the time may go into a second measurement, of a smaller size
 
@@ -84,28 +80,17 @@ def train_by_recipe(args: argparse.Namespace) -> None:
             "several with the config that it leaves in the work dir."
         )
     folder = Path(args.folder).expanduser()
-    stored = _stored(args, folder, given)
-    if stored is None:
+    found = stored(args, folder, given)
+    if found is None:
         run = _begin(args, folder, given, began)
     else:
-        run = stored
+        run = found
         note("Going on with what was chosen when the run began:")
-    _say(run)
-    train(run.cfg, resume=stored is not None, contents=not args.skip_data_check and bool(stored))
-    _conclude(run, args)
-
-
-@dataclass
-class _Run:
-    """A run that is ready to be trained."""
-
-    cfg: Config
-    choices: Choices
-    told: dict  # what stands in choices.json
-
-    @property
-    def work_dir(self) -> Path:
-        return Path(self.cfg.work_dir)
+    say(run)
+    train(
+        run.cfg, resume=found is not None, contents=not args.skip_data_check and found is not None
+    )
+    conclude(run, args)
 
 
 def _given(args: argparse.Namespace) -> dict:
@@ -119,59 +104,13 @@ def _given(args: argparse.Namespace) -> dict:
     return given
 
 
-def _stored(args: argparse.Namespace, folder: Path, given: dict) -> _Run | None:
-    """The run that a work dir holds, to go on with; None if it is to begin.
-
-    Raises:
-        BadInput: There is one that would be written over, or that was begun with other options.
-    """
-    places = [_work_dir(args, folder)] if _work_dir(args, folder) else _default_dirs(args, folder)
-    found = next((path for path in places if (path / "recipe" / _CHOICES).is_file()), None)
-    if found is None or (not args.resume and latest_complete(str(found)) is None):
-        if args.resume:
-            note("There is no run to go on with: it begins anew.")
-        return None
-    if not args.resume:
-        raise BadInput(
-            f"{str(found)!r} holds a run of this folder; go on with it by --resume, or name "
-            "another --work-dir."
-        )
-    told = json.loads((found / "recipe" / _CHOICES).read_text(encoding="utf-8"))
-    changed = [name for name in given if given[name] != told["given"].get(name)]
-    if changed:
-        option = changed[0].replace("_", "-")
-        raise BadInput(
-            f"--{option} is {given[changed[0]]}, but the run in {str(found)!r} was begun with "
-            f"{told['given'].get(changed[0], 'its own choice')}, and keeps it: leave the option "
-            "out, or begin anew with another --work-dir."
-        )
-    (config,) = (found / "recipe").glob("*.py")
-    cfg = Config.fromfile(str(config))
-    cfg.work_dir, cfg.launcher = str(found), "none"
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    choices = told["choices"]
-    return _Run(cfg, Choices(**dict(choices, size=tuple(choices["size"]))), told)
-
-
-def _work_dir(args: argparse.Namespace, folder: Path) -> Path | None:
-    return Path(args.work_dir) if args.work_dir else None
-
-
-def _default_dirs(args: argparse.Namespace, folder: Path) -> list[Path]:
-    tasks = [args.task] if args.task else KINDS
-    name = folder.resolve().name
-    return [Path("work_dirs") / f"{name}_{task}_{args.method or 'fixnorm'}" for task in tasks]
-
-
-def _begin(args: argparse.Namespace, folder: Path, given: dict, began: float) -> _Run:
+def _begin(args: argparse.Namespace, folder: Path, given: dict, began: float) -> RecipeRun:
     """Choose, and write down what was chosen."""
     contents = contents_of(folder, args.task, args.train_list)
-    task, method = args.task or contents.tasks[0], args.method or "fixnorm"
+    task, method = args.task or contents.tasks[0], args.method or METHOD
     cfg = read_config(str(config_path(task, method)), args.cfg_options)
     cfg.launcher = "none"
-    default = Path("work_dirs") / f"{folder.resolve().name}_{task}_{method}"
-    cfg.work_dir = str(_work_dir(args, folder) or default)
+    cfg.work_dir = args.work_dir or str(default_work_dir(folder, task, method))
     provide_weights(cfg)
     drop_workers_options(cfg)
     folder_for(task, folder).use(cfg, args.classes, args.train_list, args.val_list, args.val_split)
@@ -197,7 +136,7 @@ def _begin(args: argparse.Namespace, folder: Path, given: dict, began: float) ->
         length = choices.epochs, choices.epoch_length
         took = recipe.seconds_for(*length, *_costs(cost)) * (1 - recipe.MARGIN)
         told |= dict(seconds=took, iteration=cost.iteration)
-    return _Run(_store(cfg, told, TASKS[task].model, method), choices, told)
+    return RecipeRun(store(cfg, told, TASKS[task].model, method), choices, told)
 
 
 def _write(cfg: Config, choices: Choices, args: argparse.Namespace) -> None:
@@ -267,94 +206,11 @@ def _measure(cfg: Config) -> Cost:
 
     note("Measuring a few iterations …")
     folder = Path(cfg.work_dir) / "recipe/measured"
-    try:
-        return measure(cfg, folder, threads=torch.get_num_threads())
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    cost = measure(cfg, folder, threads=torch.get_num_threads())
+    shutil.rmtree(folder, ignore_errors=True)  # not of one that failed, whose log says why
+    return cost
 
 
 def _costs(cost: Cost) -> tuple[float, float, float]:
     return cost.iteration, cost.validation, cost.start
-
-
-def _store(cfg: Config, told: dict, model: str, method: str) -> Config:
-    """The config as it is read again from the work dir."""
-    folder = Path(cfg.work_dir) / "recipe"
-    path = folder / f"{model}_{METHODS[method]}.py"
-    with replacing(path) as part:
-        part.write_text(cfg.pretty_text, encoding="utf-8")
-    with replacing(folder / _CHOICES) as part:
-        part.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    again = Config.fromfile(str(path))
-    again.work_dir, again.launcher = cfg.work_dir, "none"
-    return again
-
-
-def _say(run: _Run) -> None:
-    """What was chosen, and what changes it."""
-    made, told = run.choices, run.told
-    iterations = made.epochs * made.epoch_length
-    took = (
-        f", some {spoken(told['seconds'])} of {spoken(3600 * told['hours'])}"
-        if "seconds" in told
-        else ""
-    )
-    names = told.get("unsafe")
-    mirrored = "mirrored at random (--no-flip)"
-    if not made.flip:
-        mirrored = (
-            f"not mirrored, as {names[0]!r} would become another thing"
-            if names
-            else ("not mirrored")
-        )
-    lines = {
-        "task": f"{made.task}, {TASKS[made.task].model} from ImageNet (--task)",
-        "method": f"{made.method} (--method {', '.join(METHODS)})",
-        "pictures": f"{told['pictures']} of {made.size[0]}×{made.size[1]} (--size W H), {mirrored}",
-        "length": f"{made.epochs} epochs, {iterations} iterations of {told['batch']}{took} "
-        "(--hours, --epochs)",
-        "rate": f"up to {made.lr:g}, one cycle (--lr)",
-    }
-    note("\n".join(f"{key:<10}{value}" for key, value in lines.items()))
-
-
-def _conclude(run: _Run, args: argparse.Namespace) -> None:
-    """The result, the page, and how to go on."""
-    from normfix_mm.report.run import Run
-
-    task, work_dir = TASKS[run.choices.task], run.work_dir
-    done = Run.load(work_dir)
-    steps, values = done.val_curve(task.metric.rpartition("/")[2])
-    best = max(work_dir.glob("best_*.pth"), key=os.path.getmtime, default=None)
-    config = next(iter(sorted(work_dir.glob("*.py"), key=os.path.getmtime, reverse=True)))
-    if values:
-        where = max(zip(values, steps))
-        note(f"{task.word} {where[0]:.3f}, the best of {len(values)}, at iteration {where[1]}")
-    page = _page(done, work_dir, run)
-    lines = [f"page      {page}"] if page else []
-    if best is not None:
-        names = shlex.quote(str(config)), shlex.quote(str(best))
-        lines += [
-            f"test      python tools/test.py {names[0]} {names[1]}",
-            f"deploy    python tools/fold.py {names[0]} {names[1]} deployed",
-        ]
-    longer = shlex.quote(f"{work_dir}_longer")
-    folder = shlex.quote(str(args.folder))
-    lines.append(
-        f"longer    python tools/train_folder.py {folder} --hours {2 * run.told['hours']:g} "
-        f"--work-dir {longer}"
-    )
-    note("\n".join(lines))
-
-
-def _page(done, work_dir: Path, run: _Run) -> Path | None:
-    try:
-        from normfix_mm.report import page
-    except ImportError as error:
-        warn(f"There is no page ({error}); pip install 'normfix-mm[report]' for it.")
-        return None
-    path = work_dir / "index.html"
-    command = f"python -m normfix_mm.report {shlex.quote(str(work_dir))}"
-    title = f"{Path(run.told['folder']).name}: {run.choices.task}, {run.choices.method}"
-    page.write(path, page.build([done], title, command))
-    return path

@@ -61,7 +61,7 @@ def test_a_run_measures_trains_concludes_and_goes_on_with_the_same_choices(shape
     assert told["choices"]["epochs"] == 600 and told["choices"]["size"] == [64, 64]  # all that pay
     assert not Path("run/recipe/measured").exists()
 
-    assert "'run' holds a run of this folder; go on with it by --resume" in refused(*command)
+    assert "shapes; go on with it by --resume, or name another" in refused(*command)
     other = [*command[:2], 3, *command[3:]]
     assert "--hours is 3.0, but the run in 'run' was begun with 2.0" in refused(*other, "--resume")
 

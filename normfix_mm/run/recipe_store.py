@@ -21,7 +21,7 @@ from normfix_mm.run.recipe import METHODS
 from normfix_mm.run.recipe_config import Choices
 from normfix_mm.run.resuming import latest_complete
 
-METHOD = "fixnorm"  # by default
+METHOD = "decay"  # by default: a short training gives the others little to do
 _FOLDER, _CHOICES = "recipe", "choices.json"
 
 

@@ -44,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("without a CONFIG, the recipe")
     group.add_argument("--hours", type=float, help="the time allowed; 1 by default")
     group.add_argument("--task", choices=KINDS, help="by default what the folder has labels for")
-    group.add_argument("--method", choices=METHODS, help="fixnorm by default")
+    group.add_argument("--method", choices=METHODS, help="decay by default")
     group.add_argument("--size", type=int, nargs=2, metavar=("W", "H"), help="of the pictures")
     group.add_argument("--epochs", type=int, help="the length; nothing is measured then")
     group.add_argument("--lr", type=float, help="the highest learning rate")

@@ -48,14 +48,14 @@ def refused(*arguments: object) -> str:
 
 
 def test_a_run_measures_trains_concludes_and_goes_on_with_the_same_choices(shapes, capfd):
-    command = [shapes, "--hours", 2, "--size", 64, 64, "--method", "fixnorm", "--work-dir", "run"]
+    command = [shapes, "--hours", 2, "--size", 64, 64, "--method", "decay", "--work-dir", "run"]
     cut = ["--cfg-options", "train_dataloader.num_workers=0", "val_dataloader.num_workers=0"]
     cut += ["model.test_cfg.score_thr=0.0", "train_cfg.val_interval=1"]
     cut += ["default_hooks.checkpoint.interval=1"]
     tool.call("train_folder.py", *command, *cut, "train_cfg.max_epochs=1")
     said = capfd.readouterr().out
     assert "Measuring a few iterations" in said and "detect, atss_lite0_fpn" in said
-    assert "AP 0." in said and "tools/test.py run/atss_lite0_fpn_fixnorm.py" in said
+    assert "AP 0." in said and "tools/test.py run/atss_lite0_fpn_baseline.py" in said
     assert Path("run/index.html").is_file() and len(list(Path("run").glob("best_*.pth"))) == 1
     told = json.loads(Path("run/recipe/choices.json").read_text())
     assert told["choices"]["epochs"] == 600 and told["choices"]["size"] == [64, 64]  # all that pay

@@ -15,7 +15,7 @@ the function of ImageNet's weights as it is; standardizing them would not.
 _base_ = "./retinanet_lite0_fpn_baseline_1xb8-8e_folder.py"
 
 model = dict(
-    backbone=dict(type="mmpretrain.NormalizedTIMMBackbone", normalize=dict(form="WN", gain=True))
+    backbone=dict(normalize=dict(form="WN", gain=True)),
 )
 optim_wrapper = dict(
     constructor="EpsShiftOptimWrapperConstructor",

@@ -20,6 +20,7 @@ from normfix_mm.classification.resnext_cifar import ResNeXtCIFAR, SEResNeXtCIFAR
 from normfix_mm.classification.se_mobilenet_v2 import SEMobileNetV2
 from normfix_mm.classification.se_resnet_d import SEResNetD
 from normfix_mm.models.backbones import NormalizedBackbone
+from normfix_mm.models.frozen_stages import FrozenStages
 
 __all__ = [
     "NormalizedAlexNet",
@@ -379,8 +380,8 @@ class NormalizedT2T_ViT(NormalizedBackbone, backbones.T2T_ViT):  # noqa: N801
 
 
 @MODELS.register_module(force=True)
-class NormalizedTIMMBackbone(NormalizedBackbone, backbones.TIMMBackbone):
-    """TIMMBackbone with the option ``normalize``."""
+class NormalizedTIMMBackbone(FrozenStages, backbones.TIMMBackbone):
+    """TIMMBackbone with the options ``normalize`` and ``frozen_stages``."""
 
 
 @MODELS.register_module(force=True)

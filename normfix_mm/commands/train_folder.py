@@ -1,9 +1,11 @@
-"""Train a config of `configs/coco_folder` or `configs/seg_folder` on a folder, named once.
+"""Train on a folder of one's own, named once: by a recipe for its data and the time, or a config.
 
+    normfix train-folder FOLDER [--hours 1] [--task …] [--method …] [--size W H] [--resume]
     normfix train-folder CONFIG FOLDER [--classes A B …] [--work-dir DIR] [--resume]
 
-For a detector FOLDER holds images/{train,val}/ and annotations/instances_{train,val}.json; for a
-segmenter images/{train,val}/ and labels/{train,val}/, PNG files of class numbers.
+For boxes and masks FOLDER holds images/{train,val}/ and annotations/instances_{train,val}.json; for
+label maps images/{train,val}/ and labels/{train,val}/, PNG files of class numbers; for classes of
+pictures {train,val}/CLASS/. CONFIG is one of configs/{coco,seg,class}_folder or from_imagenet.
 """
 
 from __future__ import annotations
@@ -12,13 +14,15 @@ from collections.abc import Sequence
 
 from normfix_mm.datasets import folder_of
 from normfix_mm.run import command_line as cli
+from normfix_mm.run import recipe_training as recipe
 from normfix_mm.run.training import train
 
 
 @cli.command
 def main(arguments: Sequence[str] | None, prog: str | None) -> None:
-    parser = cli.parser("Train on a folder", prog)
+    parser = cli.parser("Train on a folder", prog, optional_config=True)
     parser.add_argument("folder", help="holds images/{train,val}, and annotations/ or labels/")
+    recipe.add_options(parser)
     parser.add_argument("--classes", nargs="+", help="default: all that the folder has")
     parser.add_argument("--train-list", help="annotations, or names of a line each, to train on")
     parser.add_argument("--val-list", help="the same to validate on")
@@ -26,7 +30,10 @@ def main(arguments: Sequence[str] | None, prog: str | None) -> None:
         "--val-split", choices=("train", "val"), default="val", help="where --val-list's images are"
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    args = parser.parse_args(arguments)
+    args = parser.parse_intermixed_args(arguments)
+    if args.config is None:
+        return recipe.train_by_recipe(args)
+    recipe.refuse_beside_config(args)
     cfg = cli.load_config(args)
     folder_of(cfg, args.folder).use(
         cfg, args.classes, args.train_list, args.val_list, args.val_split

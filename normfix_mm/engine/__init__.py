@@ -8,6 +8,7 @@ safe, see ``normfix_mm.checkpoints.mmengine_loading``.
 import normfix_mm.checkpoints.mmengine_loading  # noqa: F401  registers, like those below
 from normfix_mm.engine.hooks.class_record import ClassRecordHook
 from normfix_mm.engine.hooks.cross_boundary_risk import CrossBoundaryRiskHook
+from normfix_mm.engine.hooks.early_word import EarlyWordHook
 from normfix_mm.engine.hooks.finite_weights import FiniteWeightsHook
 from normfix_mm.engine.hooks.norm_fix import NormFixHook
 from normfix_mm.engine.hooks.norm_monitor import NormMonitorHook
@@ -21,6 +22,7 @@ __all__ = [
     "LAYERS",
     "ClassRecordHook",
     "CrossBoundaryRiskHook",
+    "EarlyWordHook",
     "EpsShiftOptimWrapperConstructor",
     "FiniteWeightsHook",
     "NormFixHook",

@@ -46,6 +46,7 @@ class NormalizedBackbone(Normalized):
             weight normalization with a gain per filter on every convolution. Depthwise and other
             grouped convolutions whose filters see little stay plain unless a rule says
             ``depthwise=True``; layers of squeeze-and-excitation blocks have one gain each.
+            ``dict()``: none.
         *args, **kwargs: The stock backbone's.
     """
 
@@ -54,7 +55,8 @@ class NormalizedBackbone(Normalized):
     def __init__(self, *args, normalize: dict | list[dict] | None = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         plain_same_padding(self)
-        normalize_layers(self, WEIGHT_NORMALIZATION if normalize is None else normalize)
+        if normalize != {}:
+            normalize_layers(self, WEIGHT_NORMALIZATION if normalize is None else normalize)
 
     def init_weights(self) -> None:
         for path, prefix in () if self.is_init else pretrained(self):

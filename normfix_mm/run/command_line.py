@@ -21,10 +21,12 @@ from normfix_mm.run.weights import provide_weights
 CARRIED = Path(__file__).resolve().parents[1] / ".mim"
 
 
-def parser(description: str, prog: str | None = None) -> argparse.ArgumentParser:
+def parser(
+    description: str, prog: str | None = None, optional_config: bool = False
+) -> argparse.ArgumentParser:
     """Arguments that training and testing share."""
     arguments = argparse.ArgumentParser(prog=prog, description=description)
-    add_config(arguments)
+    add_config(arguments, optional_config)
     arguments.add_argument("--work-dir", help="folder for logs, checkpoints and results")
     arguments.add_argument(
         "--skip-data-check",
@@ -59,11 +61,11 @@ def add_trust(arguments: argparse.ArgumentParser) -> None:
     )
 
 
-def add_config(arguments: argparse.ArgumentParser) -> None:
+def add_config(arguments: argparse.ArgumentParser, optional: bool = False) -> None:
     """The arguments of :func:`read_config`."""
     from mmengine.config import DictAction
 
-    arguments.add_argument("config", help="config file")
+    arguments.add_argument("config", help="config file", nargs="?" if optional else None)
     arguments.add_argument("--row", metavar="NAME", help="which row, of a config that is a table")
     arguments.add_argument(
         "--cfg-options",

@@ -20,6 +20,7 @@ from mmseg.models import backbones
 from mmseg.registry import MODELS
 
 from normfix_mm.models.backbones import NormalizedBackbone
+from normfix_mm.models.frozen_stages import FrozenStages
 
 __all__ = [
     "NormalizedBEiT",
@@ -140,8 +141,8 @@ class NormalizedICNet(NormalizedBackbone, backbones.ICNet):
 
 
 @MODELS.register_module(force=True)
-class NormalizedTIMMBackbone(NormalizedBackbone, backbones.TIMMBackbone):
-    """TIMMBackbone with the option ``normalize``."""
+class NormalizedTIMMBackbone(FrozenStages, backbones.TIMMBackbone):
+    """TIMMBackbone with the options ``normalize`` and ``frozen_stages``."""
 
 
 @MODELS.register_module(force=True)

@@ -109,7 +109,7 @@ def test_a_browser_shows_all_of_it_in_a_wide_and_in_a_narrow_window(page, width,
     found = laid_out(page.path, width, tmp_path)
     assert found["width"] == width
     assert found["needed"] == found["shown"]  # nothing to scroll sideways
-    assert found["images"] == 4 * 3 + 6 + 3 + 2
+    assert found["images"] == 4 * 3 + 7 + 3 + 2
     assert found["broken"] == found["outside"] == 0 and found["small"] >= 180
 
 

@@ -1,0 +1,216 @@
+"""Training on a folder of one's own without a config: choose, measure, say, train, conclude.
+
+What was chosen stands in the work dir, in `recipe/`: the whole config and the choices. A run that
+goes on takes both from there, and measures nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shutil
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmengine.config import Config
+
+from normfix_mm import preflight
+from normfix_mm.datasets.config import drop_workers_options
+from normfix_mm.datasets.contents import TASKS as KINDS
+from normfix_mm.datasets.contents import Contents, contents_of, folder_for
+from normfix_mm.errors import BadInput
+from normfix_mm.preflight.notes import note, warn
+from normfix_mm.run import recipe
+from normfix_mm.run.command_line import read_config
+from normfix_mm.run.recipe import METHODS, TASKS, spoken
+from normfix_mm.run.recipe_config import Choices, config_path, write_length, write_size
+from normfix_mm.run.recipe_store import METHOD, RecipeRun, default_work_dir, store, stored
+from normfix_mm.run.recipe_words import conclude, say
+from normfix_mm.run.training import train
+from normfix_mm.run.weights import provide_weights
+
+if TYPE_CHECKING:
+    from normfix_mm.tuning.measure import Cost
+
+GIVEN = ("task", "method", "hours", "size", "epochs", "lr", "no_flip", "classes")
+_MEASURING = 10.0  # seconds that starting and a few iterations take at least
+_AGAIN = 0.05  # of the time may go into a second measurement, of a smaller size
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What chooses the recipe, and what overrides it."""
+    group = parser.add_argument_group("without a CONFIG, the recipe")
+    group.add_argument("--hours", type=float, help="the time allowed; 1 by default")
+    group.add_argument("--task", choices=KINDS, help="by default what the folder has labels for")
+    group.add_argument("--method", choices=METHODS, help="decay by default")
+    group.add_argument("--size", type=int, nargs=2, metavar=("W", "H"), help="of the pictures")
+    group.add_argument("--epochs", type=int, help="the length; nothing is measured then")
+    group.add_argument("--lr", type=float, help="the highest learning rate")
+    group.add_argument("--no-flip", action="store_true", help="do not mirror pictures")
+
+
+def refuse_beside_config(args: argparse.Namespace) -> None:
+    """Options of the recipe have no place where a config says it all.
+
+    Raises:
+        BadInput: The first that was given.
+    """
+    options = [name for name in GIVEN if name != "classes" and getattr(args, name)]
+    if options:
+        raise BadInput(
+            f"--{options[0].replace('_', '-')} is for a training without a CONFIG, which has its "
+            "own length, size and rate: leave CONFIG out, or change it by --cfg-options."
+        )
+
+
+def train_by_recipe(args: argparse.Namespace) -> None:
+    """All of it, from the command's arguments.
+
+    Raises:
+        BadInput: What is wrong with folder, options or time.
+        Interrupted: With what was saved.
+    """
+    began = time.monotonic()
+    given = _given(args)
+    if args.launcher != "none":
+        raise BadInput(
+            "Without a CONFIG one process chooses and trains; start it without --launcher, and "
+            "several with the config that it leaves in the work dir."
+        )
+    folder = Path(args.folder).expanduser()
+    found = stored(args, folder, given)
+    if found is None:
+        run = _begin(args, folder, given, began)
+    else:
+        run = found
+        note("Going on with what was chosen when the run began:")
+    say(run)
+    train(
+        run.cfg, resume=found is not None, contents=not args.skip_data_check and found is not None
+    )
+    conclude(run, args)
+
+
+def _given(args: argparse.Namespace) -> dict:
+    given = {name: getattr(args, name) for name in GIVEN if getattr(args, name)}
+    for name in ("hours", "lr", "epochs"):
+        value = getattr(args, name)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise BadInput(f"--{name} is {value}; give a number above 0.")
+    if args.size and min(args.size) < recipe.STEP:
+        raise BadInput(f"--size is {args.size[0]} {args.size[1]}; give {recipe.STEP} or more.")
+    return given
+
+
+def _begin(args: argparse.Namespace, folder: Path, given: dict, began: float) -> RecipeRun:
+    """Choose, and write down what was chosen."""
+    contents = contents_of(folder, args.task, args.train_list)
+    task, method = args.task or contents.tasks[0], args.method or METHOD
+    cfg = read_config(str(config_path(task, method)), args.cfg_options)
+    cfg.launcher = "none"
+    cfg.work_dir = args.work_dir or str(default_work_dir(folder, task, method))
+    provide_weights(cfg)
+    drop_workers_options(cfg)
+    folder_for(task, folder).use(cfg, args.classes, args.train_list, args.val_list, args.val_split)
+    classes = cfg.train_dataloader.dataset.metainfo["classes"]
+    numbered = task == recipe.SEGMENT and not args.classes
+    unsafe = recipe.unsafe_to_flip(classes, numbered)
+    flip = not args.no_flip and not unsafe
+    size = tuple(args.size) if args.size else recipe.wanted_size(contents, task)
+    epoch_length = math.ceil(contents.pictures / cfg.train_dataloader.batch_size)
+    epochs = args.epochs or recipe.enough_epochs(epoch_length)
+    choices = Choices(task, method, size, epochs, epoch_length, args.lr or TASKS[task].lr, flip)
+    _write(cfg, choices, args)
+    preflight.check(cfg, ("train", "val"), contents=not args.skip_data_check)
+    hours = args.hours or 1.0
+    cost = None
+    if not args.epochs:
+        choices, cost = _timed(cfg, choices, contents, hours, began, args)
+        _write(cfg, choices, args)
+    told = dict(version=1, given=given, choices=asdict(choices), hours=hours, unsafe=unsafe[:3])
+    told |= dict(folder=str(folder.resolve()), pictures=contents.pictures)
+    told |= dict(batch=cfg.train_dataloader.batch_size)
+    if cost is not None:
+        length = choices.epochs, choices.epoch_length
+        took = recipe.seconds_for(*length, *_costs(cost)) * (1 - recipe.MARGIN)
+        told |= dict(seconds=took, iteration=cost.iteration)
+    return RecipeRun(store(cfg, told, TASKS[task].model, method), choices, told)
+
+
+def _write(cfg: Config, choices: Choices, args: argparse.Namespace) -> None:
+    """Choices into the config; what --cfg-options says counts last."""
+    write_size(cfg, choices.task, choices.size, choices.flip)
+    write_length(cfg, choices)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+
+
+def _timed(
+    cfg: Config,
+    choices: Choices,
+    contents: Contents,
+    hours: float,
+    began: float,
+    args: argparse.Namespace,
+) -> tuple[Choices, Cost]:
+    """Size and epochs for the time that is left, measured.
+
+    Raises:
+        BadInput: There is none for a single epoch.
+    """
+    allowed = hours * 3600
+
+    def possible() -> int:
+        rest = allowed - (time.monotonic() - began)
+        return recipe.possible_epochs(rest, cost.epoch_length, *_costs(cost))
+
+    before = time.monotonic()
+    if allowed - (before - began) < _MEASURING:
+        raise BadInput(
+            f"--hours {hours:g}, {spoken(allowed)}, is too short for measuring a few iterations; "
+            "give --hours 0.05 or more, or the length by --epochs."
+        )
+    cost = _measure(cfg)
+    took = time.monotonic() - before
+    enough, epochs = recipe.enough_epochs(cost.epoch_length), possible()
+    size = choices.size
+    if not args.size and epochs < enough:
+        size = recipe.affordable_size(size, contents, choices.task, epochs or 0.25, enough)
+    if size != choices.size:
+        pixels = math.prod(size) / math.prod(choices.size)
+        cost = replace(cost, iteration=cost.iteration * pixels, validation=cost.validation * pixels)
+        choices = replace(choices, size=size)
+        if took < _AGAIN * allowed:
+            _write(cfg, choices, args)
+            cost = _measure(cfg)
+        epochs = possible()
+    spent = time.monotonic() - began
+    one = recipe.seconds_for(1, cost.epoch_length, *_costs(cost))
+    recipe.check_time(epochs, hours, size, spent + one)
+    epochs = min(epochs, recipe.most_epochs(cost.epoch_length))
+    if epochs < enough / 4:
+        more = (spent + recipe.seconds_for(enough, cost.epoch_length, *_costs(cost))) / 3600
+        warn(
+            f"{epochs} epochs are few for {contents.pictures} pictures; --hours {more:.2g} would "
+            f"allow {enough}."
+        )
+    return replace(choices, epochs=epochs, epoch_length=cost.epoch_length), cost
+
+
+def _measure(cfg: Config) -> Cost:
+    import torch
+
+    from normfix_mm.tuning.measure import measure
+
+    note("Measuring a few iterations …")
+    folder = Path(cfg.work_dir) / "recipe/measured"
+    shutil.rmtree(folder, ignore_errors=True)
+    cost = measure(cfg, folder, threads=torch.get_num_threads())
+    shutil.rmtree(folder, ignore_errors=True)  # not of one that failed, whose log says why
+    return cost
+
+
+def _costs(cost: Cost) -> tuple[float, float, float]:
+    return cost.iteration, cost.validation, cost.start

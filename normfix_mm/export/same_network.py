@@ -156,10 +156,16 @@ def difference(found: Tensor, expected: Tensor) -> float:
     return change if math.isfinite(change) else math.inf
 
 
-def compare_instances(found, expected) -> tuple[str, bool]:
-    """Match boxes of equal label; describe the differences of the pairs and count the rest."""
+def compare_instances(
+    found, expected, name="the folded model", alone_share=ALONE, pixels=PIXELS
+) -> tuple[str, bool]:
+    """Match boxes of equal label; describe the differences of the pairs and count the rest.
+
+    Args:
+        found: of ``name``; with bboxes, scores, labels and, if ``expected`` has them, masks.
+    """
     if not len(expected):
-        return f"{len(found)} boxes of the folded model where the trained one finds none", False
+        return f"{len(found)} boxes of {name} where the trained one finds none", False
     if not len(found):
         return f"0 boxes for {len(expected)}", False
     boxes = torch.cdist(expected.bboxes, found.bboxes, p=math.inf)
@@ -170,8 +176,8 @@ def compare_instances(found, expected) -> tuple[str, bool]:
     alone = int((~fits.any(1)).sum() + (~fits.any(0)).sum())
     rows = fits.any(1).nonzero().flatten()
     partners = (boxes / near + scores / SCORE).masked_fill(~fits, math.inf)[rows].argmin(1)
-    text = f"{len(expected)} boxes, {len(found)} of the folded model, {alone} without a counterpart"
-    fine = alone <= ALONE * (len(expected) + len(found))
+    text = f"{len(expected)} boxes, {len(found)} of {name}, {alone} without a counterpart"
+    fine = alone <= alone_share * (len(expected) + len(found))
     if len(rows):
         text += (
             f"; the pairs differ by at most {boxes[rows, partners].max():.1e} pixels and "
@@ -181,7 +187,7 @@ def compare_instances(found, expected) -> tuple[str, bool]:
             one, two = expected.masks[rows], found.masks[partners]
             moved, area = int((one ^ two).sum()), int((one | two).sum())
             text += f", {moved} of {area} mask pixels"
-            fine &= moved <= PIXELS * area
+            fine &= moved <= pixels * area
     return text, fine
 
 

@@ -1,9 +1,11 @@
 """MMDetection's arithmetic on boxes and masks, by standard operators and for any number of them.
 
-levels        ``predict_by_feat``'s half of a dense head: priors, scores and deltas, one image
-RoIFeatures   ``SingleRoIExtractor``, which assigns in place; mmcv's RoIAlign is torchvision's
-keep          mmcv's ``batched_nms``, with torchvision's operator, which ONNX has
-paste         ``_do_paste_mask``, which pastes one by one
+    RoIFeatures   ``SingleRoIExtractor``, which assigns in place; RoIAlign is torchvision's
+    paste         ``_do_paste_mask``, which pastes one by one
+    levels        the first half of a dense head's ``predict_by_feat``, for one image
+    group_nms     mmcv's ``batched_nms``; NMS is torchvision's
+
+mmcv's NMS and RoIAlign compute the same as torchvision's, which become ONNX's own operators.
 """
 
 from __future__ import annotations
@@ -25,7 +27,6 @@ class RoIFeatures(nn.Module):
         for layer in stock.roi_layers:
             if type(layer).__name__ != "RoIAlign" or layer.pool_mode != "avg":
                 raise BadInput(f"ONNX's RoIAlign cannot do {layer}.")
-        # Not its submodules: their operator has another symbol.
         self.layers, self.num_inputs = list(stock.roi_layers), stock.num_inputs
         self.map_roi_levels = stock.map_roi_levels
 
@@ -105,6 +106,7 @@ def clip(coder, boxes: Tensor, size: Tensor) -> Tensor:
 
 
 def large(least: float, boxes: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    """The boxes wider and higher than that, and what belongs to them."""
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     (kept,) = ((width > least) & (height > least)).nonzero().unbind(1)
     return tuple(each[kept] for each in (boxes, *others))
@@ -115,4 +117,4 @@ def group_nms(boxes: Tensor, scores: Tensor, group: Tensor, size: Tensor, cfg) -
     if not cfg.get("class_agnostic", False):
         reach = torch.cat([boxes.flatten(), size]).max() + 1  # never of nothing
         boxes = boxes + (group.to(boxes.dtype) * reach)[:, None]
-    return nms(boxes, scores, cfg.get("iou_threshold", cfg.get("iou_thr")))
+    return nms(boxes, scores, cfg["iou_threshold"])

@@ -186,12 +186,15 @@ def test_a_batch_is_its_images_one_by_one(name, exported, real_data):
             np.testing.assert_allclose(batch[index], alone[0], rtol=1e-4, atol=1e-5)
 
 
-def test_where_nothing_is_found_the_thresholds_are_dropped(exported, tmp_path, capsys):
-    given = (*exported.trained("mask-fixnorm"), tmp_path / "out", "--onnx")
-    call("fold.py", *given, "--cfg-options", "model.test_cfg.rcnn.score_thr=0.9999")
-    assert "with no score threshold, as none are above it" in capsys.readouterr().out
-    image = image_of("mask-fixnorm", exported.data, (90, 75))
-    found = run(tmp_path / "out/mask-fixnorm.onnx", image)
+def test_where_nothing_is_found_the_thresholds_are_dropped(exported, tmp_path):
+    """To compare, and in the written file they stay."""
+    cfg = Config.fromfile(f"{exported.out('mask-fixnorm')}.py")
+    cfg.model.test_cfg.rcnn.score_thr = 0.9999
+    image = small_detectors.first_image("mask-fixnorm", exported.data)
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        lines = write.write_onnx(build_model(cfg), cfg, image, tmp_path / "m.onnx")
+    assert all("with no score threshold, as none are above it" in line for line in lines[1:])
+    found = run(tmp_path / "m.onnx", image_of("mask-fixnorm", exported.data, (90, 75)))
     assert found["boxes"].shape == (0, 4) and found["masks"].shape == (0, 90, 75)
 
 
@@ -244,8 +247,12 @@ def test_a_head_that_predicts_in_its_own_way_is_refused(exported):
 
 
 def test_another_result_is_an_error_and_nothing_is_written(exported, tmp_path, capsys, monkeypatch):
-    """As if the boxes were rounded on their way to the mask head."""
-    rois = detectors.rois_of
-    monkeypatch.setattr(detectors, "rois_of", lambda boxes: rois(boxes.round()))
-    text = refusal(capsys, tmp_path, *exported.trained("mask-fixnorm"))
+    """As if NMS took the classes for one."""
+    nms = detectors.group_nms
+
+    def across_classes(boxes, scores, labels, size, cfg):
+        return nms(boxes, scores, torch.zeros_like(labels), size, cfg)
+
+    monkeypatch.setattr(detectors, "group_nms", across_classes)
+    text = refusal(capsys, tmp_path, *exported.trained("retinanet-fixnorm"))
     assert "onnxruntime does not compute what torch does" in text

@@ -83,6 +83,7 @@ def levels(head: nn.Module, outputs: tuple[list[Tensor], ...]):
         if isinstance(head, GFLHead):
             stride = head.prior_generator.strides[level][0]
             delta = head.integral(deltas[level][0].permute(1, 2, 0)) * stride
+            prior = head.anchor_center(prior)
         else:
             delta = _rows(deltas[level], head.bbox_coder.encode_size)
         factor = _rows(factors[0][level], 1)[:, 0].sigmoid() if factors else None

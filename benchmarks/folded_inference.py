@@ -63,8 +63,8 @@ def main() -> None:
         work = {}
         for name, model in models.items():
             model.to(args.device)
-            kind = next(model.parameters()).dtype
-            work[name] = lambda m=model, x=image.to(kind): m(x)
+            given = image.to(next(model.parameters()).dtype)
+            work[name] = lambda m=model, x=given: m(x)
         seconds = interleaved(work, args.repeats, args.device)
     width, height = args.size
     print(f"{machine(args.device)}; 1×3×{height}×{width}; medians of {args.repeats}\n")

@@ -186,15 +186,13 @@ def test_a_batch_is_its_images_one_by_one(name, exported, real_data):
             np.testing.assert_allclose(batch[index], alone[0], rtol=1e-4, atol=1e-5)
 
 
-def test_where_nothing_is_found_the_thresholds_are_dropped(exported, tmp_path):
-    """To compare, and in the written file they stay."""
-    cfg = Config.fromfile(f"{exported.out('mask-fixnorm')}.py")
-    cfg.model.test_cfg.rcnn.score_thr = 0.9999
-    image = small_detectors.first_image("mask-fixnorm", exported.data)
-    with DefaultScope.overwrite_default_scope("mmdet"):
-        lines = write.write_onnx(build_model(cfg), cfg, image, tmp_path / "m.onnx")
-    assert all("with no score threshold, as none are above it" in line for line in lines[1:])
-    found = run(tmp_path / "m.onnx", image_of("mask-fixnorm", exported.data, (90, 75)))
+def test_where_nothing_is_found_the_thresholds_are_dropped(exported, tmp_path, capsys):
+    """To compare; in the written file they stay."""
+    given = (*exported.trained("mask-fixnorm"), tmp_path / "out", "--onnx")
+    call("fold.py", *given, "--cfg-options", "model.test_cfg.rcnn.score_thr=0.9999")
+    assert capsys.readouterr().out.count("with no score threshold, as none are above it") == 2
+    image = image_of("mask-fixnorm", exported.data, (90, 75))
+    found = run(tmp_path / "out/mask-fixnorm.onnx", image)
     assert found["boxes"].shape == (0, 4) and found["masks"].shape == (0, 90, 75)
 
 

@@ -85,8 +85,9 @@ def write_onnx(
         lines = [f"{line}; with no score threshold, as none are above it" for line in lines]
     if not fine:
         raise BadInput(
-            "onnxruntime does not compute what torch does, so nothing was written; if all but a "
-            f"few boxes agree, give another --image: on {image}: {'; '.join(lines)}."
+            "onnxruntime does not compute what torch does, so nothing was written (if most boxes "
+            "agree, or the model is hardly trained, nearly equal scores may be the cause: give "
+            f"another --image); on {image}: {'; '.join(lines)}."
         )
     return [f"{path.name}, one input for images of any size, in onnxruntime:", *lines]
 

@@ -1,17 +1,15 @@
 """What is written again for a trace computes what the framework's own code does."""
 
+import importlib
+
 import pytest
 import torch
 from mmcv.cnn.bricks.conv2d_adaptive_padding import Conv2dAdaptivePadding
-from mmdet.models.data_preprocessors import DetDataPreprocessor
 from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
-from mmpretrain.models import ClsDataPreprocessor
-from mmseg.models import SegDataPreProcessor
-from mmseg.structures import SegDataSample
 from torch import nn
 
 from normfix_mm.export.to_onnx.boxes import RoIFeatures, paste
@@ -29,22 +27,27 @@ def boxes(count: int, height: int, width: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "preprocessor",
+    ("package", "options"),
     [
-        DetDataPreprocessor(**NORM, bgr_to_rgb=True, pad_size_divisor=32, pad_value=7),
-        DetDataPreprocessor(),
-        SegDataPreProcessor(**NORM, bgr_to_rgb=True),
-        SegDataPreProcessor(**NORM, size=(512, 512), pad_val=5, test_cfg=dict(size_divisor=16)),
-        ClsDataPreprocessor(**NORM, to_rgb=True),
-        ClsDataPreprocessor(pad_size_divisor=8, pad_value=3),
+        ("mmdet", dict(**NORM, bgr_to_rgb=True, pad_size_divisor=32, pad_value=7)),
+        ("mmdet", {}),
+        ("mmseg", dict(**NORM, bgr_to_rgb=True)),
+        ("mmseg", dict(**NORM, size=(512, 512), pad_val=5, test_cfg=dict(size_divisor=16))),
+        ("mmpretrain", dict(**NORM, to_rgb=True)),
+        ("mmpretrain", dict(pad_size_divisor=8, pad_value=3)),
     ],
-    ids=lambda each: type(each).__name__,
 )
-def test_images_are_prepared_as_by_the_data_preprocessor(preprocessor):
+def test_images_are_prepared_as_by_the_data_preprocessor(package, options):
+    kinds = dict(
+        mmdet=("DetDataPreprocessor", "DetDataSample"),
+        mmseg=("SegDataPreProcessor", "SegDataSample"),
+        mmpretrain=("ClsDataPreprocessor", "DataSample"),
+    )
+    models = pytest.importorskip(f"{package}.models")
+    preprocessor = getattr(models, kinds[package][0])(**options)
+    sample = getattr(importlib.import_module(f"{package}.structures"), kinds[package][1])()
     image = torch.randint(0, 256, (3, 45, 70), dtype=torch.uint8)
-    sample = dict(Seg=SegDataSample(), Det=DetDataSample()).get(type(preprocessor).__name__[:3])
-    data = dict(inputs=[image], data_samples=[sample] if sample is not None else None)
-    expected = preprocessor(data)["inputs"]
+    expected = preprocessor(dict(inputs=[image], data_samples=[sample]))["inputs"]
     torch.testing.assert_close(Images(preprocessor)(image[None]), expected)
 
 

@@ -85,7 +85,7 @@ def test_means_are_those_of_adaptive_pooling(size, shape):
 @pytest.mark.parametrize(
     ("kernel", "stride", "dilation"), [(3, 2, 1), (5, 2, 1), (3, 1, 2), (1, 2, 1)]
 )
-def test_padding_is_that_of_tensorflow(kernel, stride, dilation, shape, tmp_path):
+def test_a_trace_pads_as_tensorflow_does_at_any_size(kernel, stride, dilation, shape):
     layer = Conv2dAdaptivePadding(4, 4, kernel, stride, dilation=dilation, groups=2).eval()
     model = nn.Sequential(layer)
     follow_sizes(model)

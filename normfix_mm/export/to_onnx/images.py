@@ -22,7 +22,8 @@ class Images(nn.Module):
     def __init__(self, data_preprocessor: nn.Module) -> None:
         super().__init__()
         given = data_preprocessor
-        self.swap = getattr(given, "to_rgb", False) or getattr(given, "_channel_conversion", False)
+        names = ("to_rgb", "_channel_conversion", "channel_conversion")  # each package its own
+        self.swap = any(getattr(given, name, False) for name in names)
         self.normalize = given._enable_normalize
         if self.normalize:
             self.register_buffer("mean", given.mean.float())

@@ -1,8 +1,8 @@
-"""Fold a trained model: ``normfix fold CONFIG CHECKPOINT OUT [--image PATH]``.
+"""Fold a trained model: ``normfix fold CONFIG CHECKPOINT OUT [--image PATH] [--onnx]``.
 
 OUT becomes a folder with a stock config and a stock checkpoint, which MMDetection or MMSegmentation
-loads without this package. Both models are run on a real image first and their differences are
-printed; if they are too large, nothing is written.
+loads without this package; with --onnx also the whole model for onnxruntime. Each is run on a real
+image first and the differences are printed; if they are too large, nothing is written.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ def main(arguments: Sequence[str] | None, prog: str | None) -> None:
     parser.add_argument("out", type=Path, help="folder to make")
     cli.add_trust(parser)
     parser.add_argument("--image", type=Path, help="image to compare both models on")
+    parser.add_argument("--onnx", action="store_true", help="write an ONNX file of the whole, too")
     args = parser.parse_args(arguments)
     from normfix_mm.export.fold_out import fold_out
 
     cfg = cli.read_config(args.config, args.cfg_options, args.row)
-    print("\n".join(fold_out(cfg, args.checkpoint, args.out, args.image)))
+    print("\n".join(fold_out(cfg, args.checkpoint, args.out, args.image, args.onnx)))

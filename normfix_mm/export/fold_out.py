@@ -2,6 +2,7 @@
 
     OUT/<config's name>.py        `stock_config` of CONFIG, flat
     OUT/<config's name>.pth       `fold` of the model: state_dict and meta, nothing of the training
+    OUT/<config's name>.onnx      on request, the whole of it: `to_onnx`
 
 The weights are those under `state_dict`: with an EMAHook the averaged ones, since mmengine swaps
 them in when it saves. It averages weights and gains separately, and validates with these averages,
@@ -27,13 +28,16 @@ from normfix_mm.checkpoints.forms import check_forms
 from normfix_mm.errors import BadInput, one_line
 from normfix_mm.export.same_network import compare
 from normfix_mm.export.stock_config import stock_config
+from normfix_mm.export.to_onnx.write import check_available, write_onnx
 from normfix_mm.layers.fold import fold
 from normfix_mm.models.build import build_model
 
 _KEPT_META = ("dataset_meta", "CLASSES", "PALETTE", "epoch", "iter", "seed", "experiment_name")
 
 
-def fold_out(cfg: Config, checkpoint: Path, out: Path, image: Path | None = None) -> list[str]:
+def fold_out(
+    cfg: Config, checkpoint: Path, out: Path, image: Path | None = None, onnx: bool = False
+) -> list[str]:
     """Write the folder ``out``, after the model read back from it has been compared on an image.
 
     Args:
@@ -41,14 +45,17 @@ def fold_out(cfg: Config, checkpoint: Path, out: Path, image: Path | None = None
         checkpoint: Local file; only tensors and plain values are read, no pickled code runs.
         out: Folder to make; it must not exist.
         image: Image to compare on; by default the first of the test or validation dataset.
+        onnx: Whether to write an ONNX file as well, compared with the folded model on the image.
 
     Returns:
         The report: files and differences.
 
     Raises:
         BadInput: If ``out`` exists, the checkpoint does not fit, there is no image, or the folded
-            model differs. ``out`` is not made then.
+            model or its ONNX differs. ``out`` is not made then.
     """
+    if onnx:
+        check_available()
     if out.exists():
         raise BadInput(f"{str(out)!r} exists already; name a folder that fold can make.")
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmdet")):
@@ -75,10 +82,15 @@ def fold_out(cfg: Config, checkpoint: Path, out: Path, image: Path | None = None
                     f"The folded model does not compute what the trained one does, so "
                     f"{str(out)!r} was not written; on {image}: {'; '.join(differences)}."
                 )
+            if onnx:  # of a model read anew: comparing may have lowered the thresholds of this one
+                classes = (meta.get("dataset_meta") or {}).get("classes") or meta.get("CLASSES")
+                target = folder / f"{name}.onnx"
+                differences += write_onnx(read_back(folder / name), stock, image, target, classes)
             os.rename(folder, out)
     imports = ", ".join(_imports(stock))
     needs = [f"needs, where it runs: {imports}"] if imports else []
-    return [f"{out / name}.py, {out / name}.pth", *needs, f"{image}:", *differences]
+    ends = ("py", "pth", "onnx") if onnx else ("py", "pth")
+    return [", ".join(f"{out / name}.{end}" for end in ends), *needs, f"{image}:", *differences]
 
 
 def _imports(cfg: Config) -> list[str]:

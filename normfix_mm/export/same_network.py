@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -23,10 +24,24 @@ from normfix_mm.analysis.outputs import tensors
 from normfix_mm.errors import BadInput, one_line
 
 STAGE = 1e-5  # |a - b| / |b| of one output; the folded weights are those the layers compute
-COORDINATE = 1e-4  # of the image's longer side
-SCORE = 1e-4
-PIXELS = 1e-3  # share of the pixels of all masks together
-ALONE = 0.02  # share of boxes without a counterpart: near-ties fall either way
+
+
+class Tolerance(NamedTuple):
+    """How far two models' results may lie apart; by default, if both are torch's.
+
+    Attributes:
+        coordinate: of the image's longer side.
+        pixels: share of the pixels of all masks together, or of the segmentation map.
+        alone: share of boxes without a counterpart: near-ties fall either way.
+    """
+
+    coordinate: float = 1e-4
+    score: float = 1e-4
+    pixels: float = 1e-3
+    alone: float = 0.02
+
+
+IN_TORCH = Tolerance()
 
 
 def compare(model: nn.Module, other: nn.Module, cfg: Config, image: Path) -> tuple[list[str], bool]:
@@ -69,11 +84,12 @@ def compare(model: nn.Module, other: nn.Module, cfg: Config, image: Path) -> tup
         change = difference(found.seg_logits.data, result.seg_logits.data)
         moved = (found.pred_sem_seg.data != result.pred_sem_seg.data).float().mean().item()
         lines.append(f"segmentation: logits differ relatively by {change:.1e}, {moved:.2%} pixels")
-        fine &= change <= STAGE and moved <= PIXELS
+        fine &= change <= STAGE and moved <= IN_TORCH.pixels
     if "pred_score" in result:
         change = float((found.pred_score - result.pred_score).abs().max())
-        lines.append(f"classes: scores differ by at most {change:.1e} (tolerance {SCORE:.0e})")
-        fine &= change <= SCORE
+        allowed = IN_TORCH.score
+        lines.append(f"classes: scores differ by at most {change:.1e} (tolerance {allowed:.0e})")
+        fine &= change <= allowed
     return lines, fine
 
 
@@ -156,22 +172,30 @@ def difference(found: Tensor, expected: Tensor) -> float:
     return change if math.isfinite(change) else math.inf
 
 
-def compare_instances(found, expected) -> tuple[str, bool]:
-    """Match boxes of equal label; describe the differences of the pairs and count the rest."""
+def compare_instances(
+    found, expected, name: str = "the folded model", tolerance: Tolerance = IN_TORCH
+) -> tuple[str, bool]:
+    """Match boxes of equal label; describe the differences of the pairs and count the rest.
+
+    Args:
+        found: of ``name``; with bboxes, scores, labels and, if ``expected`` has them, masks.
+    """
     if not len(expected):
-        return f"{len(found)} boxes of the folded model where the trained one finds none", False
+        return f"{len(found)} boxes of {name} where the trained one finds none", False
     if not len(found):
         return f"0 boxes for {len(expected)}", False
     boxes = torch.cdist(expected.bboxes, found.bboxes, p=math.inf)
     scores = torch.cdist(expected.scores[:, None], found.scores[:, None], p=1)
     labels = expected.labels[:, None] == found.labels
-    near = COORDINATE * max(1.0, float(expected.bboxes.abs().max()))
-    fits = labels & (boxes <= near) & (scores <= SCORE)
+    near = tolerance.coordinate * max(1.0, float(expected.bboxes.abs().max()))
+    fits = labels & (boxes <= near) & (scores <= tolerance.score)
     alone = int((~fits.any(1)).sum() + (~fits.any(0)).sum())
     rows = fits.any(1).nonzero().flatten()
-    partners = (boxes / near + scores / SCORE).masked_fill(~fits, math.inf)[rows].argmin(1)
-    text = f"{len(expected)} boxes, {len(found)} of the folded model, {alone} without a counterpart"
-    fine = alone <= ALONE * (len(expected) + len(found))
+    partners = (
+        (boxes / near + scores / tolerance.score).masked_fill(~fits, math.inf)[rows].argmin(1)
+    )
+    text = f"{len(expected)} boxes, {len(found)} of {name}, {alone} without a counterpart"
+    fine = alone <= tolerance.alone * (len(expected) + len(found))
     if len(rows):
         text += (
             f"; the pairs differ by at most {boxes[rows, partners].max():.1e} pixels and "
@@ -181,7 +205,7 @@ def compare_instances(found, expected) -> tuple[str, bool]:
             one, two = expected.masks[rows], found.masks[partners]
             moved, area = int((one ^ two).sum()), int((one | two).sum())
             text += f", {moved} of {area} mask pixels"
-            fine &= moved <= PIXELS * area
+            fine &= moved <= tolerance.pixels * area
     return text, fine
 
 

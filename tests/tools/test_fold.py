@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import mmdet
-import numpy as np
 import pytest
 import torch
 from helpers.small_detectors import BASES, SIZE, config, first_image, save, trained_weights
@@ -23,6 +22,7 @@ from torch import nn
 
 from normfix_mm import fold
 from normfix_mm.checkpoints.forms import PLAIN, checkpoint_forms
+from normfix_mm.export.same_network import difference, load
 
 pytestmark = pytest.mark.slow
 
@@ -135,49 +135,42 @@ def test_the_folder_holds_a_stock_config_and_weights_alone(name, folded, trained
     assert (folder.stat().st_mode & 0o777) == (trained.parent.stat().st_mode & 0o777 | 0o755)
 
 
-def test_conv_bn_pairs_fuse(folded, trained, image):
-    """And fusing the unfolded model is wrong, which is why folding comes first."""
-    stock = detector(folded / "retinanet-ws", "retinanet-ws").double()
-    x = torch.rand(1, 3, *SIZE, dtype=torch.float64)
-    with torch.no_grad():
-        expected = stock.extract_feat(x)
-        fused = fuse_conv_bn(stock).extract_feat(x)
-        wrong = fuse_conv_bn(detector(trained, "retinanet-ws").double()).extract_feat(x)
-    assert not any(isinstance(m, nn.BatchNorm2d) for m in stock.modules())
-    for got, want, bad in zip(fused, expected, wrong):
-        torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-8)
-        assert (bad - want).norm() > 0.1 * want.norm()
+# Relative to float64, in units of the format's last place; so many layers add up.
+FORMATS = {torch.float64: 1e3, torch.float32: 100, torch.bfloat16: 20, torch.float16: 20}
 
 
-class Features(nn.Module):
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.backbone, self.neck = model.backbone, model.neck
-
-    def forward(self, x):
-        return self.neck(self.backbone(x))
+def outputs(model: nn.Module, image: torch.Tensor) -> list[torch.Tensor]:
+    """Pyramid, and what the dense head makes of it."""
+    features = model.extract_feat(image)
+    head = model.rpn_head if hasattr(model, "rpn_head") else model.bbox_head
+    return [*features, *(level for kind in head(features) for level in kind)]
 
 
+@pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
+@pytest.mark.parametrize("form", FORMATS, ids=str)
 @pytest.mark.parametrize("name", ["retinanet-ws", "mask-fixnorm"])
-def test_backbone_and_neck_export_to_onnx(name, folded, tmp_path):
-    onnx = pytest.importorskip("onnx", reason="pip install onnx")
-    from onnx.reference import ReferenceEvaluator
-
-    model, x = Features(detector(folded / name, name)).eval(), torch.rand(1, 3, 64, 64)
-    names = [f"p{level}" for level in range(5)]
-    torch.onnx.export(
-        model, (x,), tmp_path / "m.onnx", input_names=["x"], output_names=names, dynamo=False
-    )
-    exported = onnx.load(tmp_path / "m.onnx")
-    # Nothing of a normalization is computed at run time.
-    operators = {node.op_type for node in exported.graph.node}
-    assert not operators & {"ReduceMean", "ReduceL2", "ReduceSum", "Sqrt", "Div", "Clip", "Pow"}
-    onnx.checker.check_model(exported)
-    got = ReferenceEvaluator(exported).run(None, {"x": x.numpy()})
+def test_fused_and_in_half_precision_it_is_the_same_network(name, form, fused, folded, real_data):
+    model = detector(folded / name, name)
+    image = model.data_preprocessor(load(model.cfg, first_image(name, real_data)))["inputs"]
     with torch.no_grad():
-        expected = model(x)
+        expected = outputs(model.double(), image.double())
+        other = detector(folded / name, name)
+        if fused:
+            other = fuse_conv_bn(other.to(torch.promote_types(form, torch.float32)))
+            assert not any(isinstance(module, nn.BatchNorm2d) for module in other.modules())
+        got = outputs(other.to(form), image.to(form))
     for a, b in zip(got, expected, strict=True):
-        assert np.linalg.norm(a - b.numpy()) < 1e-5 * np.linalg.norm(b.numpy())
+        assert a.dtype == form and difference(a, b) < FORMATS[form] * torch.finfo(form).eps
+
+
+def test_fusing_before_folding_is_another_network(folded, trained):
+    """Which is why folding comes first."""
+    x = torch.rand(1, 3, *SIZE)
+    with torch.no_grad():
+        expected = detector(folded / "retinanet-ws", "retinanet-ws").extract_feat(x)
+        wrong = fuse_conv_bn(detector(trained, "retinanet-ws")).extract_feat(x)
+    for bad, want in zip(wrong, expected, strict=True):
+        assert difference(bad, want) > 0.1
 
 
 def test_get_flops(folded, capsys):

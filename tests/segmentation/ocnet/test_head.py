@@ -1,14 +1,16 @@
 """OCHead and its backbone: published sizes and parameters, any input, what training starts from."""
 
+import copy
+
 import numpy as np
-import onnx
 import pytest
 import torch
-from onnx.reference import ReferenceEvaluator
 from segmentation.ocnet.published_ocnet import Published
 from segmentation.ocnet.small_ocnets import NARROW, build, narrow_ocnet, ocnet_config, samples
 from torch import nn
 
+from normfix_mm.export.to_onnx.segmenters import traceable
+from normfix_mm.export.to_onnx.write import OPSET
 from normfix_mm.segmentation import DilatedResNetV1c, OCHead
 
 CONTEXTS = ("base", "asp", "pyramid")
@@ -125,17 +127,23 @@ def test_an_unknown_context_is_said():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("context", CONTEXTS)
-def test_exports_to_onnx(context, tmp_path):
+def test_exports_to_onnx_for_images_of_any_size(context, tmp_path):
     """Attention is one operator of torch, in ONNX matrix products and a softmax."""
-    model, x = narrow_ocnet(context).eval(), torch.randn(1, 3, 65, 97)
+    runtime = pytest.importorskip("onnxruntime", reason="pip install onnx onnxruntime")
+    model = narrow_ocnet(context).eval()
     for name, module in model.named_modules():
         if name.endswith(".W"):  # which start at zero
             nn.init.normal_(module.weight)
-    model.forward = lambda images: model.encode_decode(images, [dict(img_shape=(65, 97))])
-    torch.onnx.export(model, (x,), tmp_path / "m.onnx", input_names=["x"], dynamo=False)
-    exported = onnx.load(tmp_path / "m.onnx")
-    onnx.checker.check_model(exported)
-    (got,) = ReferenceEvaluator(exported).run(None, {"x": x.numpy()})
-    with torch.no_grad():
-        expected = model(x).numpy()
-    assert np.linalg.norm(got - expected) < 1e-5 * np.linalg.norm(expected)
+    whole = traceable(copy.deepcopy(model)).eval()
+    axes = dict(images={0: "N", 2: "H", 3: "W"})
+    torch.onnx.export(
+        whole, (torch.randn(1, 3, 65, 97),), tmp_path / "m.onnx", input_names=["images"],
+        output_names=["logits", "labels"], dynamic_axes=axes, opset_version=OPSET, dynamo=False,
+    )  # fmt: skip
+    session = runtime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    for shape in ((1, 3, 65, 97), (2, 3, 120, 75)):
+        x = torch.randn(shape)
+        (got,) = session.run(["logits"], dict(images=x.numpy()))
+        with torch.no_grad():
+            expected = model.encode_decode(x, [dict(img_shape=shape[2:])]).numpy()
+        assert np.linalg.norm(got - expected) < 1e-5 * np.linalg.norm(expected)

@@ -102,6 +102,7 @@ def test_a_layer_built_so_gets_no_treatment(attach):
         fold(model)
 
 
+@pytest.mark.needs("mmcv")
 def test_mmcv_s_shortcut_for_a_bn_in_evaluation_mode_is_refused():
     """efficient_conv_bn_eval multiplies the raw weight by that of the BN."""
     from mmcv.cnn import ConvModule
@@ -219,6 +220,7 @@ def test_what_a_module_reads_in_its_lists_is_not_what_lies_in_other_modules():
     normalize_layers(owner, dict(form="WN", layers="blocks.0"))
 
 
+@pytest.mark.needs("mmcv")
 def test_mmcv_s_conv_module_is_taken():
     """Its method has the name of a function that uses the weight of what it is given."""
     from mmcv.cnn import ConvModule

@@ -63,7 +63,9 @@ def beit():
         (lambda: nn.Sequential(nn.Identity(), Direct()), dict(form="WN", kind="linear"), "1.qkv"),
         (Deep, dict(form="WS"), "block.conv"),
         (lambda: nn.TransformerEncoderLayer(8, 2, 16), dict(form="WN", kind="linear"), "linear1"),
-        (beit, dict(form="WN", kind="linear"), "qkv"),
+        pytest.param(
+            beit, dict(form="WN", kind="linear"), "qkv", marks=pytest.mark.needs("mmpretrain")
+        ),
     ],
 )
 def test_it_is_refused_by_name(make, rule, name):

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from helpers.fused import FUSED
 from torch import nn
 
 from normfix_mm import EpsShift, NormFix, WNConv2d, WSConv2d, normalize_layers
@@ -387,11 +388,11 @@ def test_a_run_that_went_wrong_goes_on_from_its_checkpoint(with_target):
     assert held == pytest.approx(float(saved[1]["target"]), rel=1e-6)
 
 
-@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("fused", FUSED)
 def test_the_penalty_does_not_stay_in_the_gradients(fused):
     layer = WSConv2d(3, 4, 3, bias=False)
     by_hand = copy.deepcopy(layer)
-    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, fused=fused)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, **fused)
     EpsShift(optimizer, layer, lam=0.1, eps=0.0)
     plain = torch.optim.SGD(by_hand.parameters(), lr=0.1, weight_decay=0.1)
     gradient = torch.randn_like(layer.weight)

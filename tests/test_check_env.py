@@ -150,7 +150,8 @@ def test_segmentation_is_looked_at_and_not_asked_for(tmp_path):
     _, whole = report(SITE)
     assert finding(whole, "normfix_mm.segmentation")["remedy"] == ""
     assert finding(whole, "cityscapesscripts")["found"].endswith("(cityscapesScripts)")
-    fake(tmp_path, "onedl-mmsegmentation", "9.9", mmseg="assert False, 'another mmcv'")
+    same = next(d for d in ("onedl-mmsegmentation", "mmsegmentation") if check_env.version_of(d))
+    fake(tmp_path, same, "9.9", mmseg="assert False, 'another mmcv'")
     (tmp_path / "cityscapesscripts.py").write_text("raise ImportError('absent')")
     code, whole = report(tmp_path, SITE)
     assert code == 0

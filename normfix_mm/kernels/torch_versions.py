@@ -46,7 +46,7 @@ def norms(params: Sequence[Tensor]) -> Sequence[Tensor]:
 
 @functools.cache
 def keep_step_hooks() -> None:
-    """Before torch 2.4 the first torch.compile takes the step hooks from all of torch's optimizers.
+    """Before torch 2.3 the first torch.compile takes the step hooks from all of torch's optimizers.
 
     It takes them once in a program: here it does so at once, and they are put back for good.
     """

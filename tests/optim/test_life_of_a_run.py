@@ -388,6 +388,18 @@ def test_a_run_that_went_wrong_goes_on_from_its_checkpoint(with_target):
     assert held == pytest.approx(float(saved[1]["target"]), rel=1e-6)
 
 
+def test_a_compilation_takes_no_treatment_away():
+    """Before torch 2.3 the first one of a program took the step hooks of all of torch's classes."""
+    layer = WNConv2d(3, 4, 3, gain=False, bias=False)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    EpsShift(optimizer, layer, lam=0.5, eps=0.0)
+    torch.compile(nn.Linear(2, 2), backend="eager")(torch.ones(1, 2))
+    before = norm(layer.weight)
+    layer.weight.grad = torch.zeros_like(layer.weight)
+    optimizer.step()
+    assert norm(layer.weight) == pytest.approx(0.95 * before, rel=1e-5)
+
+
 @pytest.mark.parametrize("fused", FUSED)
 def test_the_penalty_does_not_stay_in_the_gradients(fused):
     layer = WSConv2d(3, 4, 3, bias=False)

@@ -236,6 +236,8 @@ def test_a_hook_of_the_layer_that_renames_is_heeded(cls, shape, public):
         calls.append(prefix)
         state[prefix + "g"] = state.pop(prefix + "scale")
 
+    if public and not hasattr(layer, "register_load_state_dict_pre_hook"):
+        pytest.skip(f"torch {torch.__version__} has this hook by its private name alone")
     if public:
         layer.register_load_state_dict_pre_hook(
             lambda _, state, prefix, *rest: rename(state, prefix)

@@ -26,7 +26,7 @@ from importlib import metadata
 STACKS = ("OneDL", "OpenMMLab")
 # From the first version on, below the second, as in pyproject.toml; another may work, untested.
 SUPPORTED = {
-    "torch": ("2.4", "3"),
+    "torch": ("2.1", "3"),
     "onedl-mmengine": ("0.10.12", "1"),
     "onedl-mmcv": ("2.3.6", "3"),
     "onedl-mmdetection": ("3.5.1", "4"),

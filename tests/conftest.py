@@ -2,21 +2,33 @@
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+from torch.torch_version import TorchVersion
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without a GPU, what is marked `gpu` is skipped and says why."""
-    if torch.cuda.is_available():
-        return
+    """What a test is marked to need and this environment lacks: it is skipped and says why."""
     for item in items:
-        if item.get_closest_marker("gpu"):
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+        for reason in _lacks(item):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _lacks(item: pytest.Item) -> Iterator[str]:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        yield "needs a CUDA device"
+    for mark in item.iter_markers("needs"):
+        if find_spec(mark.args[0]) is None:
+            yield f"needs {mark.args[0]}"
+    for mark in item.iter_markers("since_torch"):
+        version, what = mark.args
+        if TorchVersion(torch.__version__) < version:
+            yield f"torch {version} brought {what}, here is {torch.__version__}"
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -104,7 +104,7 @@ def test_the_core_depends_on_torch_alone(built):
     _, text, _ = built
     needs = [line for line in text.splitlines() if line.startswith("Requires-Dist:")]
     hard = [line for line in needs if "extra ==" not in line]
-    assert hard == ["Requires-Dist: torch<3,>=2.4"]
+    assert hard == ["Requires-Dist: torch<3,>=2.1"]
     assert "Requires-Python: >=3.10" in text
     assert "License-Expression: Apache-2.0" in text
     extras = {line.split()[1] for line in text.splitlines() if line.startswith("Provides-Extra:")}

@@ -92,7 +92,8 @@ def settled_turn(optimizer: Optimizer, group: dict, lam: float) -> float | None:
         # Σ of the squares of what one gradient adds to the steps that follow it.
         squares = (1 + m) ** 2 + m**4 / (1 - m * m) if group["nesterov"] else 1 / (1 - m * m)
         return (2 * lr * lam * (1 - m) * squares) ** 0.5
-    if isinstance(kind, torch.optim.Adam) and is_decoupled(optimizer, group):
+    adam = (torch.optim.Adam, torch.optim.AdamW)  # the latter extends the former since torch 2.7
+    if isinstance(kind, adam) and is_decoupled(optimizer, group):
         beta = group["betas"][0]
         return (2 * lr * lam * (1 - beta) / (1 + beta)) ** 0.5
     return None

@@ -107,6 +107,8 @@ def _edit(rows: Tensor, kind: str, eps: float) -> Tensor:
         norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
         return rows * torch.where(norm > 0, 1 - eps / norm, 1.0).to(rows.dtype)
     n = rows.shape[1]
+    if n == 1:  # which has no direction: old versions of torch find one of rounding
+        return rows
     direction = torch.native_layer_norm(rows, (n,), None, None, TINY_VARIANCE)[0]
     # A filter too long to be squared: its direction weighs nothing beside it.
     direction.nan_to_num_(0.0)

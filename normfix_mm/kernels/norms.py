@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from normfix_mm.kernels import devices
+from normfix_mm.kernels import devices, torch_versions
 from normfix_mm.kernels.rows import WIDE
 
 ROW = 4096  # elements summed in float32 before float64 takes over
@@ -22,8 +22,8 @@ def squared_norms(params: Sequence[Tensor]) -> Tensor:
     params = list(params)
     if devices.few_kernels(params):
         # A GPU has the threads to add in float64 at the speed of memory.
-        norms = torch._foreach_norm(params, 2, torch.float64)
-        return torch.stack([n.to(params[0].device) for n in norms]).square_()
+        on_devices = torch_versions.norms(params)
+        return torch.stack([n.to(params[0].device) for n in on_devices]).square_()
     # The last first: those the optimizer has just written are still in the cache.
     parts = [_norms_of_rows(p) for p in reversed(params)][::-1]
     squares = torch.cat(parts).to(torch.float64).square_().split([len(part) for part in parts])

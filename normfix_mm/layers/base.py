@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from torch import Tensor, nn
 
+from normfix_mm.kernels.torch_versions import uncompiled
 from normfix_mm.layers.once import once
 
 # The mixin stands before nn.Conv2d and its like; only a type checker needs to be told.
@@ -43,6 +44,7 @@ class NormalizedLayer(_Layer):
             raise
         return layer
 
+    @uncompiled
     def normalized_weight(self) -> Tensor:
         """The effective weight, connected to the graph, in the weight's shape and dtype."""
         return once(self, self._normalize)

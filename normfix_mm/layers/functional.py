@@ -26,6 +26,7 @@ from torch.autograd import forward_ad
 
 from normfix_mm.kernels import formulas
 from normfix_mm.kernels.operators import library
+from normfix_mm.kernels.torch_versions import is_compiling, uncompiled
 
 
 def standardize(weight: Tensor, eps: float = 1e-5) -> Tensor:
@@ -114,11 +115,12 @@ _FORMS = {name: _form(name, name) for name in ("standardize", "normalize", "cent
 _FORMS["normalize_layer"] = _form("normalize_layer", "normalize", whole=True)
 
 
+@uncompiled
 def _normalized(name: str, weight: Tensor, *options) -> Tensor:
     form = _FORMS[name]
     if not weight.is_floating_point():  # the imaginary part of a complex one would be dropped
         raise ValueError(f"A weight of {weight.dtype} cannot be normalized; give a real one.")
-    if torch.compiler.is_compiling():
+    if is_compiling():
         return form.forward(weight, *options)[0]
     differentiated = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
     if differentiated or torch.jit.is_tracing():

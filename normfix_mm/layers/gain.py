@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from normfix_mm.errors import BadInput
+from normfix_mm.kernels.torch_versions import is_compiling, uncompiled
 from normfix_mm.layers.bypassed import refuse_bypassed
 from normfix_mm.layers.gain_alone import (
     NoteTraining,
@@ -230,7 +231,7 @@ class GainedLayer(LoadsGain):
             return weight
         if not self.training and not weight.requires_grad:  # a frozen stage
             return weight
-        if torch.compiler.is_compiling():  # which notices no gradient
+        if is_compiling():  # which notices no gradient
             if self.training:
                 torch.compiler.disable(begin_alone)(self)
             return weight
@@ -293,10 +294,11 @@ def settle_before_training(model: nn.Module) -> None:
         model.register_forward_pre_hook(_settle_now)
 
 
+@uncompiled
 def _settle_now(model: nn.Module, args: Any) -> None:
     if not (model.training and torch.is_grad_enabled()):
         return
-    if torch.compiler.is_compiling():  # run as it is; a decorator would import torch._dynamo
+    if is_compiling():  # run as it is; a decorator would import torch._dynamo
         torch.compiler.disable(_settle_all)(model, True)
     else:
         _settle_all(model, False)

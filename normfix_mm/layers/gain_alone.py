@@ -15,9 +15,12 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from normfix_mm.errors import Stopped
+from normfix_mm.kernels import torch_versions
+from normfix_mm.kernels.torch_versions import is_compiling, uncompiled
 from normfix_mm.layers.gain_loading import LoadsGain
 
 
+@uncompiled
 def settle_alone(layer: nn.Module, args: Any) -> None:
     """Forward pre-hook of a layer: let its gain follow the weight, until it trains.
 
@@ -26,7 +29,7 @@ def settle_alone(layer: nn.Module, args: Any) -> None:
     if not (isinstance(layer, LoadsGain) and layer.training) or is_exporting():
         return
     with_gradients = torch.is_grad_enabled()
-    if torch.compiler.is_compiling():
+    if is_compiling():
         if layer._start is not None and with_gradients:
             torch.compiler.disable(begin_alone)(layer)
     elif with_gradients or _is_in_a_function():
@@ -86,12 +89,8 @@ def _callers(name: str) -> Iterator[Any]:
 
 
 def is_exporting() -> bool:
-    """Whether a program is written that will run elsewhere: torch.jit.trace, torch.export.
-
-    Old versions of torch do not tell export from compilation.
-    """
-    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
-    return torch.jit.is_tracing() or exporting()
+    """Whether a program is written that will run elsewhere: torch.jit.trace, torch.export."""
+    return torch.jit.is_tracing() or torch_versions.is_exporting()
 
 
 def is_batched(tensor: Tensor) -> bool:

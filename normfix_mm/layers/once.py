@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from normfix_mm.kernels.torch_versions import BEFORE_2_4, is_compiling
+
 _Kept = tuple[dict[tuple, tuple], Any]
 _active: ContextVar[_Kept | None] = ContextVar("once_a_forward", default=None)
 
@@ -24,9 +26,9 @@ def once_a_forward() -> Iterator[None]:
     """Inside the block weights must not change. A block inside another belongs to the outer one.
 
     Blocks belong to a thread (DataParallel has one for each replica). Under torch.compile, which
-    removes repeated work itself, the block does nothing.
+    removes repeated work itself, and in old versions of torch the block does nothing.
     """
-    if torch.compiler.is_compiling() or _active.get() is not None:
+    if BEFORE_2_4 or is_compiling() or _active.get() is not None:
         yield
         return
     token = _active.set(({}, _saving_hooks()))
@@ -38,7 +40,7 @@ def once_a_forward() -> Iterator[None]:
 
 def once(layer: nn.Module, compute: Callable[[], Tensor]) -> Tensor:
     """What `compute` gives, computed at the layer's first use in this forward."""
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if is_compiling() or torch._C._are_functorch_transforms_active():
         return compute()
     active = _active.get()
     # A checkpointed part of the forward runs again, alone, in the backward pass: it must find the

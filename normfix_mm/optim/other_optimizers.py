@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from normfix_mm.errors import Stopped
+from normfix_mm.kernels.torch_versions import keep_step_hooks
 from normfix_mm.optim.claims import changes, owner_of, params_of
 
 _watching: list[Any] = []
@@ -26,6 +27,7 @@ _strangers: WeakKeyDictionary = WeakKeyDictionary()
 
 def watch() -> None:
     """From the first claim on, look at every optimizer's steps."""
+    keep_step_hooks()
     if not _watching:
         _watching.append(register_optimizer_step_pre_hook(torch.compiler.disable(_before_a_step)))
 

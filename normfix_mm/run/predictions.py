@@ -56,7 +56,7 @@ def paint(cfg, folder: str | None, show: bool, wait_time: float) -> None:
         hook.type, hook.enable, hook.interval = "ClassVisualizationHook", True, 1
         hook.show, hook.wait_time, hook.out_dir = show, wait_time, folder
         return
-    hook.draw = True
+    hook.draw, hook.interval = True, 1  # upstream MMSegmentation heeds it in tests as well
     if show:
         hook.show, hook.wait_time = True, wait_time
     if folder and segments(cfg):

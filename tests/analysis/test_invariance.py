@@ -263,6 +263,7 @@ def test_a_weight_that_is_named_is_not_one_that_could_not_be_judged():
     assert list(report.variant) == ["gate.weight"] and report.unreached == []
 
 
+@pytest.mark.since_torch("2.4", "RMSNorm")
 @pytest.mark.parametrize("eps", [1e-5, None])
 def test_the_eps_of_an_rms_norm_is_told_from_a_weight_that_nothing_normalizes(eps):
     class Channels(nn.RMSNorm):

@@ -3,8 +3,11 @@
 import copy
 import warnings
 
+import pytest
 import torch
 from analysis.model_state import assert_same_state, full_state
+
+pytest.importorskip("mmdet")  # absent where torch is alone (`make test-matrix`)
 
 from normfix_mm import find_scale_variant, normalize_layers
 from normfix_mm.analysis import probe

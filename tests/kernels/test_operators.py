@@ -23,6 +23,7 @@ def layouts() -> dict[str, Tensor]:
     }
 
 
+@pytest.mark.since_torch("2.4", "opcheck")
 @pytest.mark.parametrize("layout", layouts())
 @pytest.mark.parametrize("name", operators.FORWARD)
 def test_torch_finds_no_fault_with_an_operator(name, layout):
@@ -54,10 +55,15 @@ class Net(nn.Module):
         return nn.functional.linear(self.convs(x), effective)
 
 
+def name_of(operator) -> str:
+    return operator._schema.name.partition("::")[2]
+
+
 def operators_in(graph: torch.fx.Graph) -> list[str]:
-    return sorted(n.target._opname for n in graph.nodes if "normfix_mm" in str(n.target))
+    return sorted(name_of(n.target) for n in graph.nodes if "normfix_mm" in str(n.target))
 
 
+@pytest.mark.since_torch("2.4", "operators of ours in a compiled graph")
 def test_compiled_training_equals_eager_and_sees_one_operator_a_direction():
     torch.manual_seed(0)
     model, seen = Net(), []
@@ -81,6 +87,7 @@ def test_compiled_training_equals_eager_and_sees_one_operator_a_direction():
     assert sorted(seen) == sorted([*operators.FORWARD, *operators.BACKWARD])
 
 
+@pytest.mark.since_torch("2.4", "operators of ours in a compiled graph")
 def test_what_the_compiler_cannot_see_is_still_right():
     """Zero and huge filters take another way inside the operator, chosen by value."""
     compiled = torch.compile(functional.standardize, backend="aot_eager", fullgraph=True)
@@ -93,6 +100,7 @@ def test_what_the_compiler_cannot_see_is_still_right():
         torch.testing.assert_close(out, functional.standardize(leaf))
 
 
+@pytest.mark.since_torch("2.4", "operators of ours in a compiled graph")
 def test_an_exported_model_has_the_operators_and_trains_alike():
     torch.manual_seed(0)
     model, x = Net(), torch.randn(2, 3, 9, 9)
@@ -111,7 +119,7 @@ def test_a_mode_sees_one_operator_a_direction():
 
     class Count(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            calls.append(func._opname)
+            calls.append(name_of(func))
             return func(*args, **(kwargs or {}))
 
     calls = []
@@ -120,7 +128,7 @@ def test_a_mode_sees_one_operator_a_direction():
         functional.standardize(weight).sum().backward()
     own = [name for name in calls if name.startswith("standardize")]
     assert own == ["standardize", "standardize_backward"]
-    assert len(calls) <= 6  # and the sum, its gradient, the leaf's
+    assert len([name for name in calls if name != "detach"]) <= 5  # and the sum, its gradient
 
 
 @pytest.mark.parametrize("layout", layouts())
@@ -160,6 +168,7 @@ def test_formulas_derivatives_are_those_of_autograd(name):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.since_torch("2.4", "operators of ours in a compiled graph")
 def test_a_layer_of_each_kind_goes_through_the_operators():
     layer = FixNormLinear(6, 3)
     exported = torch.export.export(nn.Sequential(layer), (torch.randn(2, 6),))

@@ -34,6 +34,7 @@ KERNELS = {
 @pytest.mark.parametrize("capability", [75, 80, 90])
 @pytest.mark.parametrize("name", KERNELS)
 def test_kernels_compile_for_a_gpu(name, capability, tmp_path, monkeypatch):
+    pytest.importorskip("triton.backends", reason="Triton 3, of torch 2.4, brought it")
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 

@@ -63,7 +63,9 @@ def beit():
         (lambda: nn.Sequential(nn.Identity(), Direct()), dict(form="WN", kind="linear"), "1.qkv"),
         (Deep, dict(form="WS"), "block.conv"),
         (lambda: nn.TransformerEncoderLayer(8, 2, 16), dict(form="WN", kind="linear"), "linear1"),
-        (beit, dict(form="WN", kind="linear"), "qkv"),
+        pytest.param(
+            beit, dict(form="WN", kind="linear"), "qkv", marks=pytest.mark.needs("mmpretrain")
+        ),
     ],
 )
 def test_it_is_refused_by_name(make, rule, name):
@@ -102,6 +104,7 @@ def test_a_layer_built_so_gets_no_treatment(attach):
         fold(model)
 
 
+@pytest.mark.needs("mmcv")
 def test_mmcv_s_shortcut_for_a_bn_in_evaluation_mode_is_refused():
     """efficient_conv_bn_eval multiplies the raw weight by that of the BN."""
     from mmcv.cnn import ConvModule
@@ -219,6 +222,7 @@ def test_what_a_module_reads_in_its_lists_is_not_what_lies_in_other_modules():
     normalize_layers(owner, dict(form="WN", layers="blocks.0"))
 
 
+@pytest.mark.needs("mmcv")
 def test_mmcv_s_conv_module_is_taken():
     """Its method has the name of a function that uses the weight of what it is given."""
     from mmcv.cnn import ConvModule

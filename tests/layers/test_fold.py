@@ -177,6 +177,7 @@ def test_unknown_layer_type_is_refused():
         fold(nn.Sequential(Odd()))
 
 
+@pytest.mark.needs("mmcv")
 @pytest.mark.parametrize("name", ["ConvWS2d", "ConvAWS2d"])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_mmcv_layers(name, groups):
@@ -198,6 +199,7 @@ def test_mmcv_layers(name, groups):
     assert stock.__dict__.keys() == plain[0].__dict__.keys()
 
 
+@pytest.mark.needs("mmcv")
 @pytest.mark.parametrize("conv", ["WSConv2d", "WNConv2d", "ConvWS", "ConvAWS"])
 def test_a_bn_fuses_right_only_after_folding(conv):
     from mmcv.cnn import ConvModule, fuse_conv_bn
@@ -216,6 +218,7 @@ def test_a_bn_fuses_right_only_after_folding(conv):
     assert (wrong - expected).abs().max() > 0.01  # why folding comes first
 
 
+@pytest.mark.needs("mmdet")
 def test_retinanet_and_its_parts_load_into_the_stock_model():
     from mmdet.registry import MODELS
     from mmdet.utils import register_all_modules

@@ -111,6 +111,7 @@ def test_training_a_compiled_layer(cls, shape, looked_at):
     assert torch.equal(layer.g, g)
 
 
+@pytest.mark.since_torch("2.4", "layers of ours in a compiled graph")
 def test_in_one_graph_after_the_first_step():
     model = nn.Sequential(WNConv2d(4, 6, 3), FixNormConv2d(6, 4, 1, alpha=9.0))
     x = sample(model[0])
@@ -135,6 +136,7 @@ class Net(nn.Module):
         return self.two(self.one(x).relu())
 
 
+@pytest.mark.since_torch("2.4", "layers of ours in a compiled graph")
 def test_who_takes_care_of_a_model_leaves_one_graph():
     torch._dynamo.reset()
     model = Net()

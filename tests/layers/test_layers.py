@@ -91,6 +91,7 @@ def test_transposed_convolution_with_one_gain(conv):
         torch.testing.assert_close(layer(x, size), stock(x, size))
 
 
+@pytest.mark.needs("mmcv")
 def test_ws_equals_mmcv_conv_ws():
     from mmcv.cnn.bricks.conv_ws import ConvWS2d
 

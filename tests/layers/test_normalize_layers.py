@@ -142,6 +142,7 @@ def test_gain_and_fixnorm_keep_the_function():
     torch.testing.assert_close(net(x), before, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.needs("mmcv")
 def test_mmcv_wrappers_count_as_plain():
     from mmcv.cnn.bricks.wrappers import Conv2d
 
@@ -277,6 +278,7 @@ def test_the_output_projection_of_attention_is_refused():
         normalize_layers(net, dict(form="WN", kind="linear"))
 
 
+@pytest.mark.needs("mmcv")
 def test_mmcv_s_wrapper_is_plain():
     from mmcv.cnn.bricks.wrappers import Conv2d
 
@@ -304,6 +306,7 @@ def test_a_tied_embedding_is_refused():
         normalize_layers(net, dict(form="WN", kind="linear"))
 
 
+@pytest.mark.needs("mmcv")
 @pytest.mark.parametrize("rule", [dict(form="WS"), dict(form="CWN"), dict(form="WN", gain=False)])
 def test_a_convolution_that_starts_at_zero_stays_plain_without_a_gain(rule):
     """The last one of a context block, which has no norm behind it."""
@@ -343,6 +346,7 @@ def test_gains_are_not_added_to_a_model_in_distributed_data_parallel(tmp_path):
         dist.destroy_process_group()
 
 
+@pytest.mark.needs("mmcv")
 def test_a_model_that_is_normalized_already_is_told_so():
     from mmcv.cnn import ConvWS2d
 

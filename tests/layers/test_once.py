@@ -67,6 +67,7 @@ def heads(cls, shape, options):
     return one, other
 
 
+@pytest.mark.since_torch("2.4", "what tells a checkpointed part of a forward from the others")
 @pytest.mark.parametrize(("cls", "shape", "options"), LAYERS)
 def test_one_normalization_and_the_same_gradients(cls, shape, options, passes):
     one, other = heads(cls, shape, options)
@@ -79,6 +80,7 @@ def test_one_normalization_and_the_same_gradients(cls, shape, options, passes):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.since_torch("2.4", "what tells a checkpointed part of a forward from the others")
 def test_nothing_outlives_the_forward(passes):
     head = Head(WSConv2d(4, 4, 3))
     first = head(levels())[0]
@@ -152,6 +154,7 @@ def test_checkpointed_parts(use_reentrant, part):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.since_torch("2.4", "what tells a checkpointed part of a forward from the others")
 @pytest.mark.parametrize("use_reentrant", [False, True])
 def test_a_checkpointed_head(use_reentrant, passes):
     one, other = heads(WSConv2d, (4, 4, 3), {})
@@ -163,6 +166,7 @@ def test_a_checkpointed_head(use_reentrant, passes):
     torch.testing.assert_close(one.layer.weight.grad, other.layer.weight.grad)
 
 
+@pytest.mark.since_torch("2.4", "what tells a checkpointed part of a forward from the others")
 def test_two_heads_share_a_layer_and_two_models_do_not(passes):
     layer = WSConv2d(4, 4, 3)
     with once_a_forward():

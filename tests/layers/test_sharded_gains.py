@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed.fsdp
+
+if not hasattr(torch.distributed.fsdp, "fully_shard"):
+    pytest.skip(f"torch 2.6 brought it here, this is {torch.__version__}", allow_module_level=True)
+
 from engine.two_ranks import two_ranks
 from torch import distributed, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict

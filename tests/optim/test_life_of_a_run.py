@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from helpers.fused import FUSED
 from torch import nn
 
 from normfix_mm import EpsShift, NormFix, WNConv2d, WSConv2d, normalize_layers
@@ -387,11 +388,23 @@ def test_a_run_that_went_wrong_goes_on_from_its_checkpoint(with_target):
     assert held == pytest.approx(float(saved[1]["target"]), rel=1e-6)
 
 
-@pytest.mark.parametrize("fused", [False, True])
+def test_a_compilation_takes_no_treatment_away():
+    """Before torch 2.3 the first one of a program took the step hooks of all of torch's classes."""
+    layer = WNConv2d(3, 4, 3, gain=False, bias=False)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    EpsShift(optimizer, layer, lam=0.5, eps=0.0)
+    torch.compile(nn.Linear(2, 2), backend="eager")(torch.ones(1, 2))
+    before = norm(layer.weight)
+    layer.weight.grad = torch.zeros_like(layer.weight)
+    optimizer.step()
+    assert norm(layer.weight) == pytest.approx(0.95 * before, rel=1e-5)
+
+
+@pytest.mark.parametrize("fused", FUSED)
 def test_the_penalty_does_not_stay_in_the_gradients(fused):
     layer = WSConv2d(3, 4, 3, bias=False)
     by_hand = copy.deepcopy(layer)
-    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, fused=fused)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, **fused)
     EpsShift(optimizer, layer, lam=0.1, eps=0.0)
     plain = torch.optim.SGD(by_hand.parameters(), lr=0.1, weight_decay=0.1)
     gradient = torch.randn_like(layer.weight)

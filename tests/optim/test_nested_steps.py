@@ -39,7 +39,7 @@ def test_the_same_as_without_a_parent(base, decoupled, edit):
     torch.manual_seed(0)
     layer = WNConv2d(3, 4, 3, gain=False, bias=False)
     plain = copy.deepcopy(layer)
-    base(layer.parameters())  # from now on the parent's step has hooks as well
+    base(layer.parameters(), lr=0.1)  # from now on the parent's step has hooks as well
     # One whose parent was never made, and so runs them once.
     fresh = type("Fresh", (base,), dict(step=base.step.__wrapped__))
     optimizers = []
@@ -70,7 +70,7 @@ def test_decoupled_decay_is_that_of_adamw():
 
 def test_a_norm_is_held_through_both():
     layer = WNConv2d(3, 4, 3)
-    torch.optim.SGD(layer.parameters())
+    torch.optim.SGD(layer.parameters(), lr=0.1)
     optimizer = extended(torch.optim.SGD)(layer.parameters(), lr=0.1)
     fixing = NormFix(optimizer, layer)
     for p in layer.parameters():

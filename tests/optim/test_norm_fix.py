@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.fused import FUSED, on_cpu
 from torch import nn
 
 from normfix_mm import EpsShift, FixNormLinear, NormFix, WSConv2d
@@ -43,7 +44,9 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "name", [n if n != "fused" else pytest.param(n, marks=on_cpu) for n in OPTIMIZERS]
+)
 def test_joint_vector_is_rescaled_by_one_number(name):
     ours, free = net(), net()
     optimizer, plain = (OPTIMIZERS[name](m.parameters()) for m in (ours, free))
@@ -109,10 +112,11 @@ def test_squared_norms_of_any_shape_and_memory_format(shape, dtype):
         torch.testing.assert_close(result, expected, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.since_torch("2.3", "a GradScaler for the CPU")
+@pytest.mark.parametrize("fused", FUSED)
 def test_skipped_amp_step_changes_nothing(fused):
     model = net()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=fused)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, **fused)
     fixing = NormFix(optimizer, model)
     with torch.no_grad():
         model[0].weight.mul_(1.5)  # off the target, so that a rescale would show

@@ -45,6 +45,7 @@ def test_every_distinct_parameter_once():
     assert what["wn_fc.weight"] == ("linear", "WN", False)
 
 
+@pytest.mark.needs("mmcv")
 def test_mmcv_layers_are_recognized():
     from mmcv.cnn.bricks.conv_ws import ConvAWS2d, ConvWS2d
 

@@ -19,6 +19,7 @@ from normfix_mm.analysis import remarks, steps
 from normfix_mm.analysis.metrics import effective_learning_rate
 from normfix_mm.engine.hooks.norm_fix import NormFixHook, only_optimizer
 from normfix_mm.engine.optim_wrapper_constructor import refuse_ignored_eps_shift
+from normfix_mm.kernels.torch_versions import keep_step_hooks
 from normfix_mm.layers.fold import effective_weight
 from normfix_mm.optim.claims import groups_of, owner_of
 from normfix_mm.optim.eps_shift import EpsShift
@@ -95,6 +96,7 @@ class NormMonitorHook(Hook):
         self._said: set[str] = set()
         self._due, self._taken = False, None
         if self.each_layer is not None:
+            keep_step_hooks()
             before = torch.compiler.disable(self._before_step)
             handle = optimizer.register_step_pre_hook(before)
             # First of all: the ε-shift's edit is not the loss's gradient.

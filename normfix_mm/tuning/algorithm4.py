@@ -108,7 +108,7 @@ class Algorithm4(Search):
         return rounds
 
     def remarks(self, scores: Scores) -> list[str]:
-        """What to know about the result: a best value at the edge of what was tried."""
+        """What to know about the result: a best value at the edge of what was tried, an idle α."""
         best = self.best(scores)
         if best is None:
             return []
@@ -126,10 +126,25 @@ class Algorithm4(Search):
                 f"{last.lr_range[0]:g} to {lr:g}, which the shorter trainings set: a longer first "
                 "round would tell more."
             )
-        if len(self.alphas) > 1 and alpha in (min(self.alphas), max(self.alphas)):
+        same = self._without_effect(lr, scores)
+        if same:
+            said.append(
+                f"Every α from {same[0]:g} on has the same score: g hardly reached its cap, if at "
+                "all, so that α could not act. gain_start='cap' starts g there."
+            )
+        if len(self.alphas) > 1 and alpha in {min(self.alphas), max(self.alphas)} - {*same}:
             end = "smallest" if alpha == min(self.alphas) else "largest"
             said.append(f"The best α, {alpha:g}, is the {end} of the candidates.")
         return said
+
+    def _without_effect(self, lr: float, scores: Scores) -> list[float]:
+        """The largest values of α, three or more, that all have the same score; or none."""
+        alphas, share = sorted(self.alphas), self.budgets[-1]
+        found = [scores.get(self._trial("alpha", lr, alpha, share).name) for alpha in alphas]
+        if found[-1] is None or not math.isfinite(found[-1]):
+            return []
+        same = [alpha for i, alpha in enumerate(alphas) if set(found[i:]) == {found[-1]}]
+        return same if len(same) > 2 else []
 
     def failure(self, scores: Scores) -> str | None:
         """Why the search could not go on to its end, if it could not."""

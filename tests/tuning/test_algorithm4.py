@@ -30,6 +30,20 @@ def searched(search: Algorithm4, score) -> dict[str, float]:
     return scores
 
 
+def test_an_alpha_that_does_not_act_is_said():
+    """As on the blood cells, where the gain of a focal-loss head stays where it starts."""
+    search = Algorithm4((0.2, 3.2), alphas=(0.5, 1, 2, 4))
+    idle = searched(
+        search, lambda trial: -abs(trial.values["lr"] - 1.4) - (trial.values["alpha"] < 1)
+    )
+    assert "Every α from 1 on has the same score" in search.remarks(idle)[-1]
+    assert not any("candidates" in said for said in search.remarks(idle))
+    two = searched(
+        search, lambda trial: -abs(trial.values["lr"] - 1.4) - (trial.values["alpha"] < 2)
+    )
+    assert not any("same score" in said for said in search.remarks(two))  # may be chance
+
+
 @pytest.mark.parametrize(
     ("ends", "first", "rates"),
     [

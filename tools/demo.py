@@ -227,8 +227,9 @@ def lines_of(processes: dict[str, subprocess.Popen]) -> Iterator[tuple[str, str 
     lines: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
 
     def read(kind: str, process: subprocess.Popen) -> None:
-        for line in process.stdout:
-            lines.put((kind, line))
+        with contextlib.suppress(ValueError):  # interrupted, and closed while it is read
+            for line in process.stdout:
+                lines.put((kind, line))
         lines.put((kind, None))
 
     for each in processes.items():

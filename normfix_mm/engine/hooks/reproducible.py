@@ -47,9 +47,7 @@ class ReproducibleHook(Hook):
         self._saved = checkpoint.get(_KEY)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        # An epoch that just ended is counted already in the checkpoint, but not yet by the loop.
-        in_epoch = checkpoint["meta"]["epoch"] == runner.epoch
-        done = checkpoint["meta"]["iter"] - self._epoch_start if in_epoch else 0
+        done = checkpoint["meta"]["iter"] - self._epoch_start
         checkpoint[_KEY] = self._signature(runner) | dict(batches_done=done)
 
     def before_train(self, runner) -> None:
@@ -84,6 +82,11 @@ class ReproducibleHook(Hook):
         self._epoch_start = runner.iter - self._batches.skip
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             self._batches.iteration = runner.iter
+
+    def after_train_epoch(self, runner) -> None:
+        # Whatever is saved from here on, also after the evaluation (save_best), is of an epoch
+        # that is over: nothing of the next one is to be left out.
+        self._epoch_start = runner.iter
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         seed_everything(self.seed, self.rank, runner.iter)

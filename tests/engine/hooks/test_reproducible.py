@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from engine.toy_run import spoil_random_state, toy_config, train
+from engine.toy_run import evaluation, spoil_random_state, toy_config, train
 from mmengine.registry import TRANSFORMS
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
@@ -68,6 +68,23 @@ def test_resumed_equals_uninterrupted(toy_data, tmp_path, by_epoch, length, firs
     # Another number of workers shares the samples out otherwise; it must not matter.
     train(config(toy_data, tmp_path / "b", workers=2 if by_epoch else 1, **options, **resume))
     assert_equal([tmp_path / "a", tmp_path / "b"], last)
+
+
+def test_resumed_from_an_epoch_that_was_the_best(toy_data, tmp_path):
+    """`save_best` writes its checkpoint again after the evaluation, when the epoch is counted."""
+    options = dict(length=3, custom_hooks=HOOKS, **evaluation(toy_data))
+    options["model.test_cfg.score_thr"] = 0.0
+    options["default_hooks.checkpoint"] = dict(
+        type="CheckpointHook", interval=1, save_best="coco/bbox_mAP", rule="greater"
+    )
+    train(config(toy_data, tmp_path / "a", **options))
+    spoil_random_state()
+    (best,) = (tmp_path / "a").glob("best_*.pth")
+    assert best.name.endswith("epoch_1.pth")
+    resume = dict(resume=True, load_from=str(tmp_path / "a/epoch_1.pth"))
+    resumed = train(config(toy_data, tmp_path / "b", **options, **resume))
+    assert resumed.iter == 3 * len(resumed.train_dataloader)
+    assert_equal([tmp_path / "a", tmp_path / "b"], "epoch_3")
 
 
 def test_resumed_in_the_middle_of_an_epoch(toy_data, tmp_path):

@@ -125,6 +125,7 @@ def demo(task: Task, args: argparse.Namespace) -> None:
     from normfix_mm.datasets.digits import make_digits
     from normfix_mm.report import page
     from normfix_mm.report.run import NoRun, Run
+    from normfix_mm.run.console import without_noise
 
     if args.length is not None and args.length < 1:
         raise ValueError(f"Invalid --length {args.length}; it must be at least 1")
@@ -143,7 +144,8 @@ def demo(task: Task, args: argparse.Namespace) -> None:
                 raise
     print("page: drawing pictures and curves", flush=True)
     command = task.commands[len(runs) > 1]
-    page.write(out / "index.html", page.build(runs, task.title, command))
+    with without_noise():
+        page.write(out / "index.html", page.build(runs, task.title, command))
     for run in runs:
         results = run.results()
         scores = ", ".join(f"{key} {results[key]:.3f}" for key in task.scores if key in results)

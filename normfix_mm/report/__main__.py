@@ -12,13 +12,14 @@ from normfix_mm.checkpoints.safe_load import weights_only
 from normfix_mm.report import page, picture
 from normfix_mm.report.run import NoRun, Run
 from normfix_mm.run import ending
+from normfix_mm.run.console import without_noise
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
     """The command, which ends as all of them do."""
 
     def safely() -> None:
-        with weights_only():
+        with weights_only(), without_noise():
             report(arguments, prog)
 
     ending.run(safely, "report")

@@ -1,4 +1,4 @@
-"""One small PNG for a README: some validation images, joint norm, gain against its cap."""
+"""One small PNG for a README: some validation images, and two curves that show the point."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ def compose(runs: list[Run]) -> bytes:
     """PNG bytes; the predictions are the first run's.
 
     Of a detector, its boxes on two images; of a segmenter, one image, its truth and the prediction.
+    Of one run, the joint norm and the gain under its cap; of several, how they score, and gains.
 
     Raises:
         FileNotFoundError: if the run's checkpoint or data is missing.
@@ -28,8 +29,13 @@ def compose(runs: list[Run]) -> bytes:
     for axis, image in zip(axes, shown):
         axis.imshow(image)
         axis.set_axis_off()
-    for axis, draw in zip(axes[len(shown) :], (plots.joint_norm, plots.gain)):
-        draw(axis, runs)
+    scores = plots.average_precision, plots.intersection_over_union, plots.accuracy
+    first = scores if len(runs) > 1 else (plots.joint_norm,)
+    for axis, draws in zip(axes[len(shown) :], (first, (plots.gain,))):
+        for draw in draws:
+            if draw(axis, runs):
+                break
+            axis.clear()
         plots.dress(axis, "light")
     if drawn.legend:
         for axis, title in zip(axes, ("image", "ground truth", "prediction")):

@@ -22,6 +22,8 @@ DUMPS = ("System environment:", "Config:\n", "Hooks will be executed in the foll
 # What nobody can do anything about, by its beginning.
 NOISE = (
     "Could not import OneDL",
+    "Loads checkpoint by local backend from path",
+    "backbone out_",  # MMPretrain's of timm
     "Distributed training is not used, all SyncBatchNorm",
     '"FileClient" will be deprecated',
     '"HardDiskBackend" is the alias',

@@ -70,16 +70,18 @@ def contents_of(
     annotations = root / "annotations/instances_train.json"
     if train_list is not None and Path(train_list).suffix == ".json":
         annotations = Path(train_list)
-    tasks = tasks_of(root, annotations)
+    found, data = None, None
+    if annotations.is_file():
+        found = read_annotations(annotations)  # which refuses what is not as COCO has it
+        data, _ = read_json(annotations)
+    tasks = tasks_of(root, data)
     if task is not None and task not in tasks:
         raise BadInput(
             f"{root} has nothing for --task {task}: it holds data for {' and '.join(tasks)}; "
             f"{folder_for(task, root).layout}{', with masks' if task == INSTANCES else ''}."
         )
     task = task or tasks[0]
-    if task in (DETECT, INSTANCES):
-        found = read_annotations(annotations)
-        data, _ = read_json(annotations)
+    if found is not None and data is not None and task in (DETECT, INSTANCES):
         sizes = {image["id"]: (image["width"], image["height"]) for image in data["images"]}
         sides = tuple(sorted(_sides(data.get("annotations", ()), sizes)))
         trained = [image for image in found.images if image[-1]]
@@ -94,8 +96,11 @@ def contents_of(
     return Contents(tasks, len(files), *_middle(_sizes(files[::step])))
 
 
-def tasks_of(root: Path, annotations: Path) -> tuple[str, ...]:
+def tasks_of(root: Path, annotations: dict | None) -> tuple[str, ...]:
     """The tasks that a folder has data for, by what lies where.
+
+    Args:
+        annotations: what its annotation file holds; None without one.
 
     Raises:
         BadInput: It is no folder, or has none of the layouts.
@@ -103,7 +108,7 @@ def tasks_of(root: Path, annotations: Path) -> tuple[str, ...]:
     if not root.is_dir():
         raise BadInput(f"{root} is no folder; name the one that holds your images.")
     tasks: list[str] = []
-    if annotations.is_file():
+    if annotations is not None:
         tasks += [INSTANCES, DETECT] if _has_masks(annotations) else [DETECT]
     if (root / "labels/train").is_dir():
         tasks.append(SEGMENT)
@@ -115,9 +120,8 @@ def tasks_of(root: Path, annotations: Path) -> tuple[str, ...]:
     return tuple(tasks)
 
 
-def _has_masks(path: Path) -> bool:
+def _has_masks(data: dict) -> bool:
     """Whether the annotations have masks, and not only the rectangles of their boxes."""
-    data, _ = read_json(path)
     entries = [entry for entry in data.get("annotations", ()) if not entry.get("iscrowd")]
     masks = [entry for entry in entries if entry.get("segmentation")]
     outlines = sum(not _is_rectangle(entry["segmentation"]) for entry in masks)

@@ -73,7 +73,10 @@ def _detectors(runs: list[Run]) -> str:
 def _average_precisions(runs: list[Run], kind: str, objects: str) -> str:
     """AP of each class, over all thresholds and at one, by run."""
     first = runs[0].classes
-    head, rows = ["class", objects], [[n, str(k)] for n, k in zip(*_named(first))]
+    head, rows = (
+        ["class", objects],
+        [[n, str(k)] for n, k in zip(first["classes"], first["objects"])],
+    )
     rows.append(["all", str(sum(first["objects"]))])
     for run in runs:
         found = run.classes["kinds"][kind]
@@ -86,10 +89,6 @@ def _average_precisions(runs: list[Run], kind: str, objects: str) -> str:
             there = [value for value in values if value is not None]
             rows[-1].append(number(float(np.mean(there)) if there else None))
     return _listing(f"AP of each class, {objects}", head, rows)
-
-
-def _named(record: dict) -> tuple[Sequence[str], Sequence[int]]:
-    return record["classes"], record["objects"]
 
 
 def _at(found: dict) -> str:

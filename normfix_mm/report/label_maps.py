@@ -1,8 +1,7 @@
 """What a trained segmenter sees: image, true and predicted label maps, in the classes' colours.
 
 The colours are the dataset's palette. MMSegmentation makes one up at random where a dataset has
-none; instead of that one, here are Petroff's ten colours, chosen for the colour-blind as well
-("Accessible color sequences for data visualization", arXiv 2107.02270), then darker ones.
+none; instead of that one, here are Petroff's ten colours, then darker ones.
 """
 
 from __future__ import annotations
@@ -14,13 +13,9 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from normfix_mm.report.images import Drawn, enlarged, predict
+from normfix_mm.report.plots import PETROFF
 from normfix_mm.report.run import Run
 
-PETROFF = (
-    (0x3F, 0x90, 0xDA), (0xFF, 0xA9, 0x0E), (0xBD, 0x1F, 0x01), (0x94, 0xA4, 0xA2),
-    (0x83, 0x2D, 0xB6), (0xA9, 0x6B, 0x59), (0xE7, 0x63, 0x00), (0xB9, 0xAC, 0x70),
-    (0x71, 0x75, 0x81), (0x92, 0xDA, 0xDD),
-)  # fmt: skip
 STRIPES = ((255, 255, 255), (96, 96, 96))  # two colours for pixels of no class, 4 pixels wide
 NOTE = "Each pixel has the colour of its class; where the truth is striped, none is asked for."
 

@@ -16,11 +16,13 @@ MOST_CURVES, FEW = 10, 5  # classes that each have a colour; those that have, wh
 MOST_PARTED = 3  # runs, from which on parts of the loss are left out
 MOST_POINTS = 60  # of a curve, to hover over
 COLOURS = ("#2f6fbb", "#d1712a", "#3c9a5f", "#9a5bb0", "#b0473f", "#777777")
-# Petroff's ten, as label_maps has them: for the colour-blind as well.
-CLASS_COLOURS = (
-    *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
-    *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
-)
+# For classes: chosen for the colour-blind as well ("Accessible color sequences for data
+# visualization", arXiv 2107.02270).
+PETROFF = (
+    (0x3F, 0x90, 0xDA), (0xFF, 0xA9, 0x0E), (0xBD, 0x1F, 0x01), (0x94, 0xA4, 0xA2),
+    (0x83, 0x2D, 0xB6), (0xA9, 0x6B, 0x59), (0xE7, 0x63, 0x00), (0xB9, 0xAC, 0x70),
+    (0x71, 0x75, 0x81), (0x92, 0xDA, 0xDD),
+)  # fmt: skip
 INK = dict(light="#24292f", dark="#d6dbe1")
 GRID = dict(light="#00000018", dark="#ffffff20")
 
@@ -108,7 +110,7 @@ def class_precision(axes, runs, run: Run, kind: str) -> bool:
             if name not in {n for _, n, _ in chosen}:
                 recall = np.linspace(0, 1, len(curve))
                 axes.plot(recall, curve, color="#888888", lw=0.6, alpha=0.5)
-    for (ap, name, curve), colour in zip(chosen, CLASS_COLOURS):
+    for (ap, name, curve), colour in zip(chosen, np.divide(PETROFF, 255)):
         axes.plot(
             np.linspace(0, 1, len(curve)), curve, color=colour, lw=1.2, label=f"{name}  {ap:.2f}"
         )

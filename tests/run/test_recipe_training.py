@@ -109,6 +109,11 @@ def test_bad_options_are_one_sentence_each_and_nothing_is_written(shapes, monkey
     assert "too short for measuring" in refused(shapes, "--hours", 0.0001, *work)
     assert "--size is 8 8; give 32 or more" in refused(shapes, "--size", 8, 8, *work)
     assert "is no folder" in refused(shapes / "nowhere", *work)
+    annotations = shapes / "annotations/instances_train.json"
+    whole = annotations.read_text()
+    annotations.write_text(json.dumps(json.loads(whole) | dict(annotations=[5])))
+    assert "instances_train.json" in refused(shapes, *work)
+    annotations.write_text(whole)
     config = Path(__file__).parents[2] / "configs/from_imagenet"
     config /= "atss_lite0_fpn_fixnorm_1xb8-8e_folder.py"
     with_config = refused(config, shapes, "--hours", 1, *work)

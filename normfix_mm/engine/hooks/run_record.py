@@ -46,7 +46,7 @@ class RunRecordHook(Hook):
     def before_train(self, runner) -> None:
         self._began = time.monotonic()
         self._told = dict(
-            command=typed(shlex.split(self.command or "") or [sys.executable, *sys.argv]),
+            command=shortened(shlex.split(self.command or "") or [sys.executable, *sys.argv]),
             date=datetime.now().isoformat(" ", "minutes"),
             machine=machine(),
             processes=get_world_size(),
@@ -71,7 +71,7 @@ class RunRecordHook(Hook):
             part.write_text(json.dumps(self._told | dict(seconds=seconds, ended=ended), indent=1))
 
 
-def typed(words: Sequence[str]) -> str:
+def shortened(words: Sequence[str]) -> str:
     """A command line as one would type it: paths in this folder, ours or the home are short."""
     python, *rest = words
     return shlex.join(["python" if "python" in Path(python).name else python, *map(_short, rest)])

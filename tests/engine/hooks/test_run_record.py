@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 import normfix_mm
 from normfix_mm.engine import RunRecordHook
-from normfix_mm.engine.hooks.run_record import FILE, typed
+from normfix_mm.engine.hooks.run_record import FILE, shortened
 
 
 class Line(BaseModel):
@@ -63,6 +63,6 @@ def test_paths_are_those_one_would_type(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", "/home/somebody")
     words = ["/usr/bin/python3.11", str(tmp_path / "tools/train.py"), "a b.py"]
     words += [f"--work-dir={tmp_path}/run", "/home/somebody/data", "x.y=/mnt/data", "-m", "a"]
-    assert typed(words) == (
+    assert shortened(words) == (
         "python tools/train.py 'a b.py' --work-dir=run '~/data' x.y=/mnt/data -m a"
     )

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from normfix_mm.datasets import folder_of
+from normfix_mm.recipe import training as recipe
 from normfix_mm.run import command_line as cli
-from normfix_mm.run import recipe_training as recipe
 from normfix_mm.run.training import train
 
 

@@ -17,8 +17,8 @@ from normfix_mm.checkpoints.whole_file import replacing
 from normfix_mm.datasets.contents import TASKS as KINDS
 from normfix_mm.errors import BadInput
 from normfix_mm.preflight.notes import note
-from normfix_mm.run.recipe import METHODS
-from normfix_mm.run.recipe_config import Choices
+from normfix_mm.recipe.config import Choices
+from normfix_mm.recipe.rules import METHODS
 from normfix_mm.run.resuming import latest_complete
 
 METHOD = "decay"  # by default: a short training gives the others little to do

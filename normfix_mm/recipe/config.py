@@ -15,7 +15,7 @@ from mmengine.config import Config
 
 from normfix_mm.datasets.contents import CLASSIFY, DETECT, INSTANCES, SEGMENT
 from normfix_mm.errors import BadInput
-from normfix_mm.run.recipe import METHODS, TASKS, VALIDATIONS
+from normfix_mm.recipe.rules import METHODS, TASKS, VALIDATIONS
 
 _WARM_UP = 0.05  # of the training, of 500 iterations at most
 _KEPT = 20  # checkpoints in a run, so often can it be gone on with

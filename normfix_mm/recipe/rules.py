@@ -1,7 +1,7 @@
 """What a training on a folder of one's own is made of, decided from the data and the time.
 
-Nothing here trains or measures: these are the decisions, from numbers to numbers. ``recipe_config``
-writes them into a config, ``recipe_training`` measures and trains.
+Nothing here trains or measures: these are the decisions, from numbers to numbers. ``config``
+writes them into a config, ``training`` measures and trains.
 
 Image size. Half of the objects shall have a side of 128 pixels or more and three quarters of 32, in
 pictures that are enlarged at most by half: small objects need larger pictures. Where the time does

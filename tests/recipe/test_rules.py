@@ -9,8 +9,8 @@ from PIL import Image
 from normfix_mm.datasets.contents import Contents, contents_of
 from normfix_mm.engine.hooks.early_word import word
 from normfix_mm.errors import BadInput
-from normfix_mm.run import recipe
-from normfix_mm.run.recipe_config import Choices, config_path, write_length, write_size
+from normfix_mm.recipe import rules
+from normfix_mm.recipe.config import Choices, config_path, write_length, write_size
 
 PHOTOGRAPH = dict(tasks=("detect",), pictures=300)
 
@@ -22,71 +22,71 @@ def photographs(*sides: float, width: int = 960, height: int = 540) -> Contents:
 @pytest.mark.parametrize("task", ["detect", "instances"])
 def test_small_objects_ask_for_larger_pictures(task):
     near, far = photographs(0.4, 0.5, 0.6), photographs(0.2, 0.25, 0.3)
-    sizes = [recipe.wanted_size(each, task) for each in (near, far)]
+    sizes = [rules.wanted_size(each, task) for each in (near, far)]
     assert sizes[0] == (256, 160)  # 128 pixels of the half that objects are
     assert sizes[1] == (512, 288)
 
 
 def test_a_quarter_of_tiny_objects_counts_although_the_middle_is_large():
-    assert recipe.wanted_size(photographs(0.04, 0.04, 0.5, 0.6, 0.6), "detect")[0] == 800
+    assert rules.wanted_size(photographs(0.04, 0.04, 0.5, 0.6, 0.6), "detect")[0] == 800
 
 
 def test_pictures_are_enlarged_by_half_at_most():
     tiny = photographs(0.02, 0.03, width=256, height=256)
-    assert recipe.wanted_size(tiny, "instances") == (384, 384)
+    assert rules.wanted_size(tiny, "instances") == (384, 384)
 
 
 def test_a_size_is_in_whole_steps_and_of_the_pictures_shape():
-    width, height = recipe.wanted_size(photographs(0.22, 0.23, width=540, height=960), "detect")
+    width, height = rules.wanted_size(photographs(0.22, 0.23, width=540, height=960), "detect")
     assert width % 32 == height % 32 == 0 and height > 1.5 * width
 
 
 @pytest.mark.parametrize(("side", "expected"), [(32, 128), (150, 160), (1000, 224)])
 def test_a_classifier_takes_squares_between_128_and_224(side, expected):
     contents = Contents(("classify",), 300, 2 * side, side)
-    assert recipe.wanted_size(contents, "classify") == (expected, expected)
+    assert rules.wanted_size(contents, "classify") == (expected, expected)
 
 
 def test_the_time_decides_on_the_size_down_to_half_the_side():
     contents = photographs(0.2, 0.25, 0.3, width=640, height=640)
     size = (640, 640)
-    assert recipe.affordable_size(size, contents, "detect", 40, 32) == size
-    assert recipe.affordable_size(size, contents, "detect", 18, 32) == (480, 480)  # √(18/32)
-    assert recipe.affordable_size(size, contents, "detect", 0.25, 32) == (320, 320)
+    assert rules.affordable_size(size, contents, "detect", 40, 32) == size
+    assert rules.affordable_size(size, contents, "detect", 18, 32) == (480, 480)  # √(18/32)
+    assert rules.affordable_size(size, contents, "detect", 0.25, 32) == (320, 320)
 
 
 @pytest.mark.parametrize("epoch_length", [1, 10, 37, 200, 5000])
 @pytest.mark.parametrize("seconds", [120, 1000, 3600, 40000])
 def test_the_epochs_and_their_validations_fit_and_one_more_would_not(epoch_length, seconds):
     costs = epoch_length, 0.7, 12.0, 20.0
-    epochs = recipe.possible_epochs(seconds, *costs)
+    epochs = rules.possible_epochs(seconds, *costs)
     if epochs:
-        assert recipe.seconds_for(epochs, *costs) <= seconds
-    assert recipe.seconds_for(epochs + 1, *costs) > seconds
+        assert rules.seconds_for(epochs, *costs) <= seconds
+    assert rules.seconds_for(epochs + 1, *costs) > seconds
 
 
 def test_more_time_gives_more_epochs_up_to_those_that_pay():
-    lengths = [recipe.possible_epochs(s, 37, 1.5, 10, 20) for s in range(0, 20000, 500)]
+    lengths = [rules.possible_epochs(s, 37, 1.5, 10, 20) for s in range(0, 20000, 500)]
     assert lengths == sorted(lengths) and lengths[0] == 0
-    assert recipe.most_epochs(37) == 100 and recipe.most_epochs(2000) == 12
+    assert rules.most_epochs(37) == 100 and rules.most_epochs(2000) == 12
     for epoch_length in (1, 5, 37, 500, 10000):
-        assert recipe.enough_epochs(epoch_length) <= recipe.most_epochs(epoch_length)
+        assert rules.enough_epochs(epoch_length) <= rules.most_epochs(epoch_length)
 
 
 def test_hours_too_short_for_an_epoch_are_refused_with_those_that_are_enough():
     with pytest.raises(BadInput, match=r"too short for one epoch .* 640×360 .*--hours 0\.5 or mo"):
-        recipe.check_time(0, 0.1, (640, 360), 1800)
-    recipe.check_time(1, 0.1, (640, 360), 1800)
+        rules.check_time(0, 0.1, (640, 360), 1800)
+    rules.check_time(1, 0.1, (640, 360), 1800)
 
 
 @pytest.mark.parametrize("name", ["turn_left", "arrow", "Nine", "b", "speed 30", "letter-x"])
 def test_names_of_sides_letters_and_numbers_forbid_mirrored_pictures(name):
-    assert recipe.unsafe_to_flip(["cat", name]) == [name]
+    assert rules.unsafe_to_flip(["cat", name]) == [name]
 
 
 def test_other_names_and_mere_numbers_of_classes_do_not():
-    assert recipe.unsafe_to_flip(["RBC", "bone", "copyright", "Platelets", "often"]) == []
-    assert recipe.unsafe_to_flip(["0", "1"], numbered=True) == []
+    assert rules.unsafe_to_flip(["RBC", "bone", "copyright", "Platelets", "often"]) == []
+    assert rules.unsafe_to_flip(["0", "1"], numbered=True) == []
 
 
 def coco(folder, segmentation):
@@ -137,8 +137,8 @@ def test_a_folder_of_nothing_is_a_sentence(made, message, tmp_path):
         contents_of(tmp_path / "given")
 
 
-@pytest.mark.parametrize("method", recipe.METHODS)
-@pytest.mark.parametrize("task", recipe.TASKS)
+@pytest.mark.parametrize("method", rules.METHODS)
+@pytest.mark.parametrize("task", rules.TASKS)
 def test_a_config_gets_one_cycle_ten_validations_and_the_best_checkpoint(task, method):
     cfg = Config.fromfile(config_path(task, method), import_custom_modules=False)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
@@ -152,7 +152,7 @@ def test_a_config_gets_one_cycle_ten_validations_and_the_best_checkpoint(task, m
     assert cfg.train_cfg.val_interval * 10 == (cfg.train_cfg.get("max_epochs") or 300)
     rise, fall = cfg.param_scheduler
     assert rise["end"] == fall["begin"] == 15 and (fall["end"], fall["T_max"]) == (300, 285)
-    assert cfg.default_hooks.checkpoint.save_best == recipe.TASKS[task].metric
+    assert cfg.default_hooks.checkpoint.save_best == rules.TASKS[task].metric
     words = [hook for hook in cfg.custom_hooks if hook["type"] == "EarlyWordHook"]
     assert len(words) == 1 and words[0]["after"] == 90
     steps = [step["type"] for step in cfg.train_dataloader.dataset.pipeline]

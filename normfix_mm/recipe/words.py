@@ -8,9 +8,9 @@ import shlex
 from pathlib import Path
 
 from normfix_mm.preflight.notes import note, warn
+from normfix_mm.recipe.rules import METHODS, TASKS, spoken
+from normfix_mm.recipe.store import RecipeRun
 from normfix_mm.report.run import Run
-from normfix_mm.run.recipe import METHODS, TASKS, spoken
-from normfix_mm.run.recipe_store import RecipeRun
 
 
 def say(run: RecipeRun) -> None:

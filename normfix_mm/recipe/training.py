@@ -22,12 +22,12 @@ from normfix_mm.datasets.contents import TASKS as KINDS
 from normfix_mm.datasets.contents import Contents, contents_of, folder_for
 from normfix_mm.errors import BadInput
 from normfix_mm.preflight.notes import note, warn
-from normfix_mm.run import recipe
+from normfix_mm.recipe import rules
+from normfix_mm.recipe.config import Choices, config_path, write_length, write_size
+from normfix_mm.recipe.rules import METHODS, TASKS, spoken
+from normfix_mm.recipe.store import METHOD, RecipeRun, default_work_dir, store, stored
+from normfix_mm.recipe.words import conclude, say
 from normfix_mm.run.command_line import read_config
-from normfix_mm.run.recipe import METHODS, TASKS, spoken
-from normfix_mm.run.recipe_config import Choices, config_path, write_length, write_size
-from normfix_mm.run.recipe_store import METHOD, RecipeRun, default_work_dir, store, stored
-from normfix_mm.run.recipe_words import conclude, say
 from normfix_mm.run.training import train
 from normfix_mm.run.weights import provide_weights
 
@@ -99,8 +99,8 @@ def _given(args: argparse.Namespace) -> dict:
         value = getattr(args, name)
         if value is not None and not (math.isfinite(value) and value > 0):
             raise BadInput(f"--{name} is {value}; give a number above 0.")
-    if args.size and min(args.size) < recipe.STEP:
-        raise BadInput(f"--size is {args.size[0]} {args.size[1]}; give {recipe.STEP} or more.")
+    if args.size and min(args.size) < rules.STEP:
+        raise BadInput(f"--size is {args.size[0]} {args.size[1]}; give {rules.STEP} or more.")
     return given
 
 
@@ -115,12 +115,12 @@ def _begin(args: argparse.Namespace, folder: Path, given: dict, began: float) ->
     drop_workers_options(cfg)
     folder_for(task, folder).use(cfg, args.classes, args.train_list, args.val_list, args.val_split)
     classes = cfg.train_dataloader.dataset.metainfo["classes"]
-    numbered = task == recipe.SEGMENT and not args.classes
-    unsafe = recipe.unsafe_to_flip(classes, numbered)
+    numbered = task == rules.SEGMENT and not args.classes
+    unsafe = rules.unsafe_to_flip(classes, numbered)
     flip = not args.no_flip and not unsafe
-    size = tuple(args.size) if args.size else recipe.wanted_size(contents, task)
+    size = tuple(args.size) if args.size else rules.wanted_size(contents, task)
     epoch_length = math.ceil(contents.pictures / cfg.train_dataloader.batch_size)
-    epochs = args.epochs or recipe.enough_epochs(epoch_length)
+    epochs = args.epochs or rules.enough_epochs(epoch_length)
     choices = Choices(task, method, size, epochs, epoch_length, args.lr or TASKS[task].lr, flip)
     _write(cfg, choices, args)
     preflight.check(cfg, ("train", "val"), contents=not args.skip_data_check)
@@ -134,7 +134,7 @@ def _begin(args: argparse.Namespace, folder: Path, given: dict, began: float) ->
     told |= dict(batch=cfg.train_dataloader.batch_size)
     if cost is not None:
         length = choices.epochs, choices.epoch_length
-        took = recipe.seconds_for(*length, *_costs(cost)) * (1 - recipe.MARGIN)
+        took = rules.seconds_for(*length, *_costs(cost)) * (1 - rules.MARGIN)
         told |= dict(seconds=took, iteration=cost.iteration)
     return RecipeRun(store(cfg, told, TASKS[task].model, method), choices, told)
 
@@ -164,7 +164,7 @@ def _timed(
 
     def possible() -> int:
         rest = allowed - (time.monotonic() - began)
-        return recipe.possible_epochs(rest, cost.epoch_length, *_costs(cost))
+        return rules.possible_epochs(rest, cost.epoch_length, *_costs(cost))
 
     before = time.monotonic()
     if allowed - (before - began) < _MEASURING:
@@ -174,10 +174,10 @@ def _timed(
         )
     cost = _measure(cfg)
     took = time.monotonic() - before
-    enough, epochs = recipe.enough_epochs(cost.epoch_length), possible()
+    enough, epochs = rules.enough_epochs(cost.epoch_length), possible()
     size = choices.size
     if not args.size and epochs < enough:
-        size = recipe.affordable_size(size, contents, choices.task, epochs or 0.25, enough)
+        size = rules.affordable_size(size, contents, choices.task, epochs or 0.25, enough)
     if size != choices.size:
         pixels = math.prod(size) / math.prod(choices.size)
         cost = replace(cost, iteration=cost.iteration * pixels, validation=cost.validation * pixels)
@@ -187,11 +187,11 @@ def _timed(
             cost = _measure(cfg)
         epochs = possible()
     spent = time.monotonic() - began
-    one = recipe.seconds_for(1, cost.epoch_length, *_costs(cost))
-    recipe.check_time(epochs, hours, size, spent + one)
-    epochs = min(epochs, recipe.most_epochs(cost.epoch_length))
+    one = rules.seconds_for(1, cost.epoch_length, *_costs(cost))
+    rules.check_time(epochs, hours, size, spent + one)
+    epochs = min(epochs, rules.most_epochs(cost.epoch_length))
     if epochs < enough / 4:
-        more = (spent + recipe.seconds_for(enough, cost.epoch_length, *_costs(cost))) / 3600
+        more = (spent + rules.seconds_for(enough, cost.epoch_length, *_costs(cost))) / 3600
         warn(
             f"{epochs} epochs are few for {contents.pictures} pictures; --hours {more:.2g} would "
             f"allow {enough}."

@@ -13,8 +13,8 @@ from mmengine.config import Config
 
 from normfix_mm import preflight
 from normfix_mm.datasets.contents import folder_for
+from normfix_mm.recipe.config import Choices, config_path, write_length, write_size
 from normfix_mm.report.run import scalars
-from normfix_mm.run.recipe_config import Choices, config_path, write_length, write_size
 from normfix_mm.run.weights import provide_weights
 
 pytestmark = [

@@ -1,0 +1,1 @@
+"""Training on a folder of one's own without a config: everything is chosen, said and kept."""

@@ -84,7 +84,7 @@ def fitted(cfg: Config, task: dict) -> Config:
         cfg.model.data_preprocessor.size = scale[::-1]
     total = "max_epochs" if "max_epochs" in cfg.train_cfg else "max_iters"
     stretch = length / cfg.train_cfg[total]
-    cfg.train_cfg.update({total: length, "val_interval": max(1, length // 8)})
+    cfg.train_cfg.update({total: length, "val_interval": length // 4})
     for scheduler in cfg.param_scheduler:  # the warm-up stays
         if "milestones" in scheduler:
             scheduler.milestones = [round(stretch * at) for at in scheduler.milestones]

@@ -10,6 +10,7 @@ import re
 import shlex
 from datetime import datetime
 
+from normfix_mm.errors import typed
 from normfix_mm.report.markup import folded, table, text
 from normfix_mm.report.run import Run, settings
 
@@ -25,7 +26,7 @@ def made(runs: list[Run]) -> str:
     if unknown := [run.name for run in runs if not run.records]:
         said += (
             f"\n<p>Command, versions and machine of {text(', '.join(unknown))} were not noted: "
-            "tools/train.py does, and any other command with "
+            f"{typed('train')} does, and any other command with "
             "<code>dict(type='RunRecordHook')</code> in its custom_hooks.</p>"
         )
     configs = [
@@ -75,7 +76,7 @@ def _duration(seconds: float) -> str:
 def commands(steps: list[tuple[str, list[str]]]) -> str:
     """A list of purposes, each with the words of its command."""
     items = [
-        f"<li>{text(purpose)}: <code>{text(shlex.join(['python', *words]))}</code></li>"
+        f"<li>{text(purpose)}: <code>{text(shlex.join(words))}</code></li>"
         for purpose, words in steps
     ]
     return "<ul>\n" + "\n".join(items) + "\n</ul>"
@@ -88,22 +89,23 @@ def following(runs: list[Run]) -> list[tuple[str, list[str]]]:
     folder = str(run.folder)
     steps = []
     if run.records and not run.records[-1]["ended"]:
-        words = shlex.split(run.records[-1]["command"])[1:]
+        words = shlex.split(run.records[-1]["command"])
         steps.append(("go on with it", [w for w in words if w != "--resume"] + ["--resume"]))
     if run.checkpoint:
         checkpoint = str(run.checkpoint)
-        test = ["tools/test.py", config, checkpoint]
+        test = [*typed("test").split(), config, checkpoint]
         steps.append(("evaluate it, and draw its predictions", [*test, "--show-dir", "shown"]))
         if re.search(r"'(FixNorm|WN|WS|CWN|Normalized)\w+'|'normalize'|normalize=", content):
-            fold = ["tools/fold.py", config, checkpoint, f"{folder}/folded"]
+            fold = [*typed("fold").split(), config, checkpoint, f"{folder}/folded"]
             steps.append(("fold it into a stock model, to deploy it", fold))
     if "type='NormFixHook'" in content and "type='FixNorm" in content:
-        steps.append(("search for a better learning rate and α", ["tools/tune.py", config]))
+        tune = [*typed("tune").split(), config]
+        steps.append(("search for a better learning rate and α", tune))
     if len(runs) == 1:
-        beside = ["-m", "normfix_mm.report", folder, "OTHER_WORK_DIR"]
+        beside = [*typed("report").split(), folder, "OTHER_WORK_DIR"]
         steps.append(("see another run beside it", beside))
         if (model := _model_of(run)) is not None:
-            compare = ["tools/compare.py", "FOLDER", "--model", model]
+            compare = [*typed("compare").split(), "FOLDER", "--model", model]
             steps.append(("compare the methods on the same data", compare))
     return steps
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from normfix_mm.errors import typed
 from normfix_mm.report import markup
 from normfix_mm.report.facts import commands
 from normfix_mm.tuning import plots
@@ -43,7 +44,7 @@ def build(results: dict[str, Result], title: str, command: str, trials: Path | N
         heading = "The best trials side by side" if len(names) > 1 else "The best trial"
         parts += side_by_side(trials, names, heading)
     if result.config is not None:
-        train = ["tools/train.py", str(result.config)]
+        train = [*typed("train").split(), str(result.config)]
         parts += ["<h2>What to do next</h2>", commands([("train with the best values", train)])]
     return markup.document(title, parts)
 

@@ -17,7 +17,7 @@ def call(tool: str | Path, *arguments: object) -> None:
     for kind in (Visualizer, *Visualizer.__subclasses__()):
         kind._instance_dict.clear()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [str(tool), *map(str, arguments)])
+        patch.setattr(sys, "argv", [str(TOOLS / tool), *map(str, arguments)])
         patch.setenv("LOCAL_RANK", "0")  # else tools/train.py and test.py write it
         runpy.run_path(str(TOOLS / tool), run_name="__main__")
 

@@ -1,6 +1,7 @@
 """Checkpoints that would leave a mark, given to every command that reads one. None leaves it."""
 
 import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,11 @@ import pytest
 import torch
 from helpers.processes import ended, one_sentence, start
 from helpers.small_command import ROOT
+from helpers.tool import call
 from mmengine.config import Config
+
+from normfix_mm import report
+from normfix_mm.run import command_line
 
 pytestmark = pytest.mark.slow
 
@@ -51,68 +56,94 @@ def hostile(place, trained):
     return make
 
 
-@pytest.fixture(scope="module")
-def started(small, trained, hostile, place):
-    """All the processes at once: most of their time is imports."""
-    running = {}
-
-    def begin(name: str, entry: str, *command, **options) -> None:
-        path, mark = hostile(name, entry)
-        words = [str(word).replace("EVIL", str(path)) for word in command]
-        running[name] = start(*words, **options), path, mark
-
-    train = (TOOLS / "train.py", small, "--work-dir", place / "work")
-    begin("load_from", "optimizer", *train, "--cfg-options", "load_from=EVIL")
-    begin("resume", "ema_state_dict", *train, "--resume", "EVIL")
-    initial = place / "init_cfg.py"
-    weights = place / "init_cfg/init_cfg.pth"
-    initial.write_text(INITIAL.format(base=str(small), weights=str(weights)))
-    begin("init_cfg", "meta", TOOLS / "train.py", initial, "--work-dir", place / "work")
-    begin("pretrained", "message_hub", *train, "--cfg-options", "model.backbone.pretrained=EVIL")
-    begin("test", "optimizer", TOOLS / "test.py", small, "EVIL", "--work-dir", place / "work")
-    begin("fold", "param_schedulers", TOOLS / "fold.py", small, "EVIL", place / "folded")
-    begin("convert", "optimizer", TOOLS / "convert_checkpoint.py", "EVIL", place / "out.pth")
-    # The work dir of somebody else: the noted checkpoint, for --resume alone and for the report.
-    for name, command in (
-        ("last", (TOOLS / "train.py", small, "--resume", "--work-dir")),
-        ("report", ("-m", "normfix_mm.report")),
-    ):
-        folder = place / f"{name}_run"
-        shutil.copytree(trained, folder)
-        begin(name, "optimizer", *command, folder)
-        os.replace(running[name][1], folder / "iter_9.pth")
-        (folder / "last_checkpoint").write_text(str(folder / "iter_9.pth"))
-    own = Path(mmdet.__file__).parent / ".mim/tools/train.py"
-    begin("mmdet", "optimizer", own, small, "--work-dir", place / "mmdet", "--cfg-options",
-          "load_from=EVIL")  # fmt: skip
-    return running
+def refusal(tool: str | Path, *arguments: object) -> str:
+    """What a command ends with, in this process, which has imported everything."""
+    with pytest.raises(SystemExit) as end:
+        call(tool, *arguments)
+    return str(end.value.code)
 
 
-NAMES = ["load_from", "resume", "init_cfg", "pretrained", "test", "fold", "convert", "last"]
+def command(name: str, evil: Path, small: Path, place: Path) -> tuple[object, ...]:
+    """One that reads this checkpoint."""
+    work, base = ("--work-dir", place / "work"), str(small)
+    if name == "init_cfg":
+        (place / "init_cfg.py").write_text(INITIAL.format(base=base, weights=str(evil)))
+    return {
+        "load_from": ("train.py", small, *work, "--cfg-options", f"load_from={evil}"),
+        "resume": ("train.py", small, *work, "--resume", evil),
+        "init_cfg": ("train.py", place / "init_cfg.py", *work),
+        "pretrained": (
+            "train.py", small, *work, "--cfg-options", f"model.backbone.pretrained={evil}",
+        ),
+        "test": ("test.py", small, evil, *work),
+        "fold": ("fold.py", small, evil, place / "folded"),
+        "convert": ("convert_checkpoint.py", evil, place / "out.pth"),
+    }[name]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_no_command_runs_what_is_in_a_checkpoint(started, name):
-    process, path, mark = started[name]
-    said = one_sentence(process)
-    file = "iter_9.pth" if name == "last" else path.name
-    assert file in said and "could run code" in said and "system`" in said
-    assert "--trust-checkpoint" in said
+ENTRIES = {
+    "load_from": "optimizer",
+    "resume": "ema_state_dict",
+    "init_cfg": "meta",
+    "pretrained": "message_hub",
+    "test": "optimizer",
+    "fold": "param_schedulers",
+    "convert": "optimizer",
+}
+
+
+def assert_refused(said: str, file: str) -> None:
+    assert said.startswith("error: ") and file in said
+    assert "could run code" in said and "system`" in said and "--trust-checkpoint" in said
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_no_command_runs_what_is_in_a_checkpoint(name, hostile, small, place):
+    path, mark = hostile(name, ENTRIES[name])
+    assert_refused(refusal(*command(name, path, small, place)), path.name)
     assert not mark.exists()
 
 
-def test_no_report_runs_what_is_in_a_work_dir(started):
-    process, _, mark = started["report"]
-    status, lines = ended(process)
-    assert status == 1 and lines[-1].startswith("report: ") and "could run code" in lines[-1]
-    assert "Traceback" not in "\n".join(lines) and not mark.exists()
+@pytest.fixture
+def spoiled(hostile, trained, place, request):
+    """The work dir of somebody else, its noted checkpoint a hostile one; and the mark."""
+    name = request.node.name
+    path, mark = hostile(name)
+    folder = place / f"{name}_run"
+    shutil.copytree(trained, folder)
+    os.replace(path, folder / "iter_9.pth")
+    (folder / "last_checkpoint").write_text(str(folder / "iter_9.pth"))
+    return folder, mark
 
 
-def test_nor_does_mmdetection_s_own_train_py_with_our_imports(started):
-    process, _, mark = started["mmdet"]
-    status, lines = ended(process)
-    assert status == 1 and not mark.exists()
-    assert lines[-1].startswith("normfix_mm.errors.BadInput: The checkpoint")
+def test_nor_by_resuming_what_a_work_dir_notes(spoiled, small):
+    folder, mark = spoiled
+    assert_refused(refusal("train.py", small, "--resume", "--work-dir", folder), "iter_9.pth")
+    assert not mark.exists()
+
+
+def test_no_report_runs_what_is_in_a_work_dir(spoiled):
+    folder, mark = spoiled
+    said = refusal(Path(report.__file__).with_name("__main__.py"), folder)
+    assert said.startswith("report: ") and "could run code" in said and "\n" not in said
+    assert not mark.exists()
+
+
+def test_a_real_process_ends_with_the_sentence_and_mmdetection_s_own_train_py_too(
+    hostile, small, place
+):
+    """The latter with our imports alone."""
+    own = Path(mmdet.__file__).parent / ".mim/tools/train.py"
+    running = []  # both at once: most of their time is imports
+    for name, script in (("ours", TOOLS / "train.py"), ("theirs", own)):
+        path, mark = hostile(name)
+        words = (small, "--work-dir", place / name, "--cfg-options", f"load_from={path}")
+        running.append((start(script, *words), mark))
+    (ours, mark), (theirs, other_mark) = running
+    assert_refused(one_sentence(ours), "ours.pth")
+    status, lines = ended(theirs)
+    assert status == 1 and lines[-1].startswith("normfix_mm.errors.BadInput: The checkpoint")
+    assert not mark.exists() and not other_mark.exists()
 
 
 def test_the_payload_is_a_real_one(hostile):
@@ -121,16 +152,16 @@ def test_the_payload_is_a_real_one(hostile):
     assert mark.exists()
 
 
-def test_a_named_file_is_trusted_and_no_other(hostile, place, small):
+def test_a_named_file_is_trusted_and_no_other(hostile, place):
     path, mark = hostile("trusted")
     other, other_mark = hostile("other")
-    command = (TOOLS / "convert_checkpoint.py", "--trust-checkpoint", path)
-    both = [start(*command, each, place / f"{each.stem}.pth") for each in (path, other)]
-    status, lines = ended(both[0])
+    words = (TOOLS / "convert_checkpoint.py", "--trust-checkpoint", path, path)
+    status, lines = ended(start(*words, place / "trusted.pth"))  # what is trusted, is for good
     assert status == 0 and mark.exists() and (place / "trusted.pth").exists()
     assert any(line.startswith("warning: running the code in") and str(path) in line
                for line in lines)  # fmt: skip
-    assert "other.pth" in one_sentence(both[1]) and not other_mark.exists()
+    said = refusal("convert_checkpoint.py", "--trust-checkpoint", path, other, place / "other.pth")
+    assert "other.pth" in said and not other_mark.exists()
 
 
 def test_a_program_in_the_metadata_is_not_run_on_resuming(trained, small, place):
@@ -142,24 +173,15 @@ def test_a_program_in_the_metadata_is_not_run_on_resuming(trained, small, place)
     Config.fromstring(content["meta"]["config"], ".py")
     assert mark.exists()  # so it would be
     mark.unlink()
-    process = start(
-        TOOLS / "train.py", small, "--work-dir", place / "program", "--resume",
-        place / "program.pth",
-    )  # fmt: skip
-    status, lines = ended(process)
-    assert status == 0, "\n".join(lines[-20:])
+    call("train.py", small, "--work-dir", place / "program", "--resume", place / "program.pth")
     assert not mark.exists() and (place / "program/iter_2.pth").exists()
 
 
-def test_all_of_torch_is_kept_from_unpickling_within_a_command(hostile, tmp_path):
+def test_all_of_torch_is_kept_from_unpickling_within_a_command(hostile, monkeypatch):
     """Whatever library reads a file, and though it asks for it."""
     path, mark = hostile("library")
-    code = f"""
-import torch
-from normfix_mm.run import command_line
-command_line.run(lambda: torch.load({str(path)!r}, weights_only=False))
-"""
     # Many have set this since torch 2.6 came; with it alone torch would unpickle.
-    status, lines = ended(start("-c", code, TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="1"))
-    assert status == 1 and "UnpicklingError" in "\n".join(lines)
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    with pytest.raises(pickle.UnpicklingError):
+        command_line.run(lambda: torch.load(path, weights_only=False))
     assert not mark.exists()

@@ -55,7 +55,7 @@ docs: setup
 	@echo "docs: build/site/index.html"
 
 test: lint docs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) --durations=40 --durations-min=5 $(PYTEST_ARGS)
 
 test-fast: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" $(WORKERS) $(PYTEST_ARGS)

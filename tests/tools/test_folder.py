@@ -3,9 +3,8 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +13,6 @@ from helpers.small_folders import (
     CAMVID,
     DETECTORS,
     METHODS,
-    ROOT,
     SEGMENTERS,
     config_of,
     some_coco,
@@ -45,9 +43,20 @@ def streets(real_data: Path, tmp_path: Path) -> Path:
     return some_streets(real_data / "camvid", tmp_path / "streets")
 
 
-def call(*command: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, ROOT / "tools/train_folder.py", *command]
-    return subprocess.run([str(c) for c in command], capture_output=True, text=True, cwd=ROOT)
+@pytest.fixture
+def call(capfd):
+    """Run a tool in this process, which saves its imports: status, and what it said."""
+
+    def run(*arguments: object, script: str = "train_folder.py") -> SimpleNamespace:
+        sentence = ""
+        try:
+            tool.call(script, *arguments)
+        except SystemExit as end:
+            sentence = str(end.code)
+        out, err = capfd.readouterr()
+        return SimpleNamespace(returncode=bool(sentence), stdout=out, stderr=err + sentence)
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -57,7 +66,7 @@ def call(*command: object) -> subprocess.CompletedProcess:
         *((detector, "ws-eps") for detector in DETECTORS[:2]),
     ],
 )
-def test_one_command_trains_on_real_images(detector, method, request, tmp_path):
+def test_one_command_trains_on_real_images(detector, method, request, tmp_path, call):
     masks = "mask" in detector
     folder = request.getfixturevalue("nuclei" if masks else "blood_cells")
     command = [config_of(detector, method), folder]
@@ -78,7 +87,7 @@ def test_one_command_trains_on_real_images(detector, method, request, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["fixnorm", "ws-eps"])
-def test_one_command_trains_a_segmenter_on_real_streets(method, streets, tmp_path):
+def test_one_command_trains_a_segmenter_on_real_streets(method, streets, tmp_path, call):
     done = call(
         config_of("ocnet_r18-d8", method),
         streets,
@@ -134,7 +143,7 @@ def test_methods_start_from_the_same_weights(model, blood_cells, streets):
         (".", ["--classes", "RBC", "Erythrocyte"], "no class 'Erythrocyte'"),
     ],
 )
-def test_bad_folder_is_one_sentence(folder, options, message, blood_cells):
+def test_bad_folder_is_one_sentence(folder, options, message, blood_cells, call):
     done = call(config_of(DETECTORS[0], "baseline"), blood_cells / folder, *options)
     assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr
 
@@ -179,7 +188,7 @@ QUICK = (
 )
 
 
-def test_a_folder_as_people_have_them_is_trained_and_evaluated(blood_cells, tmp_path):
+def test_a_folder_as_people_have_them_is_trained_and_evaluated(blood_cells, tmp_path, call):
     """Byte order marks, no `iscrowd`, categories in another order, annotation 0, no workers."""
     for part in ("train", "val"):
         file = blood_cells / f"annotations/instances_{part}.json"
@@ -200,8 +209,7 @@ def test_a_folder_as_people_have_them_is_trained_and_evaluated(blood_cells, tmp_
     assert [name[:-14] for name in names] == ["train_instances_train", "val_instances_val"]
     # the config in the work dir is one for MMDetection's own tools as well
     (config,) = (tmp_path / "run").glob("*.py")
-    test = [sys.executable, ROOT / "tools/test.py", config, tmp_path / "run/epoch_1.pth"]
-    again = subprocess.run([*map(str, test)], capture_output=True, text=True, cwd=ROOT)
+    again = call(config, tmp_path / "run/epoch_1.pth", script="test.py")
     assert again.returncode == 0, again.stderr[-2000:]
     assert ap_of(again.stdout) == ap_of(done.stdout)
 
@@ -210,25 +218,24 @@ def ap_of(log: str) -> str:
     return re.findall(r"coco/bbox_mAP: (\S+)", log)[-1]
 
 
-def test_a_missing_validation_picture_is_said_before_training(blood_cells, tmp_path):
+def test_a_missing_validation_picture_is_said_before_training(blood_cells, tmp_path, call):
     cfg = Config.fromfile(config_of(DETECTORS[0], "baseline"))
     folder_of(cfg, blood_cells).use(cfg)
     cfg.dump(tmp_path / "own.py")
     missing = sorted((blood_cells / "images/val").iterdir())[-1]
     missing.unlink()
-    command = [sys.executable, ROOT / "tools/train.py", tmp_path / "own.py"]
-    command = [*map(str, command), "--work-dir", str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    command = [tmp_path / "own.py", "--work-dir", tmp_path / "run"]
+    done = call(*command, script="train.py")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: 1 of 4 pictures of val_dataloader.dataset")
     assert str(missing) in last and not (tmp_path / "run").exists()
     command += ["--skip-data-check", "--cfg-options", "train_cfg.max_epochs=1", *QUICK[3:]]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    done = call(*command, script="train.py")
     assert "Saving checkpoint at 1 epochs" in done.stdout and " pictures " not in done.stdout
 
 
-def test_hidden_companions_of_macos_do_not_stop_a_segmenter(streets, tmp_path):
+def test_hidden_companions_of_macos_do_not_stop_a_segmenter(streets, tmp_path, call):
     for file in list(streets.rglob("*.*")):
         file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7")
     done = call(
@@ -242,7 +249,7 @@ def test_hidden_companions_of_macos_do_not_stop_a_segmenter(streets, tmp_path):
     assert "train_dataloader.dataset: 8 images and labels." in done.stdout
 
 
-def test_a_negative_lambda_is_one_sentence_and_nothing_is_trained(blood_cells, tmp_path):
+def test_a_negative_lambda_is_one_sentence_and_nothing_is_trained(blood_cells, tmp_path, call):
     config = config_of(DETECTORS[0], "ws-eps")
     command = [config, blood_cells]
     command += ["--work-dir", tmp_path / "run"]

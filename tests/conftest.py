@@ -39,6 +39,27 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _configs_formatted_once() -> Iterator[None]:
+    """mmengine has yapf format the same config five times a run, half a second each."""
+    if find_spec("mmengine") is None:
+        yield
+        return
+    from yapf.yapflib import yapf_api
+
+    made, whole = {}, yapf_api.FormatCode
+
+    def once(text: str, **options: object) -> object:
+        key = text, repr(options)
+        if key not in made:
+            made[key] = whole(text, **options)
+        return made[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yapf_api, "FormatCode", once)
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of the real image sets: ``$NORMFIX_DATA`` or ``../shared/data`` beside the checkout.

@@ -43,6 +43,11 @@ def streets(real_data: Path, tmp_path: Path) -> Path:
     return some_streets(real_data / "camvid", tmp_path / "streets")
 
 
+TRAIN, VAL = "train_dataloader.dataset.pipeline.{}", "val_dataloader.dataset.pipeline.{}"
+HALF = [f"{part}.scale=(120,90)" for part in (TRAIN.format(2), VAL.format(1))]
+HALF += [TRAIN.format(3) + ".crop_size=(90,120)"]
+
+
 @pytest.fixture
 def call(capfd):
     """Run a tool in this process, which saves its imports: status, and what it said."""
@@ -76,6 +81,7 @@ def test_one_command_trains_on_real_images(detector, method, request, tmp_path, 
     command += ["train_dataloader.persistent_workers=False", "val_dataloader.num_workers=0"]
     command += ["val_dataloader.persistent_workers=False"]
     command += ["model.test_cfg.rcnn.score_thr=0.0" if masks else "model.test_cfg.score_thr=0.0"]
+    command += [f"{part}.scale=(160,120)" for part in (TRAIN.format(2), VAL.format(1))]
     done = call(*command)
     assert done.returncode == 0, done.stderr[-2000:]
     scalars = next((tmp_path / "run").glob("*/vis_data/scalars.json")).read_text()
@@ -93,6 +99,7 @@ def test_one_command_trains_a_segmenter_on_real_streets(method, streets, tmp_pat
         streets,
         *["--classes", *CAMVID, "--work-dir", tmp_path / "run", "--cfg-options"],
         *["train_cfg.max_iters=2", "train_cfg.val_interval=2", "train_dataloader.batch_size=2"],
+        *HALF,
         *(f"{loader}_dataloader.num_workers=0" for loader in ("train", "val")),
         *(f"{loader}_dataloader.persistent_workers=False" for loader in ("train", "val")),
     )
@@ -242,7 +249,7 @@ def test_hidden_companions_of_macos_do_not_stop_a_segmenter(streets, tmp_path, c
         config_of("ocnet_r18-d8", "fixnorm"),
         streets,
         *["--work-dir", tmp_path / "run", "--cfg-options", "train_cfg.max_iters=1"],
-        *["train_cfg.val_interval=1", "train_dataloader.batch_size=2"],
+        *["train_cfg.val_interval=1", "train_dataloader.batch_size=2", *HALF],
         *["train_dataloader.num_workers=0", "val_dataloader.num_workers=0"],
     )
     assert done.returncode == 0, done.stderr[-2000:]

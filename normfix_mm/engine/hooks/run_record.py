@@ -6,6 +6,7 @@ the seconds are brought up to date at each evaluation and at the end. It names n
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
@@ -97,9 +98,13 @@ def machine() -> str:
     return f"{said}, {threads} thread{'s' * (threads != 1)}"
 
 
+# Asks every installed package for its files, which takes a second.
+_provided = functools.cache(packages_distributions)
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that are there, by the name they are imported by."""
-    provided = packages_distributions()
+    provided = _provided()
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         for package in provided.get(name, [name]):

@@ -6,6 +6,7 @@ are recognized, in percent, in scalars.json and TensorBoard like any other value
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -45,8 +46,9 @@ class ClassAccuracy(Accuracy):
             ]
         )
         names = (self.dataset_meta or {}).get("classes") or []
+        twice = {name for name, count in Counter(names).items() if count > 1}  # ImageNet's cranes
         recalls = {
-            f"{RECALL}{name}": round(
+            f"{RECALL}{name} ({label})" if name in twice else f"{RECALL}{name}": round(
                 100 * float((found[truth == label] == label).float().mean()), 2
             )
             for label, name in enumerate(names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from normfix_mm.errors import BadInput, quoted
@@ -63,10 +64,12 @@ def classes_of(dataset, where: str) -> tuple[str, ...] | None:
     """The class names of a dataset, in the order of its labels; None where nothing names them.
 
     Raises:
-        BadInput: They are no list of different names.
+        BadInput: They are no list of names, or those of the config are not all different. (What a
+            dataset's own class calls its classes is as it is: ImageNet has two cranes.)
     """
     named = (dataset.get("metainfo") or {}).get("classes")
-    if named is None:
+    standard = named is None
+    if standard:
         named = getattr(dataset_class(dataset), "METAINFO", {}).get("classes")
     if isinstance(named, str) and os.path.isfile(named):  # a file with a name a line
         with open(named, encoding="utf-8") as file:
@@ -92,8 +95,8 @@ def classes_of(dataset, where: str) -> tuple[str, ...] | None:
             f"{odd[0]!r}; they end up in tables, pages and terminals: write the names without, "
             "also in the annotation files."
         )
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice and not standard:
         raise BadInput(
             f"metainfo.classes of {where} holds {quoted(twice)} more than once; give each class "
             "one place."

@@ -150,7 +150,7 @@ def _answers(runs: list[Run]) -> str:
             parts.append(f"<p>No confusion of {text(run.name)}: {text(str(error))}.</p>")
             continue
         tried = int(found.counts.sum())
-        caption = f"{run.name}: {tried} of {found.of} validation images, newest checkpoint."
+        caption = f"{run.name}: {tried} of {found.of} validation images, {run.checkpoint.name}."
         if len(found.names) <= plots.MOST_CLASSES:
             draw = partial(plots.confusion, names=found.names, counts=found.counts)
             parts.append(figures([(draw, caption)], []))

@@ -91,7 +91,7 @@ def validation_set(run: Run):
 
 
 def predict(run: Run, load: Callable, samples: Iterable[dict]) -> list:
-    """The data sample that the run's newest checkpoint makes of each input.
+    """The data sample that the run's checkpoint makes of each input.
 
     Args:
         load: as the framework's ``init_detector`` and ``init_model``.

@@ -60,7 +60,7 @@ def draw(runs: list[Run], dataset: BaseDataset, chosen: Sequence[int]) -> Drawn:
 
 
 def confusion(run: Run) -> Confusion:
-    """What the run's newest checkpoint answers, on at most ``MOST`` evenly spaced images.
+    """What the run's checkpoint answers, on at most ``MOST`` evenly spaced images.
 
     Raises:
         FileNotFoundError: if the data or the checkpoint is missing.

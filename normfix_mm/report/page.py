@@ -52,7 +52,15 @@ def write(path: str | os.PathLike, content: str | bytes) -> None:
 
 def _results(runs: list[Run]) -> str:
     labels = list(dict.fromkeys(label for run in runs for label in run.results()))
-    head = ["run", *labels, "iterations", "time per iteration"]
+    best = {run.name: run.best for run in runs if run.best}
+    kept = list(dict.fromkeys(label for label, _ in best.values()))
+    head = [
+        "run",
+        *labels,
+        *(f"best {label}" for label in kept),
+        "iterations",
+        "time per iteration",
+    ]
     rows = []
     for run in runs:
         results, seconds = run.results(), run.seconds_per_iteration()
@@ -60,11 +68,16 @@ def _results(runs: list[Run]) -> str:
             [
                 run.name,
                 *(number(results.get(x)) for x in labels),
+                *(number(dict([best[run.name]] if run.name in best else []).get(x)) for x in kept),
                 str(max(run.train)),
                 f"{seconds:.2f} s" if seconds else "–",
             ]
         )
     note = "" if labels else "<p>No evaluation has been logged yet.</p>"
+    if kept:
+        note = (
+            "<p>Of the last evaluation, and of the one whose checkpoint was kept as the best.</p>"
+        )
     return note + table("figures", head, rows)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -135,11 +136,28 @@ class Run:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The newest checkpoint that is still there."""
+        """What the run is judged by: the best checkpoint where it keeps one, else the newest."""
+        if (best := self._best_checkpoint()) is not None:
+            return best
         note = self.folder / "last_checkpoint"
         # Only the name counts: the work dir may have moved since.
         path = self.folder / Path(note.read_text().strip()).name if note.is_file() else None
         return path if path is not None and path.is_file() else None
+
+    def _best_checkpoint(self) -> Path | None:
+        return max(
+            self.folder.glob("best_*.pth"), key=lambda path: path.stat().st_mtime, default=None
+        )
+
+    @property
+    def best(self) -> tuple[str, float] | None:
+        """Name and value of the result that a best checkpoint is kept for; None without one."""
+        kept = self._best_checkpoint()
+        for label, key in RESULTS if kept else ():
+            values = self.val_curve(key)[1]
+            if values and re.search(rf"_{key}_(epoch|iter)_", kept.name):
+                return label, max(values)
+        return None
 
     def curve(self, key: str) -> tuple[list[int], list[float]]:
         """Iterations and values of one logged scalar; empty if it was not logged."""

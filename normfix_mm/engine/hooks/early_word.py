@@ -56,16 +56,18 @@ class EarlyWordHook(Hook):
 
     def __init__(self, metric: str, nothing: float, after: int) -> None:
         self.metric, self.nothing, self.after = metric, nothing, after
-        self.values: list[float] = []
         self._said = False
 
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
-        # An evaluator that was given no prediction at all reports nothing.
-        self.values.append(float((metrics or {}).get(self.metric, 0.0)))
         if self._said or runner.iter < self.after:
             return
         self._said = True
+        # The message hub keeps those of the whole run, also of one that was resumed (but for the
+        # validation after the checkpoint that it went on from).
+        found = [0.0]  # an evaluator that was given no prediction at all reports nothing
+        if f"val/{self.metric}" in runner.message_hub.log_scalars:
+            found += runner.message_hub.get_scalar(f"val/{self.metric}").data[0].tolist()
         losses, _ = runner.message_hub.get_scalar("train/loss").data
-        said = word([float(loss) for loss in losses], self.values, self.nothing)
+        said = word([float(loss) for loss in losses], found, self.nothing)
         if said:
             runner.logger.log(logging.WARNING, said)

@@ -16,7 +16,7 @@ EVIDENCE_ARGS ?=
 # For test-matrix: versions of torch, or newest.
 TORCH ?= 2.1 newest
 
-.PHONY: help setup demo demo-seg lint docs test test-fast test-matrix clean distclean evidence
+.PHONY: help setup demo demo-seg lint docs test test-fast test-matrix test-frameworks clean distclean evidence
 
 help:
 	@echo "make setup          the environment alone, $(VENV) (STACK=openmmlab for the upstream stack)"
@@ -28,6 +28,7 @@ help:
 	@echo "make test           lint, documentation and all tests (PYTEST_ARGS='tests/optim -x' for a part, WORKERS= in one process)"
 	@echo "make test-fast      without lint and the slow tests: under two minutes on two cores"
 	@echo "make test-matrix    the tests of pure torch on the oldest torch and the newest, up to 3 GB each (TORCH='2.1 2.4.1 newest')"
+	@echo "make test-frameworks  mmengine's own tests, with this package loaded and without, some eight minutes"
 	@echo "make clean          remove builds and caches"
 	@echo "make distclean      remove the environments as well"
 	@echo "PYTHON=python3.12 chooses the interpreter that the environment is made from."
@@ -62,6 +63,9 @@ test-fast: setup
 
 test-matrix:
 	$(PYTHON) tools/test_matrix.py --torch $(TORCH) --pytest-args="$(WORKERS) $(PYTEST_ARGS)"
+
+test-frameworks: setup
+	$(BIN)/python tools/test_frameworks.py --pytest-args="$(PYTEST_ARGS)"
 
 clean:
 	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache

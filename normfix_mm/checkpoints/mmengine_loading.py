@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from normfix_mm.errors import BadInput
 
 
 def load_from_local(filename: str, map_location: Any = None) -> dict:
-    """A checkpoint file. mmengine prints the names of these functions from their tenth letter."""
+    """A checkpoint file."""
     return _without_program(load(os.path.expanduser(filename), None, map_location))
 
 
@@ -36,7 +37,7 @@ def load_from_address(filename: str, map_location: Any = None) -> dict:
     return content
 
 
-def load_from_storage(filename: str, map_location: Any = None) -> dict:
+def load_from_ceph(filename: str, map_location: Any = None) -> dict:
     """A file in an object store, as mmengine's own loader fetches it."""
     backend = get_file_backend(filename, backend_args=dict(backend="petrel"))
     with tempfile.TemporaryDirectory() as folder:
@@ -57,11 +58,23 @@ def _without_program(content: dict) -> dict:
     return content
 
 
-_LOADERS = {
-    "": load_from_local,
-    **dict.fromkeys(addresses.KNOWN, load_from_address),
-    **dict.fromkeys((r"(\S+\:)?s3://", r"(\S+\:)?petrel://"), load_from_storage),
-    "pavi://": load_from_pavi,
-}
-for prefix, loader in _LOADERS.items():
-    CheckpointLoader.register_scheme(prefix, loader, force=True)
+def _called(name: str) -> Callable[[str, Any], dict]:
+    """`load_from_address` by the name of the loader that it replaces: mmengine prints that."""
+
+    def loader(filename: str, map_location: Any = None) -> dict:
+        return load_from_address(filename, map_location)
+
+    loader.__name__ = f"load_from_{name}"
+    return loader
+
+
+for prefixes, loader in (
+    ("", load_from_local),
+    (addresses.WEB, _called("http")),
+    (addresses.TORCHVISION, _called("torchvision")),
+    (addresses.OPENMMLAB, _called("openmmlab")),
+    (addresses.MMCLS, _called("mmcls")),
+    ((r"(\S+\:)?s3://", r"(\S+\:)?petrel://"), load_from_ceph),
+    ("pavi://", load_from_pavi),
+):
+    CheckpointLoader.register_scheme(prefixes, loader, force=True)

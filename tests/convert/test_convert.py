@@ -265,7 +265,7 @@ def test_what_is_written_speaks_to_the_preflight(small, tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
-        "import pathlib\npathlib.Path({mark!r}).touch()\nmodel = {model}",
+        "x = __import__('pathlib').Path({mark!r}).touch()\nmodel = {model}",
         "model = dict(type='os.system', command='touch {mark}')",
         "model = dict(type='ResNet', depth=18, base_channels=8, x=str(open({mark!r}, 'w')))",
     ],

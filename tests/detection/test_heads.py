@@ -231,9 +231,7 @@ def test_a_box_head_without_a_classifier_is_weight_normalized_all_the_same():
 
 def test_a_classifier_that_normalizes_on_its_own_is_one_sentence():
     with pytest.raises(ValueError, match=r"'fc_cls' is a NormedLinear.*dict\(type='Linear'\)"):
-        detection.FixNormShared2FCBBoxHead(
-            **BOXES, cls_predictor_cfg=dict(type="NormedLinear", temperature=20)
-        )
+        detection.FixNormShared2FCBBoxHead(**BOXES, cls_predictor_cfg=dict(type="NormedLinear"))
 
 
 def test_a_head_without_its_classifier_is_one_sentence():

@@ -168,7 +168,7 @@ def main() -> None:
         (kept / "table.md").write_text(table(found) + "\n")
     if found:
         print(table(found))
-        picture(found, kept / "progress.png", args.task)
+        picture(found, kept / "progress.png")
 
 
 @dataclass
@@ -239,16 +239,16 @@ def table(found: dict[str, Found]) -> str:
     return "\n".join(lines)
 
 
-def picture(found: dict[str, Found], path: Path, task: str) -> None:
+def picture(found: dict[str, Found], path: Path) -> None:
     """The best score so far over what had been trained (FixNorm, Figure 5, left)."""
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    for name in ("fixnorm", "bo-wd"):
+    for name, label in (("fixnorm", "FixNorm, Algorithm 4"), ("bo-wd", "decay, BO + WD")):
         if name in found:
             costs = list(accumulate(cost for _, _, cost in found[name].trials))
             best = list(accumulate(found[name].scores, max))
-            (line,) = axes.step(costs, best, where="post", label=name)
+            (line,) = axes.step(costs, best, where="post", label=label)
             axes.plot(costs, found[name].scores, "o", ms=3, color=line.get_color())
-    axes.set(xlabel="whole trainings", ylabel="score on held-out images", title=task)
+    axes.set(xlabel="whole trainings", ylabel="score on held-out images")
     axes.legend()
     figure.savefig(path, dpi=150)
 

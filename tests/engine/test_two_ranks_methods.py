@@ -47,4 +47,5 @@ def test_two_ranks_are_one_rank_with_the_whole_batch(ranks, twins, tmp_path, met
         assert torch.equal(start, together["start"][name]), name
         moved = (alone["end"][name] - start).norm()
         apart = (alone["end"][name] - together["end"][name]).norm()
-        assert apart <= 1e-4 * moved, name
+        last_place = torch.finfo(start.dtype).eps * start.norm()  # what hardly moves is rounded
+        assert apart <= 1e-4 * moved + last_place, name

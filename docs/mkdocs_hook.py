@@ -16,7 +16,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ["*.md", "CITATION.cff", "LICENSE", "docs/**/*", "tools/*", "configs/**/*", "benchmarks/*"]
+COPIED = ["*.md", "CITATION.cff", "LICENSE", "tools/*"]
+COPIED += ["docs/**/*", "configs/**/*", "benchmarks/**/*"]
 EVERY_CONFIG = "<!-- every config -->"
 
 

@@ -47,7 +47,7 @@ _STARTED = {
 }
 
 
-def typed(command: str) -> str:
+def invocation(command: str) -> str:
     """How a user types one of our commands: `normfix …`, or by the file of a checkout."""
     checkout = Path(__file__).resolve().parents[1]
     if Path(sys.argv[0]).stem == "normfix" or not (checkout / "tools/train.py").is_file():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from normfix import COMMANDS
-from normfix_mm.errors import typed
+from normfix_mm.errors import invocation
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_is_named_as_it_was_started(command, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/somewhere/bin/normfix", "train"])
-    assert typed(command) == f"normfix {command}"
+    assert invocation(command) == f"normfix {command}"
     monkeypatch.setattr(sys, "argv", ["tools/train.py", "my.py"])
-    python, *words = typed(command).split()
+    python, *words = invocation(command).split()
     assert python == "python"
     if words[0] == "-m":
         module = ROOT / words[1].replace(".", "/")

@@ -17,7 +17,7 @@ from normfix_mm.checkpoints.forms import (
     takes_gain,
 )
 from normfix_mm.convert.evidence import Evidence, examine
-from normfix_mm.errors import BadInput, listing, typed
+from normfix_mm.errors import BadInput, invocation, listing
 from normfix_mm.layers import functional
 
 DECLARABLE = (PLAIN, "WS", "WN", "CWN")
@@ -156,7 +156,7 @@ def _effective(name: str, weight: Tensor, form: str, gain: Tensor | None) -> Ten
     raise BadInput(
         f"{name!r} is {form} and cannot be folded from the file alone: its gain belongs to the "
         "whole layer and may be capped by an alpha that only its config knows; fold it with "
-        f"`{typed('fold')} CONFIG CHECKPOINT OUT`."
+        f"`{invocation('fold')} CONFIG CHECKPOINT OUT`."
     )
 
 

@@ -30,7 +30,7 @@ from normfix_mm.checkpoints.forms import (
     pretrained,
     unsuited,
 )
-from normfix_mm.errors import BadInput, typed
+from normfix_mm.errors import BadInput, invocation
 from normfix_mm.layers.normalize_layers import normalize_layers
 from normfix_mm.models.mixins import Normalized
 from normfix_mm.models.same_padding import plain_same_padding
@@ -74,7 +74,7 @@ class NormalizedBackbone(Normalized):
             return (
                 f"The checkpoint {path!r} holds {told[wrong[0]]} weights where the backbone has "
                 f"{forms[wrong[0]]} ones ({len(wrong)}, first {wrong[0]!r}): the network starts as "
-                f"another function; see what {typed('convert')} --config says of it."
+                f"another function; see what {invocation('convert')} --config says of it."
             )
         untold = [name for name in unsuited(self) if name not in told]
         return foreign_weights(untold, forms, path) if untold else None

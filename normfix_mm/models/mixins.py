@@ -12,7 +12,7 @@ import re
 from mmcv.cnn import ConvModule
 from torch import nn
 
-from normfix_mm.errors import BadInput, typed
+from normfix_mm.errors import BadInput, invocation
 from normfix_mm.layers.gain import gained_layers
 from normfix_mm.layers.normalize_layers import normalize_layers
 from normfix_mm.layers.once import once_a_forward
@@ -60,7 +60,7 @@ def _switch_to_deploy(self, *args, **kwargs):
         raise BadInput(
             f"{type(self).__name__} cannot be switched to deployment, which merges weights as they "
             f"stand, while {len(normalized)} of its layers normalize theirs (first "
-            f"{normalized[0]!r}): fold the model first (normfix_mm.fold, {typed('fold')})."
+            f"{normalized[0]!r}): fold the model first (normfix_mm.fold, {invocation('fold')})."
         )
     return self.stock.switch_to_deploy(self, *args, **kwargs)
 

@@ -19,7 +19,7 @@ from mmpretrain.registry import DATASETS
 from torch import nn
 
 from normfix_mm.datasets.config import type_name, used_datasets
-from normfix_mm.errors import BadInput, one_line, quoted, typed
+from normfix_mm.errors import BadInput, invocation, one_line, quoted
 from normfix_mm.preflight.evaluators import metrics_of
 from normfix_mm.preflight.notes import note, warn
 from normfix_mm.preflight.pictures import (
@@ -116,7 +116,7 @@ def _built(dataset: Mapping, where: str) -> BaseDataset | None:
         raise BadInput(
             f"The dataset of {where} cannot be read ({one_line(error)}); correct its `data_root`, "
             "`data_prefix` and `ann_file`, or name a folder of images by class to "
-            f"{typed('train-folder')}."
+            f"{invocation('train-folder')}."
         ) from None
     return data if isinstance(data, BaseDataset) else None
 

@@ -28,7 +28,7 @@ from normfix_mm.datasets.config import (
     is_local,
     transforms_named,
 )
-from normfix_mm.errors import BadInput, quoted, typed
+from normfix_mm.errors import BadInput, invocation, quoted
 from normfix_mm.preflight.coco_entries import check_masks, warn_of_entries
 from normfix_mm.preflight.notes import note, warn
 
@@ -199,7 +199,8 @@ def refuse_byte_order_mark(found: Annotations, where: str) -> None:
     if found.byte_order_mark:
         raise BadInput(
             f"The annotation file {found.path!r} of {where} begins with a byte order mark, at "
-            f"which pycocotools stops; write it as UTF-8 without ({typed('train-folder')} does so)."
+            f"which pycocotools stops; write it as UTF-8 without "
+            f"({invocation('train-folder')} does so)."
         )
 
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from normfix_mm.datasets.config import dataset_class, files_of, is_local, prefixes_of, used_datasets
-from normfix_mm.errors import BadInput, typed
+from normfix_mm.errors import BadInput, invocation
 from normfix_mm.preflight.coco import (
     annotations_of,
     check_annotations,
@@ -139,7 +139,7 @@ def _check_dataset(dataset, where: str) -> None:
         if is_coco(dataset):
             raise BadInput(
                 f"{where} names no annotations; a config of configs/coco_folder takes its data "
-                f"from a folder: {typed('train-folder')} CONFIG FOLDER (to test or fold, use "
+                f"from a folder: {invocation('train-folder')} CONFIG FOLDER (to test or fold, use "
                 "the config in the run's work dir); in another, set `data_root` and `ann_file`."
             )
         return

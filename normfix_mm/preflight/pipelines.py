@@ -23,7 +23,7 @@ import torch
 from mmengine.registry import TRANSFORMS
 
 from normfix_mm.datasets.config import classes_of, transforms_named, type_name
-from normfix_mm.errors import BadInput, one_line, quoted, typed
+from normfix_mm.errors import BadInput, invocation, one_line, quoted
 from normfix_mm.preflight.coco import annotations_of, pictures_of
 
 _TRIES = 8  # of a pipeline with a step that is left to chance
@@ -116,7 +116,7 @@ def _prepared(data, where: str, training: bool):
             raise BadInput(
                 f"The pipeline of {where} flips or crops the picture ({name}), but what is "
                 "predicted on it is compared with the annotations of the picture as it is: take "
-                f"{name} out (flips of test-time augmentation: {typed('test')} --tta)."
+                f"{name} out (flips of test-time augmentation: {invocation('test')} --tta)."
             )
     if name.startswith("Pack") and "inputs" not in results:
         raise BadInput(

@@ -7,7 +7,7 @@ import os
 import shlex
 from pathlib import Path
 
-from normfix_mm.errors import typed
+from normfix_mm.errors import invocation
 from normfix_mm.preflight.notes import note, warn
 from normfix_mm.recipe.rules import METHODS, TASKS, spoken
 from normfix_mm.recipe.store import RecipeRun
@@ -51,13 +51,13 @@ def conclude(run: RecipeRun, args: argparse.Namespace) -> None:
     if best is not None:
         names = shlex.quote(str(config)), shlex.quote(str(best))
         lines += [
-            f"test      {typed('test')} {names[0]} {names[1]}",
-            f"deploy    {typed('fold')} {names[0]} {names[1]} deployed",
+            f"test      {invocation('test')} {names[0]} {names[1]}",
+            f"deploy    {invocation('fold')} {names[0]} {names[1]} deployed",
         ]
     longer = shlex.quote(f"{work_dir}_longer")
     folder = shlex.quote(str(args.folder))
     lines.append(
-        f"longer    {typed('train-folder')} {folder} --hours {2 * run.told['hours']:g} "
+        f"longer    {invocation('train-folder')} {folder} --hours {2 * run.told['hours']:g} "
         f"--work-dir {longer}"
     )
     note("\n".join(lines))
@@ -70,7 +70,7 @@ def _page(done: Run, work_dir: Path, run: RecipeRun) -> Path | None:
         warn(f"There is no page ({error}); pip install 'normfix-mm[report]' for it.")
         return None
     path = work_dir / "index.html"
-    command = f"{typed('report')} {shlex.quote(str(work_dir))}"
+    command = f"{invocation('report')} {shlex.quote(str(work_dir))}"
     title = f"{Path(run.told['folder']).name}: {run.choices.task}, {run.choices.method}"
     page.write(path, page.build([done], title, command))
     return path

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from normfix_mm.errors import typed
+from normfix_mm.errors import invocation
 from normfix_mm.report import plots
 from normfix_mm.report.markup import figures, folded, number, table, text
 from normfix_mm.report.run import Run
@@ -62,8 +62,8 @@ def _detectors(runs: list[Run]) -> str:
     if known:
         parts.append("<h3>Which class is taken for which</h3>\n" + _matrices(known))
     parts += [
-        f"<p>Nothing was noted of the classes of {text(run.name)}: {typed('train')} does, and any "
-        "other command with <code>dict(type='ClassRecordHook')</code> in its custom_hooks, at each "
+        f"<p>Nothing was noted of the classes of {text(run.name)}: {invocation('train')} does, and "
+        "any other command with <code>dict(type='ClassRecordHook')</code> in its custom_hooks, at each "
         "evaluation by CocoMetric.</p>"
         for run in runs
         if not run.classes

@@ -10,7 +10,7 @@ import re
 import shlex
 from datetime import datetime
 
-from normfix_mm.errors import typed
+from normfix_mm.errors import invocation
 from normfix_mm.report.markup import folded, table, text
 from normfix_mm.report.run import Run, settings
 
@@ -26,7 +26,7 @@ def made(runs: list[Run]) -> str:
     if unknown := [run.name for run in runs if not run.records]:
         said += (
             f"\n<p>Command, versions and machine of {text(', '.join(unknown))} were not noted: "
-            f"{typed('train')} does, and any other command with "
+            f"{invocation('train')} does, and any other command with "
             "<code>dict(type='RunRecordHook')</code> in its custom_hooks.</p>"
         )
     configs = [
@@ -93,19 +93,19 @@ def following(runs: list[Run]) -> list[tuple[str, list[str]]]:
         steps.append(("go on with it", [w for w in words if w != "--resume"] + ["--resume"]))
     if run.checkpoint:
         checkpoint = str(run.checkpoint)
-        test = [*typed("test").split(), config, checkpoint]
+        test = [*invocation("test").split(), config, checkpoint]
         steps.append(("evaluate it, and draw its predictions", [*test, "--show-dir", "shown"]))
         if re.search(r"'(FixNorm|WN|WS|CWN|Normalized)\w+'|'normalize'|normalize=", content):
-            fold = [*typed("fold").split(), config, checkpoint, f"{folder}/folded"]
+            fold = [*invocation("fold").split(), config, checkpoint, f"{folder}/folded"]
             steps.append(("fold it into a stock model, to deploy it", fold))
     if "type='NormFixHook'" in content and "type='FixNorm" in content:
-        tune = [*typed("tune").split(), config]
+        tune = [*invocation("tune").split(), config]
         steps.append(("search for a better learning rate and α", tune))
     if len(runs) == 1:
-        beside = [*typed("report").split(), folder, "OTHER_WORK_DIR"]
+        beside = [*invocation("report").split(), folder, "OTHER_WORK_DIR"]
         steps.append(("see another run beside it", beside))
         if (model := _model_of(run)) is not None:
-            compare = [*typed("compare").split(), "FOLDER", "--model", model]
+            compare = [*invocation("compare").split(), "FOLDER", "--model", model]
             steps.append(("compare the methods on the same data", compare))
     return steps
 

@@ -52,8 +52,7 @@ def write(path: str | os.PathLike, content: str | bytes) -> None:
 
 def _results(runs: list[Run]) -> str:
     labels = list(dict.fromkeys(label for run in runs for label in run.results()))
-    best = {run.name: run.best for run in runs if run.best}
-    kept = list(dict.fromkeys(label for label, _ in best.values()))
+    kept = list(dict.fromkeys(label for run in runs for label in run.best()))
     head = [
         "run",
         *labels,
@@ -68,7 +67,7 @@ def _results(runs: list[Run]) -> str:
             [
                 run.name,
                 *(number(results.get(x)) for x in labels),
-                *(number(dict([best[run.name]] if run.name in best else []).get(x)) for x in kept),
+                *(number(run.best().get(x)) for x in kept),
                 str(max(run.train)),
                 f"{seconds:.2f} s" if seconds else "–",
             ]

@@ -149,15 +149,14 @@ class Run:
             self.folder.glob("best_*.pth"), key=lambda path: path.stat().st_mtime, default=None
         )
 
-    @property
-    def best(self) -> tuple[str, float] | None:
-        """Name and value of the result that a best checkpoint is kept for; None without one."""
+    def best(self) -> dict[str, float]:
+        """Name and value of the result that a best checkpoint is kept for; empty without one."""
         kept = self._best_checkpoint()
         for label, key in RESULTS if kept else ():
             values = self.val_curve(key)[1]
             if values and re.search(rf"_{key}_(epoch|iter)_", kept.name):
-                return label, max(values)
-        return None
+                return {label: max(values)}
+        return {}
 
     def curve(self, key: str) -> tuple[list[int], list[float]]:
         """Iterations and values of one logged scalar; empty if it was not logged."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from normfix_mm.errors import typed
+from normfix_mm.errors import invocation
 from normfix_mm.report import markup
 from normfix_mm.report.facts import commands
 from normfix_mm.tuning import plots
@@ -44,7 +44,7 @@ def build(results: dict[str, Result], title: str, command: str, trials: Path | N
         heading = "The best trials side by side" if len(names) > 1 else "The best trial"
         parts += side_by_side(trials, names, heading)
     if result.config is not None:
-        train = [*typed("train").split(), str(result.config)]
+        train = [*invocation("train").split(), str(result.config)]
         parts += ["<h2>What to do next</h2>", commands([("train with the best values", train)])]
     return markup.document(title, parts)
 

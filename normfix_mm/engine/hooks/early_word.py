@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from normfix_mm.errors import typed
+from normfix_mm.errors import invocation
 
 _FLAT = 0.9  # of the loss at the beginning
 
@@ -32,8 +32,8 @@ def word(losses: Sequence[float], values: Sequence[float], nothing: float) -> st
     first, last = (statistics.fmean(each) for each in (losses[:part], losses[-part:]))
     how = "is flat" if last > _FLAT * first else "falls"
     advice = (
-        f"look at the pictures with their labels ({typed('test')} CONFIG CHECKPOINT --show-dir "
-        "DIR), at the names of the classes, and try a "
+        f"look at the pictures with their labels ({invocation('test')} CONFIG CHECKPOINT "
+        "--show-dir DIR), at the names of the classes, and try a "
         + ("higher or lower --lr" if last > _FLAT * first else "longer training or a larger --size")
     )
     return (

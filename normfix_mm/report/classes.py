@@ -63,8 +63,8 @@ def _detectors(runs: list[Run]) -> str:
         parts.append("<h3>Which class is taken for which</h3>\n" + _matrices(known))
     parts += [
         f"<p>Nothing was noted of the classes of {text(run.name)}: {invocation('train')} does, and "
-        "any other command with <code>dict(type='ClassRecordHook')</code> in its custom_hooks, at each "
-        "evaluation by CocoMetric.</p>"
+        "any other command with <code>dict(type='ClassRecordHook')</code> in its custom_hooks, at "
+        "each evaluation by CocoMetric.</p>"
         for run in runs
         if not run.classes
     ]

@@ -55,6 +55,11 @@ def mean(runs: list[dict]) -> float:
     return statistics.mean(run["accuracy"] for run in runs)
 
 
+def last(runs: list[dict], name: str) -> float:
+    """Mean over the runs of the last value that was logged."""
+    return statistics.mean(run["log"][name][-1] for run in runs)
+
+
 def accuracies(runs: list[dict]) -> str:
     """Mean ± deviation, or at which step a run died."""
     dead = [run["stopped"] for run in runs if not run["alive"]]
@@ -152,7 +157,7 @@ def _inverse() -> Claim:
     runs |= {f"WN + ε {eps:g}": [replace(base, eps=eps)] for eps in (1e-2, 1e-3, 1e-4)}
 
     def shown(found):
-        return f"{max(line['largest_inverse_norm'] for line in found[0]['log']):.3g}"
+        return f"{max(found[0]['log']['largest_inverse_norm']):.3g}"
 
     def says(found):
         plain = float(shown(found["WN"]))
@@ -182,14 +187,12 @@ def _classifiers() -> Claim:
     }
 
     def shown(found):
-        last = [run["log"][-1] for run in found]
-        gain = statistics.mean(line["gain"] for line in last)
-        risk = statistics.mean(line["cross_boundary_risk"] for line in last)
+        gain, risk = (last(found, name) for name in ("gain", "cross_boundary_risk"))
         return f"{accuracies(found)} %, g {gain:.1f}, MCBR {risk:.3f}"
 
     def says(found):
         free, bound = (found[name] for name in ("WN-FC", "FixNorm-FC"))
-        gains = [statistics.mean(r["log"][-1]["gain"] for r in each) for each in (free, bound)]
+        gains = [last(each, "gain") for each in (free, bound)]
         gap = mean(bound) - mean(free)
         grown = gains[0] > gains[1]
         word = "Holds" if grown and gap > ERROR else "Not seen" if gap > -ERROR else "Does not hold"

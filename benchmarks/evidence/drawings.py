@@ -15,7 +15,7 @@ def curve(key: str, title: str, logarithmic: bool = False) -> Callable:
     def draw(axes, found: Found) -> bool:
         for label, runs in found.items():
             log = runs[0]["log"]
-            axes.plot([line["step"] for line in log], [line[key] for line in log], label=label)
+            axes.plot(log["step"], log[key], label=label)
         axes.set(title=title)
         if logarithmic:
             axes.set(yscale="log")

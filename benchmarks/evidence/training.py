@@ -55,14 +55,19 @@ class Settings:
         return ",".join(f"{k}={v}" for k, v in there.items()) or "default"
 
 
-def train(settings: Settings, data: tuple[Images, Images], out: Path) -> dict:
+def kept(settings: Settings, runs: Path) -> Path:
+    """The file of a finished run."""
+    return runs / f"{settings.name}.json"
+
+
+def train(settings: Settings, data: tuple[Images, Images], runs: Path) -> dict:
     """The run's result, from disk if it has one.
 
     Returns:
-        accuracy (of the test images, after the last step), alive (all was finite), minutes, log
-        (a list of what was logged).
+        accuracy (of the test images, after the last step), alive (all was finite), stopped (the
+        step at which it was not), minutes, log (of each logged quantity its values).
     """
-    path = out / settings.name / "result.json"
+    path = kept(settings, runs)
     if path.exists():
         return json.loads(path.read_text())
     start = time.perf_counter()
@@ -72,7 +77,8 @@ def train(settings: Settings, data: tuple[Images, Images], out: Path) -> dict:
     model = build(settings)
     optimizer, layers = prepare(model, settings)
     steps = settings.epochs * (len(images.labels) // BATCH)
-    log, alive = [], True
+    log: dict[str, list] = {}
+    alive = True
     criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
     for step in range(steps):
         if step % (steps // settings.epochs) == 0:
@@ -90,7 +96,10 @@ def train(settings: Settings, data: tuple[Images, Images], out: Path) -> dict:
         optimizer.zero_grad()
         loss.backward()
         if step % LOGGED == 0:
-            log.append(looked_at(model, layers, step, rate, loss, features, images.labels[rows]))
+            seen = looked_at(model, layers, step, rate, loss, features, images.labels[rows])
+            for name, value in seen.items():
+                rounded = value if name == "step" else float(f"{value:.4g}")
+                log.setdefault(name, []).append(rounded)
         alive = all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
         if not alive:
             break
@@ -100,7 +109,7 @@ def train(settings: Settings, data: tuple[Images, Images], out: Path) -> dict:
         accuracy=accuracy(model, tests) if alive else 0.0,
         alive=alive,
         stopped=None if alive else step,
-        minutes=(time.perf_counter() - start) / 60,
+        minutes=round((time.perf_counter() - start) / 60, 2),
         log=log,
     )
     with replacing(path) as part:
@@ -156,7 +165,6 @@ def looked_at(model, layers, step: int, rate: float, loss, features, labels) -> 
         largest_inverse_norm=max(float(1 / r.norm(dim=1).min()) for r in rows),
         largest_inverse_std=max(float(1 / r.std(1).min()) for r in rows),
         gain=float(effective.norm() if gain is None else gain),
-        cap=getattr(classifier, "cap", None),
         cross_boundary_risk=float(
             nf.mean_cross_boundary_risk(features, labels, classifier.weight).mean()
         ),

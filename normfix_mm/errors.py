@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 
 class BadInput(ValueError):
@@ -36,23 +34,6 @@ def listing(items: Iterable, most: int = 12) -> str:
 def quoted(items: Iterable, most: int = 5) -> str:
     """As `listing`, each as Python writes it."""
     return listing(map(repr, items), most)
-
-
-# Of a checkout; the others are tools/NAME.py.
-_STARTED = {
-    "train-folder": "tools/train_folder.py",
-    "convert": "tools/convert_checkpoint.py",
-    "report": "-m normfix_mm.report",
-    "check": "-m normfix_mm.check_env",
-}
-
-
-def invocation(command: str) -> str:
-    """How a user types one of our commands: `normfix …`, or by the file of a checkout."""
-    checkout = Path(__file__).resolve().parents[1]
-    if Path(sys.argv[0]).stem == "normfix" or not (checkout / "tools/train.py").is_file():
-        return f"normfix {command}"
-    return f"python {_STARTED.get(command, f'tools/{command}.py')}"
 
 
 # What importing an OpenMMLab package raises. ImportError: it is absent, or something it needs is.

@@ -17,8 +17,9 @@ from normfix_mm.checkpoints.forms import (
     takes_gain,
 )
 from normfix_mm.convert.evidence import Evidence, examine
-from normfix_mm.errors import BadInput, invocation, listing
+from normfix_mm.errors import BadInput, listing
 from normfix_mm.layers import functional
+from normfix_mm.typed import invocation
 
 DECLARABLE = (PLAIN, "WS", "WN", "CWN")
 

@@ -30,10 +30,11 @@ from normfix_mm.checkpoints.forms import (
     pretrained,
     unsuited,
 )
-from normfix_mm.errors import BadInput, invocation
+from normfix_mm.errors import BadInput
 from normfix_mm.layers.normalize_layers import normalize_layers
 from normfix_mm.models.mixins import Normalized
 from normfix_mm.models.same_padding import plain_same_padding
+from normfix_mm.typed import invocation
 
 WEIGHT_NORMALIZATION = dict(form="WN", gain=True)
 

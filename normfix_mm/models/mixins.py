@@ -12,11 +12,12 @@ import re
 from mmcv.cnn import ConvModule
 from torch import nn
 
-from normfix_mm.errors import BadInput, invocation
+from normfix_mm.errors import BadInput
 from normfix_mm.layers.gain import gained_layers
 from normfix_mm.layers.normalize_layers import normalize_layers
 from normfix_mm.layers.once import once_a_forward
 from normfix_mm.layers.plain import is_normalized, is_plain
+from normfix_mm.typed import invocation
 
 
 class Normalized:

@@ -19,7 +19,7 @@ from mmpretrain.registry import DATASETS
 from torch import nn
 
 from normfix_mm.datasets.config import type_name, used_datasets
-from normfix_mm.errors import BadInput, invocation, one_line, quoted
+from normfix_mm.errors import BadInput, one_line, quoted
 from normfix_mm.preflight.evaluators import metrics_of
 from normfix_mm.preflight.notes import note, warn
 from normfix_mm.preflight.pictures import (
@@ -29,6 +29,7 @@ from normfix_mm.preflight.pictures import (
     unnamed,
     warn_of_leak,
 )
+from normfix_mm.typed import invocation
 
 _FETCHED = ("CIFAR", "MNIST", "FashionMNIST")
 

@@ -28,9 +28,10 @@ from normfix_mm.datasets.config import (
     is_local,
     transforms_named,
 )
-from normfix_mm.errors import BadInput, invocation, quoted
+from normfix_mm.errors import BadInput, quoted
 from normfix_mm.preflight.coco_entries import check_masks, warn_of_entries
 from normfix_mm.preflight.notes import note, warn
+from normfix_mm.typed import invocation
 
 _REMEDIES = {
     CROWD: "write iscrowd 0 for single objects",

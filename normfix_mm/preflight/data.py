@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from normfix_mm.datasets.config import dataset_class, files_of, is_local, prefixes_of, used_datasets
-from normfix_mm.errors import BadInput, invocation
+from normfix_mm.errors import BadInput
 from normfix_mm.preflight.coco import (
     annotations_of,
     check_annotations,
@@ -31,6 +31,7 @@ from normfix_mm.preflight.pictures import (
     warn_of_leak,
 )
 from normfix_mm.preflight.pipelines import check_pipeline
+from normfix_mm.typed import invocation
 
 
 def check_files(cfg, phases: Sequence[str]) -> None:

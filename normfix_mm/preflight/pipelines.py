@@ -23,8 +23,9 @@ import torch
 from mmengine.registry import TRANSFORMS
 
 from normfix_mm.datasets.config import classes_of, transforms_named, type_name
-from normfix_mm.errors import BadInput, invocation, one_line, quoted
+from normfix_mm.errors import BadInput, one_line, quoted
 from normfix_mm.preflight.coco import annotations_of, pictures_of
+from normfix_mm.typed import invocation
 
 _TRIES = 8  # of a pipeline with a step that is left to chance
 _NEEDED = ("img_id", "img_shape", "ori_shape", "scale_factor")  # to compare predictions

@@ -7,11 +7,11 @@ import os
 import shlex
 from pathlib import Path
 
-from normfix_mm.errors import invocation
 from normfix_mm.preflight.notes import note, warn
 from normfix_mm.recipe.rules import METHODS, TASKS, spoken
 from normfix_mm.recipe.store import RecipeRun
 from normfix_mm.report.run import Run
+from normfix_mm.typed import invocation
 
 
 def say(run: RecipeRun) -> None:

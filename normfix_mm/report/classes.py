@@ -11,10 +11,10 @@ from functools import partial
 
 import numpy as np
 
-from normfix_mm.errors import invocation
 from normfix_mm.report import plots
 from normfix_mm.report.markup import figures, folded, number, table, text
 from normfix_mm.report.run import Run
+from normfix_mm.typed import invocation
 
 KINDS = {"bbox": "boxes", "segm": "masks"}
 MOST_ROWS = 30  # of a table that is not folded

@@ -10,9 +10,9 @@ import re
 import shlex
 from datetime import datetime
 
-from normfix_mm.errors import invocation
 from normfix_mm.report.markup import folded, table, text
 from normfix_mm.report.run import Run, settings
+from normfix_mm.typed import invocation, line, resumed
 
 UNKNOWN = "–"
 
@@ -76,8 +76,7 @@ def _duration(seconds: float) -> str:
 def commands(steps: list[tuple[str, list[str]]]) -> str:
     """A list of purposes, each with the words of its command."""
     items = [
-        f"<li>{text(purpose)}: <code>{text(shlex.join(words))}</code></li>"
-        for purpose, words in steps
+        f"<li>{text(purpose)}: <code>{text(line(words))}</code></li>" for purpose, words in steps
     ]
     return "<ul>\n" + "\n".join(items) + "\n</ul>"
 
@@ -89,8 +88,7 @@ def following(runs: list[Run]) -> list[tuple[str, list[str]]]:
     folder = str(run.folder)
     steps = []
     if run.records and not run.records[-1]["ended"]:
-        words = shlex.split(run.records[-1]["command"])
-        steps.append(("go on with it", [w for w in words if w != "--resume"] + ["--resume"]))
+        steps.append(("go on with it", resumed(shlex.split(run.records[-1]["command"]))))
     if run.checkpoint:
         checkpoint = str(run.checkpoint)
         test = [*invocation("test").split(), config, checkpoint]

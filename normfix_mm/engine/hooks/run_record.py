@@ -24,6 +24,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from normfix_mm.checkpoints.whole_file import replacing
+from normfix_mm.typed import line
 
 FILE = "vis_data/run.json"
 _OURS = Path(__file__).resolve().parents[3]  # with tools/ and configs/
@@ -75,7 +76,7 @@ class RunRecordHook(Hook):
 def shortened(words: Sequence[str]) -> str:
     """A command line as one would type it: paths in this folder, ours or the home are short."""
     python, *rest = words
-    return shlex.join(["python" if "python" in Path(python).name else python, *map(_short, rest)])
+    return line(["python" if "python" in Path(python).name else python, *map(_short, rest)])
 
 
 def _short(word: str) -> str:

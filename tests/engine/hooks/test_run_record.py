@@ -62,7 +62,8 @@ def test_paths_are_those_one_would_type(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/somebody")
     words = ["/usr/bin/python3.11", str(tmp_path / "tools/train.py"), "a b.py"]
-    words += [f"--work-dir={tmp_path}/run", "/home/somebody/data", "x.y=/mnt/data", "-m", "a"]
+    words += [f"--work-dir={tmp_path}/run", "/home/somebody/da ta", "x.y=/home/somebody/z"]
+    words += ["x.y=/mnt/data", "-m", "a"]
     assert shortened(words) == (
-        "python tools/train.py 'a b.py' --work-dir=run '~/data' x.y=/mnt/data -m a"
+        "python tools/train.py 'a b.py' --work-dir=run ~/'da ta' x.y=\"$HOME\"/z x.y=/mnt/data -m a"
     )

@@ -28,7 +28,7 @@ help:
 	@echo "make test           lint, documentation and all tests (PYTEST_ARGS='tests/optim -x' for a part, WORKERS= in one process)"
 	@echo "make test-fast      without lint and the slow tests: under two minutes on two cores"
 	@echo "make test-matrix    the tests of pure torch on the oldest torch and the newest, up to 3 GB each (TORCH='2.1 2.4.1 newest')"
-	@echo "make test-frameworks  mmengine's own tests, with this package loaded and without, some eight minutes"
+	@echo "make test-frameworks  mmengine's own tests, with this package loaded and without, some two minutes"
 	@echo "make clean          remove builds and caches"
 	@echo "make distclean      remove the environments as well"
 	@echo "PYTHON=python3.12 chooses the interpreter that the environment is made from."

@@ -4,7 +4,7 @@
 
 Of its source package in the index: hooks, optimizers and their constructors, registries, loading
 and saving of checkpoints. What fails with this package and passes without is a fault of ours; what
-fails in both (for want of a GPU, of a network) is not. Some eight minutes of one core. The source
+fails in both (for want of a GPU, of a network) is not. Some two minutes of one core. The source
 packages of MMDetection and MMSegmentation have no tests of heads, and upstream's mmengine has none
 at all: there this ends with a sentence and status 1. Standard library and pip only.
 """

@@ -10,7 +10,7 @@ VENV = .venv$(if $(filter-out onedl,$(STACK)),-$(STACK))
 BIN = $(VENV)/bin
 PYTEST_ARGS ?=
 # One process a core, each of one thread: most tests are too small for two.
-WORKERS ?= -n auto --maxprocesses 8 --dist worksteal
+WORKERS ?= -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 DEMO_ARGS ?=
 EVIDENCE_ARGS ?=
 # For test-matrix: versions of torch, or newest.

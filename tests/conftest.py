@@ -13,10 +13,16 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What a test is marked to need and this environment lacks: it is skipped and says why."""
+    """Skip what this environment lacks something for, and begin with the files of slow tests.
+
+    A file's tests run in one process (``--dist loadfile``), so its fixtures are made once; the
+    quick files at the end keep all processes busy.
+    """
     for item in items:
         for reason in _lacks(item):
             item.add_marker(pytest.mark.skip(reason=reason))
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def _lacks(item: pytest.Item) -> Iterator[str]:

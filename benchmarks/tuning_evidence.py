@@ -12,31 +12,21 @@ goes on where it was when the command is given again, and other processes may jo
 whose trials stand in benchmarks/results/tuning is not run again.
 
     fixnorm   Algorithm 4, 11 trainings         bo-wd     11 trainings
-    grid      4 rates by 4 values of α: does the best rate depend on α?
     rates     6 rates for each method, as the two searches left λ and α: how wide is the good range?
+    grid      4 of these rates by 3 further values of α: does the best rate depend on α?
     final     tuned FixNorm, tuned decay, default decay; seeds 1 2 3
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import math
-import statistics
-from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from mmengine.config import Config
+from tuning_found import Found, picture, table, write_rows
 
-from normfix_mm.checkpoints.whole_file import replacing
 from normfix_mm.run import command_line as cli
 from normfix_mm.tuning.compare_folder import configs_of
-from normfix_mm.tuning.results import Result
 from normfix_mm.tuning.tuner import tune
 
 # The trials of finished searches stay here, so that a figure in README or docs has its rows.
@@ -109,12 +99,13 @@ def searches(task: dict, fixnorm: dict, decay: dict) -> dict[str, tuple]:
         "fixnorm": (ours, found),
         "bo-wd": (base, dict(held=True, method="bo-wd", trials=11, lam_range=lam_range)
                   | dict(lr_range=task["lr_range"])),
-        "grid": (ours, plain | dict(grid=dict(lr=rates[1:5], alpha=task["alphas"]))),
         "final default": (base, last | dict(grid=usual)),
     }  # fmt: skip
     if fixnorm:
         alpha = [fixnorm["alpha"]]
+        others = [each for each in task["alphas"] if each not in alpha]
         listed["rates fixnorm"] = (ours, plain | dict(grid=dict(lr=rates, alpha=alpha)))
+        listed["grid"] = (ours, plain | dict(grid=dict(lr=rates[1:5], alpha=others)))
         chosen = dict(lr=[fixnorm["lr"]], alpha=alpha, seed=SEEDS)
         listed["final fixnorm"] = (ours, last | dict(grid=chosen))
     if decay:
@@ -143,10 +134,11 @@ def main() -> None:
     for name in [*searched, *finals, "rates fixnorm", "rates decay", "grid"]:
         values = {key: found[key].best if key in found else {} for key in searched}
         listed = searches(task, values["fixnorm"], values["bo-wd"])
-        if name not in listed or (args.only and name not in (args.only, *searched)):
+        rows = kept / f"{name.replace(' ', '_')}.csv"
+        chosen = not args.only or name in (args.only, *searched) or rows.exists()
+        if name not in listed or not chosen:
             continue
         method, options = listed[name]
-        rows = kept / f"{name.replace(' ', '_')}.csv"
         if not rows.exists() or args.dry_run:
             print(f"== {name}", flush=True)
             result = tune(
@@ -169,88 +161,6 @@ def main() -> None:
     if found:
         print(table(found))
         picture(found, kept / "progress.png")
-
-
-@dataclass
-class Found:
-    """What a search has found, from its table of trials.
-
-    Attributes:
-        best: the best values by name.
-        value: what they reach.
-        trials: values, score and cost in whole trainings of each trial, in the order of the search.
-    """
-
-    best: dict[str, float]
-    value: float
-    trials: list[tuple[dict[str, float], float, float]]
-
-    @classmethod
-    def read(cls, path: Path) -> Found:
-        with open(path, newline="") as file:
-            rows = list(csv.DictReader(file))
-        names = [key for key in rows[0] if key not in ("share of Tmax", "score", "cost in Tmax")]
-        trials = [
-            ({n: float(r[n]) for n in names if r[n]}, float(r["score"]), float(r["cost in Tmax"]))
-            for r in rows
-        ]
-        whole = [t for t, r in zip(trials, rows) if float(r["share of Tmax"]) == 1]
-        best = max(whole, key=lambda trial: trial[1])
-        return cls(best[0], best[1], trials)
-
-    @property
-    def scores(self) -> list[float]:
-        return [score for _, score, _ in self.trials]
-
-
-def write_rows(path: Path, result: Result) -> None:
-    """The trials of a search, a line each; one that diverged has the score 0."""
-    entries = result.board.entries
-    names = list(dict.fromkeys(key for e in entries for key in e.trial.values))
-    with replacing(path) as part, open(part, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*names, "share of Tmax", "score", "cost in Tmax"])
-        for e in entries:
-            score = e.value if e.value is not None and math.isfinite(e.value) else 0.0
-            cost = round(e.iterations / result.tmax, 4)
-            values = [e.trial.values.get(name, "") for name in names]
-            writer.writerow([*values, f"{e.trial.share:g}", score, cost])
-
-
-def table(found: dict[str, Found]) -> str:
-    """Markdown: what was found, how wide it is, how it ends."""
-    lines = [
-        "| search | best | held out | cost | within 1 % of the best |",
-        "|---|---|---|---|---|",
-    ]
-    for name, each in found.items():
-        if name.startswith("final"):
-            continue
-        values = ", ".join(f"{key} {value:.3g}" for key, value in each.best.items())
-        cost = sum(cost for _, _, cost in each.trials)
-        good = [v["lr"] for v, score, _ in each.trials if score >= 0.99 * each.value]
-        wide = f"{min(good):g} to {max(good):g}" if name.startswith("rates") else ""
-        lines.append(f"| {name} | {values} | {each.value:.3f} | {cost:.3g} | {wide} |")
-    lines += ["", "| final setting | validation, three seeds |", "|---|---|"]
-    for name, each in found.items():
-        if name.startswith("final"):
-            spread = f"{statistics.mean(each.scores):.3f} ± {statistics.stdev(each.scores):.3f}"
-            lines.append(f"| {name.removeprefix('final ')} | {spread} |")
-    return "\n".join(lines)
-
-
-def picture(found: dict[str, Found], path: Path) -> None:
-    """The best score so far over what had been trained (FixNorm, Figure 5, left)."""
-    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    for name, label in (("fixnorm", "FixNorm, Algorithm 4"), ("bo-wd", "decay, BO + WD")):
-        if name in found:
-            costs = list(accumulate(cost for _, _, cost in found[name].trials))
-            best = list(accumulate(found[name].scores, max))
-            (line,) = axes.step(costs, best, where="post", label=label)
-            axes.plot(costs, found[name].scores, "o", ms=3, color=line.get_color())
-    axes.set(xlabel="whole trainings", ylabel="score on held-out images")
-    axes.legend()
-    figure.savefig(path, dpi=150)
 
 
 if __name__ == "__main__":

@@ -126,6 +126,7 @@ def picture(found: dict[str, Found], path: Path) -> None:
         for alpha, row in by_alpha(found).items():
             if alpha != found["rates fixnorm"].best["alpha"]:
                 right.plot(*zip(*sorted(row.items())), "--", label=f"FixNorm, α {alpha:g}")
+    right.set_visible(bool(right.lines))
     if right.lines:
         right.legend()
     figure.savefig(path, dpi=150)

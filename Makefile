@@ -26,7 +26,7 @@ help:
 	@echo "make lint           ruff, the direction of imports, types"
 	@echo "make docs           the documentation site, build/site/index.html; a broken link is an error"
 	@echo "make test           lint, documentation and all tests (PYTEST_ARGS='tests/optim -x' for a part, WORKERS= in one process)"
-	@echo "make test-fast      without lint and the slow tests: under two minutes on two cores"
+	@echo "make test-fast      without lint and the slow tests: two to four minutes on two cores"
 	@echo "make test-matrix    the tests of pure torch on the oldest torch and the newest, up to 3 GB each (TORCH='2.1 2.4.1 newest')"
 	@echo "make test-frameworks  mmengine's own tests, with this package loaded and without, some two minutes"
 	@echo "make clean          remove builds and caches"

@@ -11,6 +11,12 @@ from torch.torch_version import TorchVersion
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+# yapf, which mmengine formats configs with, writes its grammar to the home when it is first
+# imported, and a second process may find the file still empty. This import runs before the
+# processes of the tests are started.
+if find_spec("yapf") is not None:
+    import yapf.yapflib.yapf_api
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this environment lacks something for, and begin with the files of slow tests.
@@ -51,8 +57,7 @@ def _configs_formatted_once() -> Iterator[None]:
     if find_spec("mmengine") is None:
         yield
         return
-    from yapf.yapflib import yapf_api
-
+    yapf_api = yapf.yapflib.yapf_api
     made, whole = {}, yapf_api.FormatCode
 
     def once(text: str, **options: object) -> object:

@@ -7,7 +7,7 @@ from pathlib import Path
 from normfix_mm.report import markup
 from normfix_mm.report.facts import commands
 from normfix_mm.tuning import plots
-from normfix_mm.tuning.progress import described, spent
+from normfix_mm.tuning.progress import described, spent, trained
 from normfix_mm.tuning.results import Result
 from normfix_mm.tuning.side_by_side import side_by_side
 from normfix_mm.typed import invocation
@@ -73,7 +73,7 @@ def _trials(result: Result) -> str:
             described(entry.trial) or entry.trial.name,
             entry.trial.phase,
             f"{entry.trial.share:g}",
-            str(entry.iterations),
+            str(trained(entry, result.tmax)),
             f"{spent(entry, result.tmax):.3g}",
             "–" if entry.value is None else f"{entry.value:.4g}",
             entry.state + (f", attempt {entry.attempts}" if entry.attempts > 1 else ""),

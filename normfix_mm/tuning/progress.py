@@ -26,6 +26,12 @@ def spent(entry: Entry, tmax: int) -> float:
     return min(entry.trial.share, entry.iterations / tmax) if tmax else 0.0
 
 
+def trained(entry: Entry, tmax: int) -> int:
+    """Iterations of a trial; the last ones of a finished one need not have been logged."""
+    whole = round(entry.trial.share * tmax) if entry.state == "finished" else 0
+    return max(entry.iterations, whole)
+
+
 def duration(seconds: float) -> str:
     """'2 h 05 min', '12 min', '40 s'."""
     if seconds < 90:

@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from normfix_mm.checkpoints.whole_file import replacing
 from normfix_mm.tuning.board import Board, Entry
-from normfix_mm.tuning.progress import described, spent
+from normfix_mm.tuning.progress import described, spent, trained
 from normfix_mm.tuning.search import Search
 
 TABLE = "trials.csv"
@@ -80,7 +80,7 @@ def write_table(path: Path, result: Result) -> None:
         for e in entries:
             values = [e.trial.values.get(name, "") for name in names]
             row = [e.trial.name, e.trial.phase, e.trial.variant, *values, f"{e.trial.share:g}"]
-            row += [e.state, "" if e.value is None else e.value, e.iterations]
+            row += [e.state, "" if e.value is None else e.value, trained(e, result.tmax)]
             row += [round(spent(e, result.tmax), 4), e.facts.get("seconds", ""), e.attempts]
             row += [e.facts.get("worker", {}).get("host", ""), e.facts.get("error", "")]
             writer.writerow(row)

@@ -26,6 +26,7 @@ from normfix_mm.tuning.job import Job, held_out, with_folder
 from normfix_mm.tuning.knobs import metric_of, set_values
 from normfix_mm.tuning.progress import Progress
 from normfix_mm.tuning.search import Trial
+from normfix_mm.tuning.settings import check_counts
 from normfix_mm.tuning.side_by_side import side_by_side
 from normfix_mm.tuning.storage import Address
 from normfix_mm.tuning.study import create
@@ -78,6 +79,8 @@ def compare(
         BadInput: anything wrong with the above, or a run that failed.
         KeyboardInterrupt: stopped; called again it goes on.
     """
+    check_counts(0, jobs=options.get("jobs"))
+    check_counts(1, threads=options.get("threads"))
     configs = {method: read_config(path) for method, path in configs_of(model).items()}
     first = next(iter(configs.values()))
     metric = metric_of(first)[0]

@@ -8,6 +8,7 @@ whole training set and judged on the validation set, which no choice has seen.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from normfix_mm.errors import BadInput
 from normfix_mm.report.run import CLASS, PERCENT, RESULTS
 from normfix_mm.tuning.board import Board
 from normfix_mm.tuning.search import Scores, Search, Trial
+from normfix_mm.tuning.settings import check_kinds
 
 METHODS = {"baseline (decay)": "baseline", "WS + ε-shift": "ws-eps", "FixNorm": "fixnorm"}
 FACTORS = (1 / 2, 1, 2)
@@ -40,7 +42,7 @@ class Comparison(Search):
         seeds: of the final runs.
 
     Raises:
-        BadInput: a rate that is not positive, or no seeds.
+        BadInput: a rate that is not positive, no seeds, one twice or one out of NumPy's range.
     """
 
     rate: float = 0.02
@@ -49,10 +51,12 @@ class Comparison(Search):
     sampled = False
 
     def __post_init__(self) -> None:
-        if not all(rate > 0 for rate in (self.rate, *(self.rates or ()))):
-            raise BadInput("Learning rates must be positive.")
+        if not all(0 < rate < math.inf for rate in (self.rate, *(self.rates or ()))):
+            raise BadInput("Learning rates must be positive numbers.")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise BadInput(f"The seeds {list(self.seeds)} must be different, and at least one.")
+        for seed in self.seeds:
+            check_kinds({"seed": seed})
 
     @property
     def ranges(self) -> dict[str, tuple[float, float]]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from numbers import Real
+from typing import Any
 
 from mmengine.config import Config
 
@@ -20,6 +23,9 @@ SETTINGS = {
     "grid": ("grid", "share"),
 }
 COMMON = ("metric", "direction", "seed", "lease")
+WHOLE = ("rounds", "splits", "trials")
+LISTS = {"lr_range": 2, "lam_range": 2, "budgets": None, "alphas": None}  # with their lengths
+LAST_SEED = 2**32 - 1  # NumPy's
 
 
 def checked(method: str, rounds: int | None, settings: dict) -> dict:
@@ -48,6 +54,7 @@ def _budgets(rounds: int) -> list[float]:
 def complete(method: str, cfg: Config, given: Mapping) -> dict:
     """All settings of the search."""
     told = dict(cfg.get("tune_cfg") or {})
+    check_kinds(told | dict(given))
     if "rounds" in told:
         told.setdefault("budgets", _budgets(told["rounds"]))
     metric = given.get("metric") or told.get("metric")
@@ -77,6 +84,54 @@ def complete(method: str, cfg: Config, given: Mapping) -> dict:
     if usual["direction"] not in ("maximize", "minimize"):
         raise BadInput(f"direction is maximize or minimize, not {usual['direction']!r}.")
     return dict(method=method) | {key: usual[key] for key in (*SETTINGS[method], *COMMON)}
+
+
+def check_kinds(settings: Mapping[str, Any]) -> None:
+    """Whether each setting is a number, a list or a mapping where it has to be one.
+
+    Raises:
+        BadInput: one is not, or a seed or a lease is out of its range.
+    """
+    for key, value in settings.items():
+        right, what = True, ""
+        if key in WHOLE:
+            right, what = isinstance(value, int), "a whole number"
+        elif key in LISTS:
+            length = LISTS[key]
+            right = _numbers(value) and length in (None, len(value))
+            what = "two numbers" if length else "a list of numbers"
+        elif key == "share":
+            right, what = _number(value), "a number"
+        elif key == "lease":
+            right = _number(value) and 0 < value < math.inf
+            what = "a number of seconds above 0"
+        elif key == "seed":
+            right = isinstance(value, int) and 0 <= value <= LAST_SEED
+            what = f"a whole number from 0 to {LAST_SEED}"
+        elif key == "grid":
+            right = isinstance(value, Mapping) and all(map(_numbers, value.values()))
+            what = "a mapping from names to lists of numbers"
+        if not right:
+            raise BadInput(f"{key} is {what}, not {value!r}.")
+
+
+def check_counts(least: int, **counts: int | None) -> None:
+    """Whether each count, where it is given, is as large as the least that makes sense.
+
+    Raises:
+        BadInput: one is smaller.
+    """
+    for name, count in counts.items():
+        if count is not None and count < least:
+            raise BadInput(f"{name} is a number of {least} or more, not {count}.")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(map(_number, value))
 
 
 def search_of(settings: Mapping) -> Search:

@@ -28,7 +28,14 @@ from normfix_mm.tuning.progress import Progress, described, duration
 from normfix_mm.tuning.results import TABLE, Result, summed_up, write_config, write_table
 from normfix_mm.tuning.schedule import iterations, shortened
 from normfix_mm.tuning.search import Search, Trial
-from normfix_mm.tuning.settings import METHODS, check_method, checked, complete, search_of
+from normfix_mm.tuning.settings import (
+    METHODS,
+    check_counts,
+    check_method,
+    checked,
+    complete,
+    search_of,
+)
 from normfix_mm.tuning.storage import Address
 from normfix_mm.tuning.study import RETRIES, Study, create, find
 from normfix_mm.tuning.training import Trainer
@@ -99,8 +106,10 @@ def tune(
     """
     if method not in METHODS:
         raise BadInput(f"There is no method {method!r}; choose {', '.join(METHODS)}.")
-    if jobs < 0 or (retries is not None and retries < 0):
-        raise BadInput("jobs and retries are numbers of 0 or more.")
+    check_counts(0, jobs=jobs, retries=retries, hold_out=hold_out)
+    check_counts(1, threads=threads, gpus_per_trial=gpus_per_trial)
+    if command is not None and not command:
+        raise BadInput("The command is empty; leave it out to train with tools/train.py.")
     cfg, name = _read(config)
     name = study or f"{name}_{method}"
     out = Path(out or Path("work_dirs/tune") / re.sub(r"[^\w.=+-]", "-", name))

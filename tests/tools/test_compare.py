@@ -206,6 +206,28 @@ def test_a_method_that_learns_nothing_ends_the_search():
     assert {len(runs) for runs in trials.values()} == {3 + EXTENSIONS}
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(rate=0), "positive numbers"),
+        (dict(rate=math.inf), "positive numbers"),
+        (dict(rates=(0.1, -0.1, 0.1)), "positive numbers"),
+        (dict(seeds=()), "at least one"),
+        (dict(seeds=(1, 1)), "must be different"),
+        (dict(seeds=(-1,)), "seed is a whole number from 0"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_sentence(options, words):
+    with pytest.raises(BadInput, match=words):
+        Comparison(**options)
+
+
+@pytest.mark.parametrize("options", [dict(jobs=-1), dict(threads=0)])
+def test_a_number_of_processes_that_makes_no_sense_is_one_sentence(tmp_path, options):
+    with pytest.raises(BadInput, match=r"is a number of \d or more"):
+        compare(tmp_path, "retinanet_r18_fpn", Comparison(), tmp_path / "out", **options)
+
+
 def test_given_rates_leave_the_trials_out():
     search = Comparison(rates=(0.1, 0.2, 0.3), seeds=(5,))
     names = ["final_0_lr0.1_seed5", "final_1_lr0.2_seed5", "final_2_lr0.3_seed5"]

@@ -1,6 +1,7 @@
 """A whole search: what it prints, leaves and refuses. The training is a formula."""
 
 import csv
+import math
 import re
 
 import pytest
@@ -125,6 +126,22 @@ def test_a_misspelt_setting_of_the_config_is_said(tmp_path):
         search(config, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (dict(rounds=2.5), "rounds is a whole number, not 2.5"),
+        (dict(alphas=4), "alphas is a list of numbers, not 4"),
+        (dict(lr_range=["a", 1]), "lr_range is two numbers"),
+        (dict(lease=0), "lease is a number of seconds above 0"),
+    ],
+)
+def test_a_setting_of_another_kind_in_the_config_is_said(tmp_path, told, words):
+    config = toy_config()
+    config.tune_cfg = told
+    with pytest.raises(BadInput, match=words):
+        search(config, tmp_path)
+
+
 def test_a_loss_is_minimized(tmp_path):
     config = toy_config(metric="own/loss")
     config.val_evaluator = dict(type="Own")
@@ -154,7 +171,21 @@ def test_a_loss_is_minimized(tmp_path):
         (dict(grid={"lr": [0.1]}), "no use for grid"),
         (dict(direction="up"), "maximize or minimize"),
         (dict(hold_out=3), "needs a FOLDER"),
-        (dict(jobs=-1), "0 or more"),
+        (dict(jobs=-1), "jobs is a number of 0 or more, not -1"),
+        (dict(retries=-1), "retries is a number of 0 or more"),
+        (dict(threads=0), "threads is a number of 1 or more, not 0"),
+        (dict(gpus_per_trial=0), "gpus_per_trial is a number of 1 or more"),
+        (dict(command=[]), "The command is empty"),
+        (dict(lease=0), "lease is a number of seconds above 0, not 0"),
+        (dict(lease=-3.0), "lease is a number of seconds above 0"),
+        (dict(lease=math.nan), "lease is a number of seconds above 0"),
+        (dict(seed=-1), "seed is a whole number from 0 to 4294967295, not -1"),
+        (dict(splits=2.5), "splits is a whole number, not 2.5"),
+        (dict(lr_range=0.1), "lr_range is two numbers, not 0.1"),
+        (dict(lr_range=(0.1, 0.2, 0.3)), "lr_range is two numbers"),
+        (dict(alphas=1.0), "alphas is a list of numbers, not 1.0"),
+        (dict(budgets="0.2 1"), "budgets is a list of numbers"),
+        (dict(method="grid", grid={"lr": 0.1}), "grid is a mapping from names to lists"),
         (dict(storage="postgresql+psycopg://me:s3cret@127.0.0.1:1/db"), "cannot be opened"),
     ],
 )

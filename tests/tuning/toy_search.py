@@ -33,4 +33,4 @@ def toy_config(decay: bool = False, **landscape) -> Config:
 
 def search(config: Config, out: Path, **options):
     """Tune it, quickly."""
-    return tune(config, out=out, command=COMMAND, **dict(pace=0.2) | options)
+    return tune(config, out=out, **dict(command=COMMAND, pace=0.2) | options)

@@ -20,6 +20,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from normfix_mm.errors import BadInput
 from normfix_mm.run import command_line as cli
 from normfix_mm.run.ending import going_on, typed
 from normfix_mm.tuning import tune
@@ -74,13 +75,20 @@ def main(arguments: Sequence[str] | None, prog: str | None) -> None:
 
     args = vars(parser.parse_args(arguments))
     cfg = cli.read_config(args.pop("config"), args.pop("cfg_options"), args.pop("row"))
-    args["grid"] = dict(args["grid"]) if args["grid"] else None
+    args["grid"] = _grid(args["grid"]) if args["grid"] else None
     with going_on("the same command goes on where it was"):
         result = tune(cfg, made_by=typed(), **args)
     if result is not None:
         print(f"{result.page}\n{result.table}\n{result.config or 'no config'}")
         if result.failures:
             sys.exit("error: " + " ".join(result.failures))
+
+
+def _grid(axes: list[tuple[str, list[float]]]) -> dict[str, list[float]]:
+    names = [name for name, _ in axes]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise BadInput(f"The grid has {twice[0]} twice; give its values as {twice[0]}=A,B,C.")
+    return dict(axes)
 
 
 def _axis(text: str) -> tuple[str, list[float]]:

@@ -36,10 +36,40 @@ def set_values(cfg: Config, values: Mapping[str, float]) -> Config:
     """
     for name, value in values.items():
         if "." in name:
-            cfg.merge_from_dict({name: value})
-        else:
+            _set_dotted(cfg, name, value)
+        elif name in _SETTERS:
             _SETTERS[name](cfg, value)
+        else:
+            raise BadInput(
+                f"There is no setting {name!r} to tune; it is {listing(NAMES)}, or the dotted name "
+                "of a setting of the config, such as train_dataloader.batch_size."
+            )
     return cfg
+
+
+def _set_dotted(cfg: Config, name: str, value: float) -> None:
+    """Write a number where the config has one, or beside what it has there."""
+    *groups, last = name.split(".")
+    node = cfg
+    for depth, key in enumerate(groups, start=1):
+        node = _child(node, key)
+        if not isinstance(node, (Mapping, list)):
+            raise BadInput(f"The config has no {'.'.join(groups[:depth])}, of {name}, to tune.")
+    old = _child(node, last)
+    if isinstance(old, (Mapping, list, tuple, str)) or (old is None and isinstance(node, list)):
+        raise BadInput(f"The config has no number at {name} that could be tuned, but {old!r:.40}.")
+    if isinstance(old, bool):
+        value = bool(value)
+    elif not isinstance(old, float) and value == int(value):
+        value = int(value)  # such as a batch size
+    node[int(last) if isinstance(node, list) else last] = value
+
+
+def _child(node: Config | Mapping | list, key: str):
+    """What a group of settings has under a key; of a list, at a position; or None."""
+    if isinstance(node, list):
+        return node[int(key)] if key.isdecimal() and int(key) < len(node) else None
+    return node.get(key)
 
 
 def _set_lr(cfg: Config, lr: float) -> None:
@@ -85,6 +115,8 @@ def _set_eps(cfg: Config, eps: float) -> None:
 
 
 def _set_seed(cfg: Config, seed: float) -> None:
+    if seed != int(seed):
+        raise BadInput(f"A seed is a whole number, not {seed:g}.")
     cfg.setdefault("randomness", {})["seed"] = int(seed)
 
 

@@ -36,15 +36,19 @@ def checked(method: str, rounds: int | None, settings: dict) -> dict:
         raise BadInput(f"--method {method} has no use for {', '.join(useless)}.")
     if rounds is None:
         return given
-    if method != "fixnorm" or rounds < 1:
-        raise BadInput("rounds is a number of 1 or more, of --method fixnorm.")
-    budgets = given.setdefault("budgets", _budgets(rounds))
-    if len(budgets) != rounds:
-        raise BadInput(f"{rounds} rounds, but {len(budgets)} budgets; give one for each round.")
-    return given
+    if method != "fixnorm":
+        raise BadInput(f"--method {method} has no use for rounds.")
+    return given | dict(budgets=_budgets(rounds, given.get("budgets")))
 
 
-def _budgets(rounds: int) -> list[float]:
+def _budgets(rounds: int, given: list[float] | None = None) -> list[float]:
+    """The budgets that were given, or the papers', for so many rounds."""
+    check_kinds(dict(rounds=rounds) | ({} if given is None else dict(budgets=given)))
+    check_counts(1, rounds=rounds)
+    if given is not None:
+        if len(given) != rounds:
+            raise BadInput(f"{rounds} rounds, but {len(given)} budgets; give one for each round.")
+        return given
     if rounds == 1:
         return [1.0]
     first, last = algorithm4.BUDGETS
@@ -53,10 +57,13 @@ def _budgets(rounds: int) -> list[float]:
 
 def complete(method: str, cfg: Config, given: Mapping) -> dict:
     """All settings of the search."""
-    told = dict(cfg.get("tune_cfg") or {})
+    told = cfg.get("tune_cfg") or {}
+    if not isinstance(told, Mapping):
+        raise BadInput(f"tune_cfg is a dict of settings, not {told!r}.")
+    told = dict(told)
     check_kinds(told | dict(given))
     if "rounds" in told:
-        told.setdefault("budgets", _budgets(told["rounds"]))
+        told["budgets"] = _budgets(told["rounds"], told.get("budgets"))
     metric = given.get("metric") or told.get("metric")
     metric, direction = (metric, knobs.direction_of(metric)) if metric else knobs.metric_of(cfg)
     usual = dict(

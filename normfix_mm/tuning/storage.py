@@ -29,6 +29,7 @@ from normfix_mm.errors import BadInput, one_line
 
 PATIENCE = 600  # seconds for which a storage may be out of reach
 WAIT = 60  # seconds that SQLite waits for another process
+BEGIN = b'{"op_code":'  # of each line of a journal
 LOCK = 10  # seconds after which a journal's lock is taken to be of a process that was killed
 
 
@@ -142,7 +143,16 @@ def _journal(path: str):
                 self._lock.release()
 
     Path(path).parent.mkdir(parents=True, exist_ok=True)
+    if Path(path).exists() and not _is_journal(path):
+        raise ValueError("this file is no journal of a study; name another one.")
     return WholeLines(path, JournalFileSymlinkLock(path, grace_period=LOCK))
+
+
+def _is_journal(path: str) -> bool:
+    """Whether a file begins as a journal does; an empty one, or one cut short there, does too."""
+    with open(path, "rb") as file:
+        begin = file.read(len(BEGIN))
+    return begin == BEGIN[: len(begin)]
 
 
 def _append(file, lines: bytes) -> None:

@@ -121,6 +121,8 @@ def tune(
     given = checked(method, rounds, settings)
     address = Address(storage or str(out / JOURNAL))
     known = None if dry_run else find(address, name)
+    if not dry_run:
+        _others(address, beside)  # refused now, if one is not there
     if known is not None:
         known.refuse_other(dict(method=method) | given)
     whole = known.settings if known else complete(method, cfg, given)

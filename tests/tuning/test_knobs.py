@@ -152,3 +152,51 @@ def test_ranges_are_the_papers_unless_told():
 def test_a_config_without_a_rate_is_refused(optim):
     with pytest.raises(BadInput, match=r"no optim_wrapper\.optimizer|has no lr"):
         knobs.set_values(Config(dict(optim_wrapper=optim)), dict(lr=0.1))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "written"),
+    [
+        ("train_dataloader.batch_size", 4.0, "4"),
+        ("optim_wrapper.optimizer.momentum", 1.0, "1.0"),
+        ("param_scheduler.0.end", 20.0, "20"),
+        ("model.bbox_head.loss_cls.gamma", 1.5, "1.5"),
+        ("model.bbox_head.loss_cls.use_sigmoid", 0.0, "False"),
+        ("optim_wrapper.clip_grad.max_norm", 3.0, "3"),
+        ("model.bbox_head.loss_cls.loss_weight", 0.5, "0.5"),  # not there: it is added
+    ],
+)
+def test_a_dotted_setting_keeps_its_kind(name, value, written):
+    cfg = Config(
+        dict(
+            train_dataloader=dict(batch_size=2),
+            optim_wrapper=dict(optimizer=dict(momentum=0.9), clip_grad=dict(max_norm=35)),
+            param_scheduler=[dict(type="LinearLR", end=500)],
+            model=dict(bbox_head=dict(loss_cls=dict(gamma=2, use_sigmoid=True))),
+        )
+    )
+    knobs.set_values(cfg, {name: value})
+    found = cfg
+    for key in name.split("."):
+        found = found[int(key)] if isinstance(found, list) else found[key]
+    assert repr(found) == written
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("foo", 1, "no setting 'foo' to tune; it is lr, alpha"),
+        ("", 1, "no setting '' to tune"),
+        ("seed", 1.5, "A seed is a whole number, not 1.5"),
+        ("model.nonsense.x", 1, "has no model.nonsense, of model.nonsense.x, to tune"),
+        ("param_scheduler.3.end", 1, "has no param_scheduler.3, of"),
+        ("model.backbone", 1, "no number at model.backbone"),
+        ("model.backbone.type", 1, "no number at model.backbone.type .*'ResNet'"),
+        ("param_scheduler.0", 1, "no number at param_scheduler.0"),
+        ("param_scheduler.1", 1, "no number at param_scheduler.1"),
+    ],
+)
+def test_what_the_config_has_no_place_for_is_said(name, value, words):
+    cfg = Config(dict(model=dict(backbone=dict(type="ResNet")), param_scheduler=[dict(end=500)]))
+    with pytest.raises(BadInput, match=words):
+        knobs.set_values(cfg, {name: value})

@@ -109,3 +109,12 @@ def test_the_last_whole_line_is_found_however_long_the_rest(tmp_path, size):
         path.write_bytes(head + b"x" * size)
         with open(path, "rb") as file:
             assert storages._end_of_last_line(file) == len(head)
+
+
+@pytest.mark.parametrize("text", ["x", "A note of mine.\nAnother one", '{"op": 1}\n'])
+def test_a_file_that_is_no_journal_is_refused_and_left_as_it_is(tmp_path, text):
+    path = tmp_path / "notes.txt"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=r"cannot be opened: this file is no journal of a study"):
+        open_storage(Address(path))
+    assert path.read_text() == text

@@ -133,6 +133,9 @@ def test_a_misspelt_setting_of_the_config_is_said(tmp_path):
         (dict(alphas=4), "alphas is a list of numbers, not 4"),
         (dict(lr_range=["a", 1]), "lr_range is two numbers"),
         (dict(lease=0), "lease is a number of seconds above 0"),
+        (dict(rounds=0), "rounds is a number of 1 or more"),
+        (dict(rounds=3, budgets=[0.5, 1]), "3 rounds, but 2 budgets"),
+        (5, "tune_cfg is a dict of settings, not 5"),
     ],
 )
 def test_a_setting_of_another_kind_in_the_config_is_said(tmp_path, told, words):
@@ -160,7 +163,10 @@ def test_a_loss_is_minimized(tmp_path):
         (dict(budgets=[0.001, 1]), "nothing of 100 iterations"),
         (dict(metric="mIoU"), "No evaluator of the config reports 'mIoU'"),
         (dict(rounds=3, budgets=[0.5, 1]), "3 rounds, but 2 budgets"),
-        (dict(rounds=0), "1 or more"),
+        (dict(rounds=0), "rounds is a number of 1 or more"),
+        (dict(method="grid", grid={"lr": [0.1]}, rounds=1), "grid has no use for rounds"),
+        (dict(method="grid", grid={"lrr": [0.1]}), "no setting 'lrr' to tune"),
+        (dict(beside=["absent"]), "no study 'absent' in .* to draw beside"),
         (dict(method="bo-wd"), "bo-wd tunes ordinary decay"),
         (dict(method="grid"), "The grid is empty"),
         (dict(method="grid", grid={"lam": [1e-4]}), "no λ acts"),

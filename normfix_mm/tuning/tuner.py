@@ -133,9 +133,7 @@ def tune(
         knobs.set_values(copy.deepcopy(cfg), trial.values)  # has the config a place for them?
     job = Job(cfg, name, out, folder, classes, hold_out, whole["seed"])
     if dry_run:
-        with tempfile.TemporaryDirectory() as temporary:
-            cost = measure(job.cfg, Path(temporary), **options)
-        print(outlook(search, job.cfg, cost, jobs))
+        print(outlook(search, job.cfg, _measured(job.cfg, None, options), jobs))
         return None
     whole |= job.data() | dict(gpus_per_trial=gpus_per_trial or 1)
     leaves = flattened(job.given)
@@ -195,14 +193,26 @@ def _begin(address, name: str, search: Search, job: Job, whole, leaves, options)
     """A new study, once a few iterations have shown that the config trains and how fast."""
     print("measuring a few iterations", flush=True)
     job.out.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="probe_", dir=job.out))
-    cost = measure(job.cfg, folder, **options)
-    shutil.rmtree(folder)
+    cost = _measured(job.cfg, job.out, options)
     for share in {share for _, _, share in search.outlook()}:
         shortened(job.cfg, share, cost.epoch_length)  # refused now, if it leaves nothing to train
     print(outlook(search, job.cfg, cost).splitlines()[-1], flush=True)
     facts = asdict(cost) | dict(tmax=iterations(job.cfg, cost.epoch_length))
     return create(address, name, whole["direction"] == "maximize", whole, leaves, facts)
+
+
+def _measured(cfg: Config, where: Path | None, options: dict) -> Cost:
+    """What a probe says, in a folder of its own that stays only where its log is to be read."""
+    folder = Path(tempfile.mkdtemp(prefix="probe_", dir=where))
+    refused = False
+    try:
+        return measure(cfg, folder, **options)
+    except BadInput:
+        refused = True
+        raise
+    finally:
+        if not refused:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _others(address: Address, names: Sequence[str]) -> dict[str, Result]:

@@ -3,6 +3,8 @@
 import csv
 import math
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 from mmengine.config import Config
@@ -207,6 +209,11 @@ def test_a_config_that_does_not_train_is_said_before_the_study_is_made(tmp_path)
         BadInput, match=r"The config does not train: RuntimeError: out of luck.*log"
     ):
         search(toy_config(crash={"probe": 9}), tmp_path)
+    with pytest.raises(BadInput, match="The config does not train") as caught:
+        search(toy_config(crash={"probe": 9}), tmp_path, dry_run=True)
+    log = Path(re.search(r"the whole log is (\S+)\)", str(caught.value)).group(1))
+    assert "out of luck" in log.read_text()  # also after a dry run
+    shutil.rmtree(log.parents[1])
     assert search(toy_config(), tmp_path, jobs=4, alphas=[0.5], splits=2).values
 
 

@@ -11,6 +11,7 @@ Otherwise the papers' values hold: rates of [0.2, 3.2] for a classifier trained 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from numbers import Real
 
 from mmengine.config import Config
 
@@ -79,6 +80,11 @@ def _set_lr(cfg: Config, lr: float) -> None:
     schedulers = cfg.get("param_scheduler") or []
     for scheduler in [schedulers] if isinstance(schedulers, dict) else schedulers:
         if "eta_max" in scheduler:  # OneCycleLR's own rate
+            if not (isinstance(optimizer.lr, Real) and optimizer.lr > 0):
+                raise BadInput(
+                    f"The config's optimizer has lr {optimizer.lr!r}, by which OneCycleLR's "
+                    "eta_max cannot be scaled; give both the same number."
+                )
             scheduler.eta_max = scheduler.eta_max * lr / optimizer.lr
     optimizer.lr = float(lr)
 
@@ -117,7 +123,7 @@ def _set_eps(cfg: Config, eps: float) -> None:
 def _set_seed(cfg: Config, seed: float) -> None:
     if seed != int(seed):
         raise BadInput(f"A seed is a whole number, not {seed:g}.")
-    cfg.setdefault("randomness", {})["seed"] = int(seed)
+    cfg.randomness = dict(cfg.get("randomness") or {}, seed=int(seed))
 
 
 _SETTERS = dict(lr=_set_lr, alpha=_set_alpha, lam=_set_lam, eps=_set_eps, seed=_set_seed)
@@ -144,7 +150,10 @@ def _eps_shift(cfg: Config):
 
 def hooks(cfg: Config) -> list[str]:
     """The types of the config's own hooks."""
-    return [type_name(hook) for hook in cfg.get("custom_hooks") or []]
+    found = cfg.get("custom_hooks") or []
+    if not isinstance(found, (list, tuple)):
+        raise BadInput(f"The config's custom_hooks is a list of hooks, not {found!r:.60}.")
+    return [type_name(hook) for hook in found]
 
 
 def fixnorm_nodes(node) -> Iterator[dict]:

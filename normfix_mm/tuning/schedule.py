@@ -44,7 +44,10 @@ def iterations(cfg: Config, epoch_length: int | None) -> int:
     if not by_epoch(cfg):
         return cfg.train_cfg.max_iters
     if epoch_length is None:
-        raise BadInput("The config counts epochs, and how long one is, is not known.")
+        raise BadInput(
+            "The config counts epochs, and its --command did not tell how long one is; count "
+            "iterations instead, by train_cfg.max_iters."
+        )
     return cfg.train_cfg.max_epochs * epoch_length
 
 

@@ -77,7 +77,7 @@ def complete(method: str, cfg: Config, given: Mapping) -> dict:
         share=1.0,
         metric=metric,
         direction=direction,
-        seed=cfg.get("randomness", {}).get("seed") or 0,
+        seed=(cfg.get("randomness") or {}).get("seed") or 0,
         lease=LEASE,
     )
     unknown = set(told) - {*usual, "rounds"}
@@ -88,6 +88,7 @@ def complete(method: str, cfg: Config, given: Mapping) -> dict:
         )
     usual |= {key: told[key] for key in usual if key in told}
     usual |= given
+    check_kinds(dict(seed=usual["seed"]))
     if usual["direction"] not in ("maximize", "minimize"):
         raise BadInput(f"direction is maximize or minimize, not {usual['direction']!r}.")
     return dict(method=method) | {key: usual[key] for key in (*SETTINGS[method], *COMMON)}

@@ -200,3 +200,21 @@ def test_what_the_config_has_no_place_for_is_said(name, value, words):
     cfg = Config(dict(model=dict(backbone=dict(type="ResNet")), param_scheduler=[dict(end=500)]))
     with pytest.raises(BadInput, match=words):
         knobs.set_values(cfg, {name: value})
+
+
+def test_hooks_that_are_no_list_are_said():
+    cfg = Config(dict(custom_hooks=dict(type="NormFixHook")))
+    with pytest.raises(BadInput, match="custom_hooks is a list of hooks, not"):
+        knobs.hooks(cfg)
+
+
+@pytest.mark.parametrize("lr", [0.0, "abc"])
+def test_a_cycle_whose_rate_cannot_be_scaled_is_said(lr):
+    cfg = Config(
+        dict(
+            optim_wrapper=dict(optimizer=dict(lr=lr)),
+            param_scheduler=dict(type="OneCycleLR", eta_max=0.1),
+        )
+    )
+    with pytest.raises(BadInput, match="by which OneCycleLR's eta_max cannot be scaled"):
+        knobs.set_values(cfg, dict(lr=0.2))

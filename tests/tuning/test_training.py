@@ -98,6 +98,17 @@ def test_a_run_that_crashes_leaves_its_last_words_and_no_result(tmp_path, text, 
     assert not (training.folder / "result.json").exists()
 
 
+@pytest.mark.parametrize("text", ["{", "[1]", "3", '{"state": "finished", "outcome": {"x": 1}}'])
+def test_a_result_that_cannot_be_read_is_none(tmp_path, text):
+    """Half written by another program, or of another version: the trial is trained again."""
+    command = script(tmp_path, "log(loss=1.0, step=1)\nlog(step=1, **{'coco/bbox_mAP': 0.5})\n")
+    first = trainer(tmp_path / "t", command=command).start(TRIAL)
+    assert ended(first).value == 0.5
+    (first.folder / "result.json").write_text(text)
+    again = trainer(tmp_path / "t", command=command).start(TRIAL)
+    assert again.process is not None and ended(again).value == 0.5
+
+
 def test_a_training_is_told_to_resume_where_there_is_a_checkpoint_and_only_there(tmp_path):
     """A first start with --resume would forget the config's load_from under many commands."""
     text = (

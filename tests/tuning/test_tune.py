@@ -229,3 +229,17 @@ def test_results_that_cannot_be_written_lose_nothing(tmp_path):
 def test_a_config_is_flattened_to_what_json_knows():
     config = Config(dict(a=dict(b=[1, dict(c=(2, 3))]), d={}, work_dir="x", e=[], f=None))
     assert flattened(config) == {"a.b.0": 1, "a.b.1.c": (2, 3), "d": {}, "e": [], "f": None}
+
+
+@pytest.mark.parametrize("randomness", [None, dict(seed=None)])
+def test_a_config_without_a_seed_has_seed_0(tmp_path, randomness):
+    config = toy_config()
+    config.randomness = randomness
+    assert search(config, tmp_path, jobs=4, alphas=[0.5], splits=2, rounds=1).values
+
+
+def test_a_seed_of_the_config_that_no_training_takes_is_said(tmp_path):
+    config = toy_config()
+    config.randomness = dict(seed=-3)
+    with pytest.raises(BadInput, match="seed is a whole number from 0"):
+        search(config, tmp_path)

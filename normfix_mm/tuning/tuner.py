@@ -121,8 +121,7 @@ def tune(
     given = checked(method, rounds, settings)
     address = Address(storage or str(out / JOURNAL))
     known = None if dry_run else find(address, name)
-    if not dry_run:
-        _others(address, beside)  # refused now, if one is not there
+    others = [] if dry_run else _others(address, beside)
     if known is not None:
         known.refuse_other(dict(method=method) | given)
     whole = known.settings if known else complete(method, cfg, given)
@@ -157,7 +156,8 @@ def tune(
     if worker:
         return None
     result = summed_up(search, board, whole["metric"], tmax)
-    return _leave(result, job, known, made_by, _others(address, beside))
+    results = {known.name: result} | {study.name: _so_far(study) for study in others}
+    return _leave(result, job, known, made_by, results)
 
 
 def outlook(search: Search, cfg: Config, cost: Cost, jobs: int = 1) -> str:
@@ -215,21 +215,26 @@ def _measured(cfg: Config, where: Path | None, options: dict) -> Cost:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _others(address: Address, names: Sequence[str]) -> dict[str, Result]:
-    """Other studies of the storage, as they are."""
-    results = {}
+def _others(address: Address, names: Sequence[str]) -> list[Study]:
+    """Other studies of the storage."""
+    studies = []
     for name in names:
         study = find(address, name)
         if study is None:
             raise BadInput(f"There is no study {name!r} in {address} to draw beside this one.")
-        search = search_of(study.settings)
-        board = study.look(search)
-        results[name] = summed_up(search, board, study.settings["metric"], study.facts["tmax"])
-    return results
+        studies.append(study)
+    return studies
 
 
-def _leave(result: Result, job: Job, study: Study, made_by, others: dict) -> Result:
-    """Write the results."""
+def _so_far(study: Study) -> Result:
+    """What a study holds, whether its search is over or not."""
+    search = search_of(study.settings)
+    board = study.look(search)
+    return summed_up(search, board, study.settings["metric"], study.facts["tmax"])
+
+
+def _leave(result: Result, job: Job, study: Study, made_by, drawn: dict) -> Result:
+    """Write the results; the page draws those of `drawn`."""
     try:
         result.table, result.page = job.out / TABLE, job.out / "index.html"
         write_table(result.table, result)
@@ -239,7 +244,7 @@ def _leave(result: Result, job: Job, study: Study, made_by, others: dict) -> Res
             write_config(result.config, cfg, result, Path(job.given.filename or "A config").name)
         words = shlex.join(study.address.clean(word) for word in made_by)
         print("drawing the page", flush=True)
-        html = page.build({study.name: result, **others}, study.name, words, job.out / TRIALS)
+        html = page.build(drawn, study.name, words, job.out / TRIALS)
         with replacing(result.page) as part:
             part.write_text(html)
     except OSError as error:

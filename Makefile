@@ -21,7 +21,7 @@ TORCH ?= 2.1 newest
 help:
 	@echo "make setup          the environment alone, $(VENV) (STACK=openmmlab for the upstream stack)"
 	@echo "make demo           set up, train a small detector with FixNorm and with decay, leave a page with pictures"
-	@echo "make evidence       run the papers' claims on CIFAR-10 in small, 95 runs, 4 hours on two cores, resumed (EVIDENCE_ARGS=--list)"
+	@echo "make evidence       run the papers' claims on CIFAR-10 in small, 98 runs, 4 hours on two cores, resumed (EVIDENCE_ARGS=--list)"
 	@echo "make demo-seg       train a small OCNet with FixNorm instead, on the same digits"
 	@echo "make lint           ruff, the direction of imports, types"
 	@echo "make docs           the documentation site, build/site/index.html; a broken link is an error"

@@ -258,6 +258,24 @@ def _lengths() -> Claim:
     return Claim("lengths", title, runs, {}, says, shown)
 
 
+def _gain_start() -> Claim:
+    """Of one rate and α, where g starts in a classifier that is not loaded."""
+    base = Settings(lr=0.6, fixed="conv+classifier", classifier="FixNorm")
+    runs = {
+        "g from ‖W‖": seeded(replace(base, gain_start="weight")),
+        "g from its cap": seeded(base),
+    }
+
+    def shown(found):
+        return f"{accuracies(found)} %, g {last(found, 'gain'):.1f}"
+
+    def says(found):
+        gap = mean(found["g from its cap"]) - mean(found["g from ‖W‖"])
+        return f"The start at the cap gains {gap:+.1f} points."
+
+    return Claim("gain-start", "Where should g start?", runs, {}, says, shown)
+
+
 CLAIMS = (
     _grid(),
     _warmup(),
@@ -266,4 +284,5 @@ CLAIMS = (
     _classifiers(),
     _rates_and_bounds(),
     _lengths(),
+    _gain_start(),
 )

@@ -259,7 +259,7 @@ def _lengths() -> Claim:
 
 
 def _gain_start() -> Claim:
-    """Of one rate and α, where g starts in a classifier that is not loaded."""
+    """At one rate and α: where g starts in a classifier that is not loaded."""
     base = Settings(lr=0.6, fixed="conv+classifier", classifier="FixNorm")
     runs = {
         "g from ‖W‖": seeded(replace(base, gain_start="weight")),
@@ -271,9 +271,11 @@ def _gain_start() -> Claim:
 
     def says(found):
         gap = mean(found["g from its cap"]) - mean(found["g from ‖W‖"])
-        return f"The start at the cap gains {gap:+.1f} points."
+        word = "Holds" if gap > ERROR else "Does not hold" if gap < -ERROR else "Not seen"
+        return f"{word}: the start at the cap gains {gap:+.1f} points."
 
-    return Claim("gain-start", "Where should g start?", runs, {}, says, shown)
+    title = "In a short training FixNorm's g had better start at its cap"
+    return Claim("gain-start", title, runs, {}, says, shown)
 
 
 CLAIMS = (

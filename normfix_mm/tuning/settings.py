@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from mmengine.config import Config
@@ -103,7 +103,7 @@ def check_kinds(settings: Mapping[str, Any]) -> None:
     for key, value in settings.items():
         right, what = True, ""
         if key in WHOLE:
-            right, what = isinstance(value, int), "a whole number"
+            right, what = _whole(value), "a whole number"
         elif key in LISTS:
             length = LISTS[key]
             right = _numbers(value) and length in (None, len(value))
@@ -114,7 +114,7 @@ def check_kinds(settings: Mapping[str, Any]) -> None:
             right = _number(value) and 0 < value < math.inf
             what = "a number of seconds above 0"
         elif key == "seed":
-            right = isinstance(value, int) and 0 <= value <= LAST_SEED
+            right = _whole(value) and 0 <= value <= LAST_SEED
             what = f"a whole number from 0 to {LAST_SEED}"
         elif key == "grid":
             right = isinstance(value, Mapping) and all(map(_numbers, value.values()))
@@ -136,6 +136,10 @@ def check_counts(least: int, **counts: int | None) -> None:
 
 def _number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _numbers(value: Any) -> bool:

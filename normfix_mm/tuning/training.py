@@ -138,13 +138,13 @@ class Trainer:
     def _result(self, folder: Path, stamp: str) -> Outcome | None:
         try:
             told = json.loads((folder / "result.json").read_text())
+            if not isinstance(told, dict):
+                return None
             if "state" in told:
                 return Outcome(**told["outcome"]) if "outcome" in told else None
         except (OSError, ValueError, TypeError):  # none, or one of another version
             return None
         # As tools/compare.py wrote it before it used this room: metrics beside what was set.
-        if not isinstance(told, dict):
-            return None
         metrics = {k: v for k, v in told.items() if k not in ("method", "lr", "seed")}
         return Outcome("finished", outcome.value_of(metrics, self.metric, self.maximize), metrics)
 

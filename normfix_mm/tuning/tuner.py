@@ -202,17 +202,15 @@ def _begin(address, name: str, search: Search, job: Job, whole, leaves, options)
 
 
 def _measured(cfg: Config, where: Path | None, options: dict) -> Cost:
-    """What a probe says, in a folder of its own that stays only where its log is to be read."""
+    """What a probe says; the folder of one that fails stays, for its log is named."""
     folder = Path(tempfile.mkdtemp(prefix="probe_", dir=where))
-    refused = False
     try:
-        return measure(cfg, folder, **options)
-    except BadInput:
-        refused = True
+        cost = measure(cfg, folder, **options)
+    except KeyboardInterrupt:
+        shutil.rmtree(folder, ignore_errors=True)
         raise
-    finally:
-        if not refused:
-            shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder)
+    return cost
 
 
 def _others(address: Address, names: Sequence[str]) -> list[Study]:

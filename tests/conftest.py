@@ -1,6 +1,7 @@
 """Fixtures that every folder of tests may use."""
 
 import os
+from collections import OrderedDict
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -68,6 +69,23 @@ def _configs_formatted_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(yapf_api, "FormatCode", once)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _default_scope() -> Iterator[None]:
+    """Each file begins without a default scope.
+
+    A Runner sets its own for the whole process and leaves it there, and a detector that a later
+    file builds without naming a scope would be looked for among MMSegmentation's.
+    """
+    if find_spec("mmengine") is None:
+        yield
+        return
+    from mmengine.registry import DefaultScope
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DefaultScope, "_instance_dict", OrderedDict())
         yield
 
 

@@ -176,10 +176,17 @@ def _signals() -> Iterator[None]:
             signal.signal(each, signal.SIG_DFL)
         raise KeyboardInterrupt
 
+    def unhandled(kind: type, error: BaseException, trace: object) -> None:
+        """A process that loads images may be handing one over when the reader is interrupted."""
+        if os.getpid() == owner or not isinstance(error, (EOFError, OSError)):
+            shown(kind, error, trace)
+
+    shown, sys.excepthook = sys.excepthook, unhandled
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
+        sys.excepthook = shown
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -54,6 +54,39 @@ def test_interrupted_training_says_what_was_saved_and_what_goes_on(small, tmp_pa
     assert command[-1] == "--resume"
 
 
+LENDER = """
+import multiprocessing, socket
+from multiprocessing import resource_sharer
+from normfix_mm.run import ending
+
+def lend(end):
+    end.send(resource_sharer.DupFd(0)._id[0])
+    end.recv()
+
+def main():
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    lender = context.Process(target=lend, args=(theirs,))
+    lender.start()
+    address = ours.recv()
+    for bytes_read in (0, 1):  # when the second is greeted, the first is dealt with
+        with socket.socket(socket.AF_UNIX) as reader:
+            reader.connect(address)
+            reader.recv(bytes_read)
+    ours.send("enough")
+    lender.join()
+    raise KeyboardInterrupt
+
+ending.run(main)
+"""
+
+
+def test_a_process_that_loads_images_is_silent_when_its_reader_has_gone():
+    """An image is handed over in two steps, and Ctrl-C may come between them."""
+    said = one_sentence(start("-c", LENDER), 130)
+    assert said == "interrupted; the same command starts again"
+
+
 @pytest.mark.slow
 def test_interrupted_before_the_first_checkpoint(small, tmp_path):
     """By a signal to this process alone, as schedulers send it."""

@@ -1,12 +1,18 @@
-"""The papers' figures drawn from our logs; for `normfix_mm.report.markup.figures`."""
+"""The papers' figures drawn from our logs; for `normfix_mm.report.markup.figures`, or as a PNG."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.figure import Figure
 
 from benchmarks.evidence.claims import Claim
+from normfix_mm.report.plots import dress
 
 Found = dict[str, list[dict]]
+NAMES = {"sgd": "SGD", "adam": "Adam"}
+COLOURS = {"WN": "tab:blue", "WS": "tab:orange"}
 
 
 def curve(key: str, title: str, logarithmic: bool = False) -> Callable:
@@ -24,17 +30,22 @@ def curve(key: str, title: str, logarithmic: bool = False) -> Callable:
     return draw
 
 
-def accuracy_by_lambda(axes, found: Found) -> bool:
-    """Tables II and III as curves; a dead run stands at zero."""
-    kinds: dict[str, list[tuple[str, float]]] = {}
-    for label, runs in found.items():
-        kind, _, lam = label.rpartition(", λ ")
-        kinds.setdefault(kind, []).append((lam, runs[0]["accuracy"]))
-    for kind, points in kinds.items():
-        style = "-" if "+ ε" in kind else "--"
-        axes.plot([lam for lam, _ in points], [a for _, a in points], style, marker="o", label=kind)
-    axes.set(title="Accuracy by λ (the paper's)", xlabel="λ")
-    return bool(kinds)
+def accuracy_by_lambda(optimizer: str) -> Callable:
+    """Table II or III as curves; a dead run stands at zero."""
+
+    def draw(axes, found: Found) -> bool:
+        kinds: dict[str, list[tuple[str, float]]] = {}
+        for label, runs in found.items():
+            form, name, lam = label.split(", ")
+            if name == optimizer:
+                kinds.setdefault(form, []).append((lam.removeprefix("λ "), runs[0]["accuracy"]))
+        for form, points in kinds.items():
+            style = "-" if "+ ε" in form else "--"
+            axes.plot(*zip(*points), style, marker="o", color=COLOURS[form[:2]], label=form)
+        axes.set(title=f"Accuracy by decay, {NAMES[optimizer]}", xlabel="λ, as in the paper")
+        return bool(kinds)
+
+    return draw
 
 
 def accuracy_by_rate(axes, found: Found) -> bool:
@@ -50,7 +61,10 @@ def accuracy_by_rate(axes, found: Found) -> bool:
 
 
 DRAWINGS: dict[str, list[tuple[Callable, str]]] = {
-    "tables-2-3": [(accuracy_by_lambda, "Dashed without ε; a run that died stands at zero.")],
+    "tables-2-3": [
+        (accuracy_by_lambda("sgd"), "Dashed without ε; a run that died stands at zero."),
+        (accuracy_by_lambda("adam"), "The same with Adam."),
+    ],
     "table-1": [
         (
             curve("first_effective_lr", "Effective rate of the first convolution"),
@@ -72,3 +86,15 @@ DRAWINGS: dict[str, list[tuple[Callable, str]]] = {
 
 def of(claim: Claim) -> list[tuple[Callable, str]]:
     return DRAWINGS.get(claim.name, [])
+
+
+def save(claim: Claim, found: Found, path: Path) -> None:
+    """The drawings of a claim side by side, on white, for a page that has no theme."""
+    if not of(claim):
+        return
+    figure = Figure(figsize=(5.0 * len(of(claim)), 3.4), facecolor="white", layout="constrained")
+    panels = figure.subplots(1, len(of(claim)), squeeze=False)[0]
+    for axes, (draw, _) in zip(panels, of(claim), strict=True):
+        draw(axes, found)
+        dress(axes, "light")
+    figure.savefig(path, dpi=130, metadata={"Software": None})

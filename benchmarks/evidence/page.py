@@ -1,4 +1,4 @@
-"""What was found, as one HTML page and a Markdown file."""
+"""What was found, as one HTML page, a Markdown file, and a PNG of each claim."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TITLE = "The papers' claims on CIFAR-10 in small"
 
 
 def write(claims: list[Claim], results: dict[Settings, dict], out: Path) -> None:
-    """Write out/evidence.html and out/evidence.md, of the claims all of whose runs are there."""
+    """Write out/evidence.html, .md and CLAIM.png, of the claims all of whose runs are there."""
     parts, lines = [f"<h1>{TITLE}</h1>"], [f"# {TITLE}", ""]
     for claim in claims:
         if not all(settings in results for settings in claim.settings):
@@ -31,6 +31,7 @@ def write(claims: list[Claim], results: dict[Settings, dict], out: Path) -> None
             markup.table("figures", head, rows),
             markup.figures(drawings.of(claim), found),
         ]
+        drawings.save(claim, found, out / f"{claim.name}.png")
         lines += [f"## {claim.title}", "", f"**{verdict}**", "", f"| {' | '.join(head)} |"]
         lines += ["|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows), ""]
     write_whole(out / "evidence.html", markup.document(TITLE, parts))

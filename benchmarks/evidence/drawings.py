@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
-from pathlib import Path
 
 from matplotlib.figure import Figure
 
@@ -88,13 +88,13 @@ def of(claim: Claim) -> list[tuple[Callable, str]]:
     return DRAWINGS.get(claim.name, [])
 
 
-def save(claim: Claim, found: Found, path: Path) -> None:
-    """The drawings of a claim side by side, on white, for a page that has no theme."""
-    if not of(claim):
-        return
+def side_by_side(claim: Claim, found: Found) -> bytes:
+    """The drawings of a claim that has some, on white, as a PNG for a page that has no theme."""
     figure = Figure(figsize=(5.0 * len(of(claim)), 3.4), facecolor="white", layout="constrained")
     panels = figure.subplots(1, len(of(claim)), squeeze=False)[0]
     for axes, (draw, _) in zip(panels, of(claim), strict=True):
         draw(axes, found)
         dress(axes, "light")
-    figure.savefig(path, dpi=130, metadata={"Software": None})
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+    return buffer.getvalue()

@@ -31,7 +31,8 @@ def write(claims: list[Claim], results: dict[Settings, dict], out: Path) -> None
             markup.table("figures", head, rows),
             markup.figures(drawings.of(claim), found),
         ]
-        drawings.save(claim, found, out / f"{claim.name}.png")
+        if drawings.of(claim):
+            write_whole(out / f"{claim.name}.png", drawings.side_by_side(claim, found))
         lines += [f"## {claim.title}", "", f"**{verdict}**", "", f"| {' | '.join(head)} |"]
         lines += ["|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows), ""]
     write_whole(out / "evidence.html", markup.document(TITLE, parts))

@@ -264,6 +264,7 @@ def _lengths() -> Claim:
         told = []
         for when in ("10 epochs, lr .1", "10 epochs, tuned", "40 epochs, tuned"):
             gap = mean(found[f"{when}: FixNorm"]) - mean(found[f"{when}: decay"])
+            gap = round(gap, 1) + 0.0  # no -0.0
             told.append(f"{gap:+.1f} points at {when.replace(',', ' and')}")
         return f"FixNorm against decay: {'; '.join(told)}."
 

@@ -108,3 +108,19 @@ def test_a_run_that_dies_is_told_and_not_counted(data, tmp_path):
     assert not result["alive"] and result["accuracy"] == 0.0
     assert accuracies([result]) == f"dead at step {result['stopped']}"
     assert json.loads(kept(settings, tmp_path).read_text()) == result
+
+
+def test_the_page_says_what_the_kept_runs_say():
+    """docs/evidence.md: the verdict of every claim all of whose runs are kept, the rest as not run."""
+    from benchmarks.evidence.__main__ import KEPT, collected
+    from benchmarks.evidence.claims import CLAIMS
+
+    text = " ".join((ROOT / "docs/evidence.md").read_text(encoding="utf-8").split())
+    _, _, not_run = text.partition("## Not run to their ends")
+    for claim in CLAIMS:
+        results = collected(claim.settings, KEPT)
+        whole = all(settings in results for settings in claim.settings)
+        assert (f"`{claim.name}`" in not_run) is not whole, claim.name
+        if whole:
+            found = {label: [results[s] for s in runs] for label, runs in claim.runs.items()}
+            assert f"**{claim.says(found)}**" in text, claim.name

@@ -111,7 +111,7 @@ def test_a_run_that_dies_is_told_and_not_counted(data, tmp_path):
 
 
 def test_the_page_says_what_the_kept_runs_say():
-    """docs/evidence.md: the verdict of every claim all of whose runs are kept, the rest as not run."""
+    """docs/evidence.md has the verdict of each claim whose runs are kept, the rest as not run."""
     from benchmarks.evidence.__main__ import KEPT, collected
     from benchmarks.evidence.claims import CLAIMS
 

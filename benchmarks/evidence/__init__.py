@@ -3,7 +3,9 @@
 images      CIFAR-10 in small, in memory
 network     seven convolutions, or pairs with depthwise ones
 training    one run, from its settings to its log; finished runs are kept
-claims      which runs a claim needs, the paper's figures, and what ours say
+claim       which runs a claim needs, the paper's figures, and what ours say
+eps_shift   the claims of the ε-shift paper
+fixnorm     those of the FixNorm paper
 drawings    the papers' figures, from our logs
-page        all of it as one HTML page and a Markdown file
+page        all of it as one HTML page, a Markdown file and PNGs
 """

@@ -7,10 +7,9 @@ from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
-from benchmarks.evidence.claims import Claim
+from benchmarks.evidence.claim import Claim, Found
 from normfix_mm.report.plots import dress
 
-Found = dict[str, list[dict]]
 NAMES = {"sgd": "SGD", "adam": "Adam"}
 COLOURS = {"WN": "tab:blue", "WS": "tab:orange"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.evidence import drawings
-from benchmarks.evidence.claims import Claim
+from benchmarks.evidence.claim import Claim
 from benchmarks.evidence.training import Settings
 from normfix_mm.report import markup
 from normfix_mm.report.page import write as write_whole

@@ -178,7 +178,7 @@ def _signals() -> Iterator[None]:
 
     def unhandled(kind: type, error: BaseException, trace: object) -> None:
         """A process that loads images may be handing one over when the reader is interrupted."""
-        if os.getpid() == owner or not isinstance(error, (EOFError, OSError)):
+        if os.getpid() == owner or not isinstance(error, (EOFError, ConnectionError)):
             shown(kind, error, trace)
 
     shown, sys.excepthook = sys.excepthook, unhandled

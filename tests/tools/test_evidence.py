@@ -65,7 +65,7 @@ def test_a_claim_runs_resumes_and_has_its_page(data, tmp_path, capsys):
 
 def test_every_kind_of_run_does_what_its_settings_say(data):
     from benchmarks.evidence import images
-    from benchmarks.evidence.claims import CLAIMS
+    from benchmarks.evidence.__main__ import CLAIMS
     from benchmarks.evidence.training import build, looked_at, prepare
 
     train, _ = images.load(data)
@@ -100,7 +100,7 @@ def test_every_kind_of_run_does_what_its_settings_say(data):
 
 def test_a_run_that_dies_is_told_and_not_counted(data, tmp_path):
     from benchmarks.evidence import images
-    from benchmarks.evidence.claims import accuracies
+    from benchmarks.evidence.claim import accuracies
     from benchmarks.evidence.training import Settings, kept, train
 
     settings = Settings(lr=1e30, warmup=0)
@@ -112,8 +112,7 @@ def test_a_run_that_dies_is_told_and_not_counted(data, tmp_path):
 
 def test_the_page_says_what_the_kept_runs_say():
     """docs/evidence.md has the verdict of each claim whose runs are kept, the rest as not run."""
-    from benchmarks.evidence.__main__ import KEPT, collected
-    from benchmarks.evidence.claims import CLAIMS
+    from benchmarks.evidence.__main__ import CLAIMS, KEPT, collected
 
     text = " ".join((ROOT / "docs/evidence.md").read_text(encoding="utf-8").split())
     _, _, not_run = text.partition("## Not run to their ends")

@@ -100,6 +100,26 @@ def _default_scope() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _no_run_takes_over_another_s_logger() -> Iterator[None]:
+    """What a Runner registers under its name is forgotten with the test.
+
+    The name is the config's and the time in seconds. A second Runner of that name in the same
+    process would be given the first one's logger, with its level and its file, and so for its
+    messages and its visualizer.
+    """
+    if find_spec("mmengine") is None:
+        yield
+        return
+    from mmengine.logging import MessageHub, MMLogger
+    from mmengine.visualization import Visualizer
+
+    with pytest.MonkeyPatch.context() as patch:
+        for manager in (MMLogger, MessageHub, Visualizer, *Visualizer.__subclasses__()):
+            patch.setattr(manager, "_instance_dict", manager._instance_dict.copy())
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of the real image sets: ``$NORMFIX_DATA`` or ``../shared/data`` beside the checkout.

@@ -59,20 +59,17 @@ def accuracy_by_rate(axes, found: Found) -> bool:
     return bool(lines)
 
 
+FIRST_RATE = curve("first_effective_lr", "Effective rate of the first convolution", True)
+
 DRAWINGS: dict[str, list[tuple[Callable, str]]] = {
     "tables-2-3": [
         (accuracy_by_lambda("sgd"), "Dashed without ε; a run that died stands at zero."),
         (accuracy_by_lambda("adam"), "The same with Adam."),
     ],
-    "table-1": [
-        (
-            curve("first_effective_lr", "Effective rate of the first convolution"),
-            "Figs. 4 and 5 of the ε-shift paper.",
-        )
-    ],
+    "figs-2-4": [(FIRST_RATE, "Figs. 2 and 4 of the ε-shift paper.")],
+    "fig-5": [(FIRST_RATE, "Fig. 5 of the ε-shift paper.")],
     "figs-6-7": [
-        (curve("largest_inverse_norm", "max 1/‖w‖", True), "Figs. 6 and 7 of the ε-shift paper."),
-        (curve("effective_lr", "Effective rate, lr / ‖W‖²", True), "Fig. 2 of the ε-shift paper."),
+        (curve("largest_inverse_norm", "max 1/‖w‖", True), "Figs. 6 and 7 of the ε-shift paper.")
     ],
     "figs-1-2": [
         (curve("joint_norm", "‖W‖ of the convolutions"), "FixNorm, Fig. 1."),

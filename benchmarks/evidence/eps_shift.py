@@ -133,4 +133,77 @@ def _inverse() -> Claim:
     return Claim("figs-6-7", title, runs, {}, says, shown)
 
 
-CLAIMS = (_grid(), _warmup(), _depthwise(), _inverse())
+# -- ε-shift: Figs. 2, 4 and 5, the rate that the first convolution feels ------------------------
+
+FIRST = 300  # steps, those of our warm-ups
+
+
+def _felt() -> Claim:
+    runs = {
+        f"{form}, λ {told}": [Settings(form=form, lam=LAMBDAS[told])]
+        for form in ("WN", "WS")
+        for told in ("1e-4", "0")
+    }
+
+    def shown(found):
+        log = found[0]["log"]
+        return f"{_mean_rate(log):.2g}; {_rise(log):.1f}-fold in {FIRST} steps"
+
+    def says(found):
+        decayed, free = (
+            [found[f"{form}, λ {lam}"][0]["log"] for form in ("WN", "WS")] for lam in ("1e-4", "0")
+        )
+        times = [_mean_rate(a) / _mean_rate(b) for a, b in zip(decayed, free)]
+        grown, fallen = ([_rise(log) for log in logs] for logs in (decayed, free))
+        holds = min(times) > 2 and min(grown) > 1 > max(fallen)
+        return (
+            f"{'Holds' if holds else 'Does not hold'}: with decay the effective rate is "
+            f"{times[0]:.0f} (WN) and {times[1]:.0f} (WS) times that without, and beside the "
+            f"schedule's it grows {grown[0]:.1f}- and {grown[1]:.1f}-fold in the first {FIRST} "
+            f"steps, where without decay it goes to {fallen[0]:.2f} and {fallen[1]:.2f}."
+        )
+
+    title = "ε-shift, Figs. 2 and 4: decay keeps the effective rate up, and lets it grow at first"
+    return Claim("figs-2-4", title, runs, {}, says, shown)
+
+
+def _matched() -> Claim:
+    base = Settings(lam=1e-3)
+    runs = {
+        "WS, no warm-up": [replace(base, form="WS", warmup=0)],
+        "plain + warm-up": [base],
+    }
+
+    def shown(found):
+        rates = _first(found[0]["log"])
+        return f"{rates[0]:.2g}, after {FIRST} steps {rates[-1]:.2g}"
+
+    def says(found):
+        ws, plain = (_first(found[label][0]["log"]) for label in runs)
+        apart = statistics.geometric_mean(max(a / b, b / a) for a, b in zip(ws, plain))
+        return (
+            f"{'Holds' if apart < 1.5 else 'Does not hold'}: in the first {FIRST} steps the "
+            f"effective rates are {apart:.1f}-fold apart; without a warm-up that of WS falls from "
+            f"{ws[0]:.2g} to {ws[-1]:.2g}."
+        )
+
+    title = "ε-shift, Fig. 5: WS warms up by itself as a plain network by its schedule"
+    return Claim("fig-5", title, runs, {}, says, shown)
+
+
+def _mean_rate(log: dict) -> float:
+    return statistics.mean(log["first_effective_lr"])
+
+
+def _first(log: dict) -> list[float]:
+    """The first convolution's effective rates of the first steps."""
+    return [rate for step, rate in zip(log["step"], log["first_effective_lr"]) if step <= FIRST]
+
+
+def _rise(log: dict) -> float:
+    """By how much the first convolution's rate has grown beside the schedule's."""
+    rates = _first(log)
+    return rates[-1] / log["lr"][len(rates) - 1] * log["lr"][0] / rates[0]
+
+
+CLAIMS = (_grid(), _felt(), _warmup(), _matched(), _inverse(), _depthwise())

@@ -53,7 +53,7 @@ def test_a_claim_runs_resumes_and_has_its_page(data, tmp_path, capsys):
     assert len(results) == 4
     lines = (tmp_path / "evidence.md").read_text()
     assert "| run | paper | here |" in lines and "**" in lines
-    assert (tmp_path / "evidence.html").read_text().count("<figure>") == 2
+    assert (tmp_path / "evidence.html").read_text().count("<figure>") == 1
     assert (tmp_path / "figs-6-7.png").stat().st_size > 10_000
     stamps = [path.stat().st_mtime_ns for path in results]
     results[0].unlink()

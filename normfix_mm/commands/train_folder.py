@@ -5,7 +5,8 @@
 
 For boxes and masks FOLDER holds images/{train,val}/ and annotations/instances_{train,val}.json; for
 label maps images/{train,val}/ and labels/{train,val}/, PNG files of class numbers; for classes of
-pictures {train,val}/CLASS/. CONFIG is one of configs/{coco,seg,class}_folder or from_imagenet.
+pictures {train,val}/CLASS/. CONFIG is one of configs/{coco,seg,class}_folder or from_imagenet, or
+any detector's that reads COCO.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from normfix_mm.run.training import train
 def main(arguments: Sequence[str] | None, prog: str | None) -> None:
     parser = cli.parser("Train on a folder", prog, optional_config=True)
     parser.add_argument("folder", help="holds images/{train,val}, and annotations/ or labels/")
+    cli.add_training(parser)
     recipe.add_options(parser)
     parser.add_argument("--classes", nargs="+", help="default: all that the folder has")
     parser.add_argument("--train-list", help="annotations, or names of a line each, to train on")
@@ -35,6 +37,7 @@ def main(arguments: Sequence[str] | None, prog: str | None) -> None:
         return recipe.train_by_recipe(args)
     recipe.refuse_beside_config(args)
     cfg = cli.load_config(args)
+    cli.set_training(cfg, args)
     folder_of(cfg, args.folder).use(
         cfg, args.classes, args.train_list, args.val_list, args.val_split
     )

@@ -79,6 +79,11 @@ def train_by_recipe(args: argparse.Namespace) -> None:
             "Without a CONFIG one process chooses and trains; start it without --launcher, and "
             "several with the config that it leaves in the work dir."
         )
+    if args.amp or args.auto_scale_lr:
+        raise BadInput(
+            f"--{'amp' if args.amp else 'auto-scale-lr'} is for a training with a CONFIG: give the "
+            "one that a recipe leaves in its work dir."
+        )
     folder = Path(args.folder).expanduser()
     found = stored(args, folder, given)
     if found is None:

@@ -61,6 +61,33 @@ def add_trust(arguments: argparse.ArgumentParser) -> None:
     )
 
 
+def add_training(arguments: argparse.ArgumentParser) -> None:
+    """The arguments of :func:`set_training`."""
+    arguments.add_argument("--amp", action="store_true", help="automatic mixed precision")
+    arguments.add_argument(
+        "--auto-scale-lr",
+        action="store_true",
+        help="scale the learning rate to the batch size in use",
+    )
+
+
+def set_training(cfg, args: argparse.Namespace) -> None:
+    """``--amp`` and ``--auto-scale-lr`` as settings of the config.
+
+    Raises:
+        BadInput: If the config does not say for which batch its rate is.
+    """
+    if args.amp:
+        cfg.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
+    if args.auto_scale_lr:
+        if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
+            raise BadInput(
+                "--auto-scale-lr needs the batch size that the learning rate was chosen for; add "
+                "auto_scale_lr=dict(base_batch_size=16) or the like to the config."
+            )
+        cfg.auto_scale_lr.enable = True
+
+
 def add_config(arguments: argparse.ArgumentParser, optional: bool = False) -> None:
     """The arguments of :func:`read_config`."""
     from mmengine.config import DictAction

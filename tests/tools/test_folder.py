@@ -13,6 +13,7 @@ from helpers.small_folders import (
     CAMVID,
     DETECTORS,
     METHODS,
+    ROOT,
     SEGMENTERS,
     config_of,
     some_coco,
@@ -90,6 +91,36 @@ def test_one_command_trains_on_real_images(detector, method, request, tmp_path, 
     if method == "fixnorm":
         state = torch.load(tmp_path / "run/epoch_1.pth", weights_only=False)
         assert state["norm_fix"]["target"] > 0
+
+
+def test_a_config_for_coco_takes_a_folder(nuclei, tmp_path, call):
+    """Classes, files and evaluators are the folder's, and the rate that of four images a step."""
+    config = "configs/mask_rcnn/mask-rcnn_r50_fpn_fixnorm_8xb2-24e_coco.py"
+    options = [f"{part}.scale=(96,96)" for part in (TRAIN.format(2), VAL.format(1))]
+    options += ["train_cfg.max_epochs=1", "model.backbone.init_cfg=None"]
+    options += ["train_dataloader.batch_size=4", "model.train_cfg.rcnn.sampler.num=16"]
+    options += ["model.test_cfg.rcnn.max_per_img=5", "model.test_cfg.rpn.max_per_img=20"]
+    options += [f"{part}_dataloader.num_workers=0" for part in ("train", "val")]
+    options += [f"{part}_dataloader.persistent_workers=False" for part in ("train", "val")]
+    done = call(
+        ROOT / config, nuclei, "--work-dir", tmp_path / "run", "--auto-scale-lr",
+        "--cfg-options", *options,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    cfg = Config.fromfile(tmp_path / "run" / Path(config).name)
+    heads = (cfg.model.roi_head.bbox_head, cfg.model.roi_head.mask_head)
+    assert [head.num_classes for head in heads] == [1, 1]
+    assert cfg.val_evaluator.ann_file == str(nuclei / "annotations/instances_val.json")
+    state = torch.load(tmp_path / "run/epoch_1.pth", weights_only=False)
+    (base,) = {g["initial_lr"] for g in state["optimizer"]["param_groups"]}
+    assert base == pytest.approx(0.02 * 4 / 16)
+    assert "coco/segm_mAP" in done.stdout
+
+
+def test_the_recipe_refuses_what_a_config_is_told(blood_cells, call):
+    for option in ("--amp", "--auto-scale-lr"):
+        done = call(blood_cells, option)
+        assert done.returncode and f"{option} is for a training with a CONFIG" in done.stderr
 
 
 @pytest.mark.parametrize("method", ["fixnorm", "ws-eps"])

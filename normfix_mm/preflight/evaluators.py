@@ -17,17 +17,11 @@ from normfix_mm.datasets.config import (
     is_local,
     type_name,
 )
+from normfix_mm.datasets.reported import coco_kinds, names_reported
 from normfix_mm.errors import BadInput, quoted
 from normfix_mm.preflight.coco import is_plain_coco, pictures_of, refuse_byte_order_mark
 from normfix_mm.preflight.coco_entries import check_masks
 from normfix_mm.preflight.notes import note, warn
-
-_COCO_ITEMS = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")
-_IOU_NAMES = dict(
-    mIoU=("mIoU", "mAcc"),
-    mDice=("mDice", "mAcc"),
-    mFscore=("mFscore", "mPrecision", "mRecall"),
-)
 
 
 def metrics_of(cfg, phase: str) -> Iterator[tuple[str, dict]]:
@@ -49,7 +43,7 @@ def check_reported(cfg, name: str, where: str) -> None:
     """
     found: list[str] = []
     for _, metric in metrics_of(cfg, "val"):
-        reported = _reported(metric)
+        reported = names_reported(metric)
         if not reported:
             return
         found += reported
@@ -58,22 +52,6 @@ def check_reported(cfg, name: str, where: str) -> None:
             f"{where} is {name!r}, which no evaluator of the config reports; write one of "
             f"{quoted(found, 12)}."
         )
-
-
-def _reported(metric: dict) -> list[str]:
-    """The names that an evaluator gives its values; empty where that is not known."""
-    kind, prefix = type_name(metric), metric.get("prefix")
-    if metric.get("classwise") or metric.get("format_only"):
-        return []
-    if kind == "CocoMetric":
-        items = metric.get("metric_items") or _COCO_ITEMS
-        prefix = prefix or "coco"
-        asked = [each for each in _kinds(metric) if "pro" not in each]
-        return [f"{prefix}/{each}_{item}" for each in asked for item in items]
-    if kind == "IoUMetric" and not prefix:
-        asked = metric.get("iou_metrics") or ["mIoU"]
-        return ["aAcc", *(name for each in asked for name in _IOU_NAMES.get(each, ()))]
-    return []
 
 
 def check_predicted(cfg, phases: Sequence[str], model: nn.Module) -> None:
@@ -87,16 +65,11 @@ def check_predicted(cfg, phases: Sequence[str], model: nn.Module) -> None:
         return
     for phase in phases:
         for where, metric in metrics_of(cfg, phase):
-            if type_name(metric) == "CocoMetric" and "segm" in _kinds(metric):
+            if type_name(metric) == "CocoMetric" and "segm" in coco_kinds(metric):
                 raise BadInput(
                     f"{where} evaluates masks (metric='segm'), but the model predicts boxes alone; "
                     "write metric='bbox', or take a config for masks."
                 )
-
-
-def _kinds(metric: dict) -> list[str]:
-    kinds = metric.get("metric") or "bbox"
-    return [kinds] if isinstance(kinds, str) else list(kinds)
 
 
 def check_evaluator_files(cfg, phases: Sequence[str]) -> None:
@@ -137,7 +110,7 @@ def check_evaluators(cfg, phase: str) -> None:
                 f"ClassBalancedDataset, MultiImageMixDataset): {where} would count most of what is "
                 "detected on them as wrong; evaluate each picture once, as it is."
             )
-        _check_file(path, where, masks="segm" in _kinds(metric))
+        _check_file(path, where, masks="segm" in coco_kinds(metric))
         _check_pictures(path, judged, where, loader)
 
 

@@ -10,7 +10,7 @@ from normfix_mm.report import images, plots
 from normfix_mm.report.classes import classes
 from normfix_mm.report.facts import commands, following, made, setting_rows
 from normfix_mm.report.markup import ZOOMED, document, figures, image, number, table, text
-from normfix_mm.report.run import Run
+from normfix_mm.report.run import NoRun, Run
 
 
 def build(runs: list[Run], title: str, command: str | None = None) -> str:
@@ -84,6 +84,10 @@ def _images(runs: list[Run]) -> str:
     try:
         drawn = images.draw(runs)
     except (FileNotFoundError, ImportError) as error:
+        return f"<p>No pictures: {text(str(error))}.</p>"
+    except NoRun as error:
+        if len({run.scope for run in runs}) > 1:  # which cannot stand on one page
+            raise
         return f"<p>No pictures: {text(str(error))}.</p>"
     note = f"<p>{text(drawn.note)}</p>\n"
     if drawn.legend:

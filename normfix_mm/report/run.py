@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from normfix_mm.datasets.reported import JUDGES
 from normfix_mm.errors import one_line
 
 RESULTS = (
@@ -28,14 +30,20 @@ RESULTS = (
     ("mask AP", "segm_mAP"),
     ("mask AP50", "segm_mAP_50"),
     ("mask AP75", "segm_mAP_75"),
+    ("AP", "bbox_AP"),
+    ("mask AP", "segm_AP"),
+    ("mAP", "mAP"),
+    ("AR 1000", "AR@1000"),
     ("mIoU", "mIoU"),
+    ("mDice", "mDice"),
+    ("mFscore", "mFscore"),
     ("aAcc", "aAcc"),
     ("mAcc", "mAcc"),
     ("top-1", "top1"),
     ("top-5", "top5"),
 )
 # What MMSegmentation and MMPretrain log as such; a Run holds shares of 1.
-PERCENT = ("mIoU", "aAcc", "mAcc", "top1", "top5")
+PERCENT = ("mIoU", "mDice", "mFscore", "aAcc", "mAcc", "top1", "top5")
 CLASS = ("IoU/", "recall/")  # begin the names of ClassIoUMetric's and ClassAccuracy's values
 RISK = "mcbr/"  # those of CrossBoundaryRiskHook's, before a layer's name
 # Of default_hooks, those that every config has; what else stands there is worth a word.
@@ -88,7 +96,7 @@ class Run:
         run.val = {
             step: dict(_result(key, value) for key, value in entry.items())
             for step, entry in evaluations.items()
-            if any(key.split("/")[-1] in ("bbox_mAP", "mIoU", "top1") for key in entry)
+            if any(key.split("/")[-1] in JUDGES for key in entry)
         }
         if not run.train:
             raise NoRun(f"{folder} holds no logged training step yet; let the run go on longer")
@@ -159,7 +167,7 @@ class Run:
         return {}
 
     def curve(self, key: str) -> tuple[list[int], list[float]]:
-        """Iterations and values of one logged scalar; empty if it was not logged."""
+        """Iterations and finite values of one logged scalar; empty if it was not logged."""
         return _curve(self.train, key)
 
     def val_curve(self, key: str) -> tuple[list[int], list[float]]:
@@ -239,14 +247,17 @@ def _names(entries: dict[int, dict], prefix: str) -> list[str]:
 
 
 def _curve(entries: dict[int, dict], key: str) -> tuple[list[int], list[float]]:
-    steps = [step for step in sorted(entries) if key in entries[step]]
+    steps = [step for step in sorted(entries) if math.isfinite(entries[step].get(key, math.nan))]
     return steps, [entries[step][key] for step in steps]
 
 
 def settings(run: Run) -> list[tuple[str, str]]:
     """The hyper-parameters a reader looks for first, as (name, value)."""
     cfg = run.config
-    model, optim = cfg.model, cfg.optim_wrapper.optimizer
+    model, wrapper = cfg.model, cfg.get("optim_wrapper") or {}
+    wrappers = [wrapper] if "optimizer" in wrapper else wrapper.values()  # of several, by name
+    optimizers = [each["optimizer"] for each in wrappers if isinstance(each, dict)]
+    backbone = model.get("backbone") or {}
     roi = model.get("roi_head", {})
     heads = [model.get("rpn_head"), model.get("bbox_head"), model.get("head")]
     heads += [*_listed(model.get("decode_head")), *_listed(model.get("auxiliary_head"))]
@@ -256,19 +267,9 @@ def settings(run: Run) -> list[tuple[str, str]]:
     loop = cfg.train_cfg
     rows = [
         ("model", model.type),
-        ("backbone", _call({k: model.backbone[k] for k in BACKBONE if k in model.backbone})),
+        ("backbone", _call({k: backbone[k] for k in BACKBONE if k in backbone})),
         ("heads", ", ".join(dict.fromkeys(_call(_chosen(head)) for head in heads if head))),
-        (
-            "optimizer",
-            ", ".join(
-                [optim.type]
-                + [
-                    f"{key} {optim[key]:g}"
-                    for key in ("lr", "momentum", "weight_decay")
-                    if isinstance(optim.get(key), (int, float))
-                ]
-            ),
-        ),
+        ("optimizer", "; ".join(map(_optimizer, optimizers)) or "–"),
         ("schedule", ", ".join(_call(s) for s in _listed(cfg.get("param_scheduler")))),
         (
             "length",
@@ -278,11 +279,20 @@ def settings(run: Run) -> list[tuple[str, str]]:
                 if key in loop
             ),
         ),
-        ("batch size", str(cfg.train_dataloader.batch_size)),
+        ("batch size", str((cfg.get("train_dataloader") or {}).get("batch_size", "–"))),
         ("seed", str(cfg.get("randomness", {}).get("seed"))),
         ("hooks", ", ".join(hooks) or "none"),
     ]
     return rows
+
+
+def _optimizer(optimizer: dict) -> str:
+    numbers = [
+        f"{key} {optimizer[key]:g}"
+        for key in ("lr", "momentum", "weight_decay")
+        if isinstance(optimizer.get(key), (int, float))
+    ]
+    return ", ".join([str(optimizer.get("type")), *numbers])
 
 
 def _chosen(head: dict) -> dict:
@@ -294,7 +304,9 @@ def _listed(configs) -> list:
 
 
 def _call(cfg: dict) -> str:
-    """'LinearLR (begin 0, end 80)' of a registry config."""
+    """'LinearLR (begin 0, end 80)' of a registry config; '–' of none."""
+    if "type" not in cfg:
+        return "–"
     options = ", ".join(
         f"{key} {value}"
         for key, value in cfg.items()

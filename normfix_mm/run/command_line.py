@@ -79,6 +79,9 @@ def set_training(cfg, args: argparse.Namespace) -> None:
     """
     if args.amp:
         cfg.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
+        optimizer = cfg.optim_wrapper.get("optimizer") or {}
+        if optimizer.get("type") == "SGD" and optimizer.get("fused"):
+            optimizer.fused = False  # the preflight says why
     if args.auto_scale_lr:
         if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
             raise BadInput(

@@ -21,7 +21,7 @@ from normfix_mm.checkpoints.whole_file import replacing
 from normfix_mm.errors import BadInput
 from normfix_mm.report import markup
 from normfix_mm.tuning.board import Board
-from normfix_mm.tuning.comparison import METHODS, Comparison, table
+from normfix_mm.tuning.comparison import MARK, METHODS, Comparison, table
 from normfix_mm.tuning.job import Job, held_out, with_folder
 from normfix_mm.tuning.knobs import metric_of, set_values
 from normfix_mm.tuning.progress import Progress
@@ -101,7 +101,7 @@ def compare(
     if not worker:
         study.allow(retries=0)
     jobs = options.pop("jobs", 1)
-    trainer = Trainer(out, build, metric, trusting=True, **options)
+    trainer = Trainer(out, build, metric, trusting=True, data=job.digest, **options)
     say = partial(print, flush=True)
     show = Progress(search, 0, 0.0)
     board = Worker(study, search, trainer, jobs, pace, strict=True, show=show, say=say).run()
@@ -126,7 +126,7 @@ def _page(
     methods = sorted(finals, key=lambda method: -means[method])
     names = {finals[m][0].name: f"{m}, lr {finals[m][0].values['lr']:g}" for m in methods}
     tables = [
-        [re.split(r" ?\| ?", line)[1:-1] for line in block.splitlines() if line[:4] != "|---"]
+        [_cells(line) for line in block.splitlines() if line[:4] != "|---"]
         for block in markdown.split("\n\n")
     ]
     parts = [
@@ -136,6 +136,11 @@ def _page(
     ]
     runs = side_by_side(out, names, f"Seed {search.seeds[0]} of each method, side by side")
     return markup.document(title, parts + runs)
+
+
+def _cells(line: str) -> list[str]:
+    """Those of a line of a Markdown table."""
+    return [cell.replace(MARK, "|") for cell in re.split(r" ?(?<!\\)\| ?", line)[1:-1]]
 
 
 def begin(out: Path, model: str, folder: Path, classes: Sequence[str] | None) -> None:

@@ -22,6 +22,7 @@ from normfix_mm.tuning.settings import check_kinds
 METHODS = {"baseline (decay)": "baseline", "WS + ε-shift": "ws-eps", "FixNorm": "fixnorm"}
 FACTORS = (1 / 2, 1, 2)
 EXTENSIONS = 4
+MARK = r"\|"  # a bar in a cell, of a class's name
 JUDGES = ("segm_mAP", "bbox_mAP", "mIoU", "top1")
 LABELS = {
     key: label if key in PERCENT or label.startswith("mask") else f"box {label}"
@@ -180,7 +181,7 @@ def report(trials: Runs, finals: Runs, metric: str) -> str:
 
 def row(*cells: object, head: bool = False) -> list[str]:
     """One line of a table, or its first two."""
-    line = f"| {' | '.join(map(str, cells))} |"
+    line = f"| {' | '.join(str(cell).replace('|', MARK) for cell in cells)} |"
     return ["", line, "|" + "---|" * len(cells)] if head else [line]
 
 

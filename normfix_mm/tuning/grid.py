@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from normfix_mm.errors import BadInput
-from normfix_mm.tuning.search import Scores, Search, Trial, name_of
+from normfix_mm.tuning.search import Scores, Search, Trial, name_of, told
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,6 @@ class Grid(Search):
 
     def outlook(self) -> list[tuple[str, str, float]]:
         return [
-            (t.phase, ", ".join(f"{key} {value:g}" for key, value in t.values.items()), t.share)
+            (t.phase, ", ".join(f"{key} {told(value)}" for key, value in t.values.items()), t.share)
             for t in self.plan({})
         ]

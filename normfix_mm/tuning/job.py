@@ -32,6 +32,7 @@ class Job:
     Attributes:
         whole: the config with the folder's data and the seed.
         cfg: the same as the trials train it, without the images that are held out.
+        digest: of the folder's files; empty without one.
 
     Raises:
         BadInput: the folder is not what the config trains on.
@@ -46,10 +47,13 @@ class Job:
     seed: int = 0
     whole: Config = field(init=False)
     cfg: Config = field(init=False)
+    digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.hold_out and self.folder is None:
-            raise BadInput("--hold-out needs a FOLDER to take the images from.")
+        for option, given in (("hold-out", self.hold_out), ("classes", self.classes)):
+            if given and self.folder is None:
+                raise BadInput(f"--{option} is of a FOLDER's images; name the folder.")
+        self.digest = "" if self.folder is None else _digest(self.folder)
         self.whole = self.cfg = with_folder(self.given, self.folder, self.out, self.classes)
         if self.hold_out:
             split = held_out(self.given, self.folder, self.out, self.hold_out)
@@ -60,10 +64,8 @@ class Job:
     def data(self) -> dict:
         """The part of the settings that says which data this is."""
         if self.folder is None:
-            return {}
-        return dict(
-            folder=_digest(self.folder), classes=self.classes or "all", hold_out=self.hold_out
-        )
+            return dict(folder=None, classes=None, hold_out=None)
+        return dict(folder=self.digest, classes=self.classes or "all", hold_out=self.hold_out)
 
 
 def with_folder(cfg: Config, folder, out: Path, classes=None, split=None) -> Config:

@@ -10,23 +10,21 @@ Otherwise the papers' values hold: rates of [0.2, 3.2] for a classifier trained 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from numbers import Real
 
 from mmengine.config import Config
 
 from normfix_mm.datasets.config import type_name
+from normfix_mm.datasets.reported import JUDGES, REPORTED, names_reported
 from normfix_mm.errors import BadInput, listing
 
 SCRATCH, FINE = (0.2, 3.2), (0.005, 0.1)
-# What the usual evaluators report, the judge first.
-REPORTED = {
-    "CocoMetric": {"segm": ("segm_mAP",), "bbox": ("bbox_mAP",), "proposal": ("AR@1000",)},
-    "LVISMetric": {"segm": ("segm_AP",), "bbox": ("bbox_AP",)},
-    "VOCMetric": {"mAP": ("mAP",)},
-    "IoUMetric": {"mIoU": ("mIoU",), "mDice": ("mDice",), "mFscore": ("mFscore",)},
-    "Accuracy": {"": ("accuracy/top1",)},
-}
+
+
+# What changes how many iterations a training has.
+LENGTHS = ("train_dataloader.batch_size", "train_cfg.max_epochs", "train_cfg.max_iters")
 
 
 def set_values(cfg: Config, values: Mapping[str, float]) -> Config:
@@ -57,6 +55,11 @@ def _set_dotted(cfg: Config, name: str, value: float) -> None:
         if not isinstance(node, (Mapping, list)):
             raise BadInput(f"The config has no {'.'.join(groups[:depth])}, of {name}, to tune.")
     old = _child(node, last)
+    if isinstance(node, Mapping) and last not in node and "type" not in node:
+        # What is constructed refuses a name that it does not take; nothing constructs this.
+        near = difflib.get_close_matches(last, node, 1, 0.7)
+        if near:
+            raise BadInput(f"The config has no {name} to tune, but {near[0]!r} there; correct it.")
     if isinstance(old, (Mapping, list, tuple, str)) or (old is None and isinstance(node, list)):
         raise BadInput(f"The config has no number at {name} that could be tuned, but {old!r:.40}.")
     if isinstance(old, bool):
@@ -220,8 +223,8 @@ def default_lr_range(cfg: Config) -> tuple[float, float]:
     return SCRATCH if cfg.get("default_scope") == "mmpretrain" else FINE
 
 
-def metric_of(cfg: Config) -> tuple[str, str]:
-    """The metric that judges a run and whether it is to 'maximize' or to 'minimize'.
+def metric_of(cfg: Config) -> tuple[str, str | None]:
+    """The metric that judges a run and whether to 'maximize' or to 'minimize' it, if that is known.
 
     `default_hooks.checkpoint.save_best` says it (and `rule` the direction), or the evaluator does.
 
@@ -230,10 +233,9 @@ def metric_of(cfg: Config) -> tuple[str, str]:
     """
     if not cfg.get("val_evaluator") or not cfg.get("val_dataloader"):
         raise BadInput("The config validates nothing (no val_evaluator), so no run can be judged.")
-    checkpoint = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
-    best, rule = checkpoint.get("save_best"), checkpoint.get("rule")
+    best = _checkpoint(cfg).get("save_best")
     if isinstance(best, str) and best != "auto":
-        return best, direction_of(best, rule if isinstance(rule, str) else None)
+        return best, direction_of(best, rule_of(cfg, best))
     for evaluator in _evaluators(cfg):
         for name in _reported(evaluator):
             return name, direction_of(name)
@@ -241,12 +243,28 @@ def metric_of(cfg: Config) -> tuple[str, str]:
     raise BadInput(f"What {kinds} reports is not known here; name the judge with --metric.")
 
 
-def direction_of(metric: str, rule: str | None = None) -> str:
-    """'maximize' or 'minimize', by mmengine's rules for the names of metrics."""
+def rule_of(cfg: Config, metric: str) -> str | None:
+    """What the checkpoint hook's `rule`, 'greater' or 'less', says of this metric."""
+    checkpoint = _checkpoint(cfg)
+    best, rule = checkpoint.get("save_best"), checkpoint.get("rule")
+    same = isinstance(best, str) and best.rpartition("/")[2] == metric.rpartition("/")[2]
+    return rule if same and rule in ("greater", "less") else None
+
+
+def _checkpoint(cfg: Config) -> Mapping:
+    return (cfg.get("default_hooks") or {}).get("checkpoint") or {}
+
+
+def direction_of(metric: str, rule: str | None = None) -> str | None:
+    """'maximize' or 'minimize', by mmengine's rules for the names of metrics; None if not known."""
     from mmengine.hooks import CheckpointHook
 
-    less = any(key in metric.lower() for key in CheckpointHook._default_less_keys)
-    return "minimize" if rule == "less" or (rule is None and less) else "maximize"
+    if rule is not None:
+        return "minimize" if rule == "less" else "maximize"
+    if any(key in metric.lower() for key in CheckpointHook._default_less_keys):
+        return "minimize"
+    greater = [*CheckpointHook._default_greater_keys, *JUDGES]
+    return "maximize" if any(key.lower() in metric.lower() for key in greater) else None
 
 
 def check_metric(cfg: Config, metric: str) -> None:
@@ -265,6 +283,13 @@ def check_metric(cfg: Config, metric: str) -> None:
         names = listing(name for each in _evaluators(cfg) for name in _reported(each))
         raise BadInput(
             f"No evaluator of the config reports {metric!r}; they report {names} and the like."
+        )
+    exact = [names_reported(evaluator) for evaluator in _evaluators(cfg)]
+    bares = [name.rpartition("/")[2] for names in exact for name in names]
+    near = difflib.get_close_matches(bare, bares, 3, 0.85)
+    if all(exact) and near and bare not in bares:
+        raise BadInput(
+            f"No evaluator of the config reports {metric!r}, but {listing(near)}; correct --metric."
         )
 
 

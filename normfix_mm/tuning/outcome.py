@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from normfix_mm.errors import BadInput, listing
+from normfix_mm.report.run import RISK
 
 EXPLODED = 10  # times the first logged loss, three log lines in a row
 NOT_METRICS = ("step", "time", "data_time", "epoch", "iter", "memory")
@@ -51,10 +52,11 @@ def diverges(train: dict[int, dict]) -> bool:
 
 
 def metrics_of(entry: dict) -> dict[str, float]:
+    """What evaluators have reported; the cross-boundary risk is a hook's, and judges nothing."""
     return {
         key: value
         for key, value in entry.items()
-        if key not in NOT_METRICS and isinstance(value, (int, float))
+        if key not in NOT_METRICS and not key.startswith(RISK) and isinstance(value, (int, float))
     }
 
 
@@ -76,7 +78,7 @@ def value_of(metrics: dict[str, float], name: str, maximize: bool) -> float:
     if value is None and metrics:
         raise BadInput(
             f"The runs are judged by {name!r}, but report {listing(metrics)}; name one of them "
-            "with --metric."
+            "with --metric, and the search anew with --study: what is trained counts for it."
         )
     if value is None or math.isnan(value):
         return 0.0 if maximize else math.inf

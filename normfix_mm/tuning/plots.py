@@ -100,7 +100,11 @@ def over(key: str):
             from matplotlib.ticker import LogFormatter
 
             base = 2 if key == "alpha" else 10
-            axes.set_xscale("log", base=base)
+            tried = {x for points in groups.values() for x, _ in points}
+            if 0 in tried:  # λ or ε
+                axes.set_xscale("symlog", linthresh=min(tried - {0}), base=base)
+            else:
+                axes.set_xscale("log", base=base)
             axes.xaxis.set_major_formatter(LogFormatter(base))  # the default's are formulas
             axes.xaxis.set_minor_formatter(LogFormatter(base))
         if key == "alpha":

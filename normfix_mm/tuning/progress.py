@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass, field
 
 from normfix_mm.tuning.board import Board, Entry
-from normfix_mm.tuning.search import Search, Trial
+from normfix_mm.tuning.knobs import LENGTHS
+from normfix_mm.tuning.search import Search, Trial, told
 
 EVERY = 60  # seconds between lines where nothing happens
 SYMBOLS = dict(lr="lr", alpha="α", lam="λ", eps="ε", seed="seed")
@@ -16,7 +17,8 @@ SYMBOLS = dict(lr="lr", alpha="α", lam="λ", eps="ε", seed="seed")
 
 def described(trial: Trial) -> str:
     """'lr 0.0145, α 0.5'."""
-    return ", ".join(f"{SYMBOLS.get(key, key)} {value:g}" for key, value in trial.values.items())
+    shown = {k: told(v) if v == int(v) else f"{v:.6g}" for k, v in trial.values.items()}
+    return ", ".join(f"{SYMBOLS.get(key, key)} {value}" for key, value in shown.items())
 
 
 def spent(entry: Entry, tmax: int) -> float:
@@ -28,7 +30,8 @@ def spent(entry: Entry, tmax: int) -> float:
 
 def trained(entry: Entry, tmax: int) -> int:
     """Iterations of a trial; the last ones of a finished one need not have been logged."""
-    whole = round(entry.trial.share * tmax) if entry.state == "finished" else 0
+    known = entry.state == "finished" and not any(name in entry.trial.values for name in LENGTHS)
+    whole = round(entry.trial.share * tmax) if known else 0
     return max(entry.iterations, whole)
 
 

@@ -64,8 +64,7 @@ def complete(method: str, cfg: Config, given: Mapping) -> dict:
     check_kinds(told | dict(given))
     if "rounds" in told:
         told["budgets"] = _budgets(told["rounds"], told.get("budgets"))
-    metric = given.get("metric") or told.get("metric")
-    metric, direction = (metric, knobs.direction_of(metric)) if metric else knobs.metric_of(cfg)
+    metric, direction = _judge(cfg, given, told)
     usual = dict(
         lr_range=knobs.default_lr_range(cfg),
         budgets=algorithm4.BUDGETS,
@@ -86,12 +85,28 @@ def complete(method: str, cfg: Config, given: Mapping) -> dict:
             f"tune_cfg has {listing(sorted(unknown))}, which no search has; it takes "
             f"{listing(['rounds', *usual], 20)}."
         )
-    usual |= {key: told[key] for key in usual if key in told}
+    usual |= {key: told[key] for key in usual if key in told and key not in ("metric", "direction")}
     usual |= given
     check_kinds(dict(seed=usual["seed"]))
+    if usual["direction"] is None:
+        raise BadInput(
+            f"Whether {metric!r} is the better the larger it is cannot be told by its name; add "
+            "--direction maximize or --direction minimize."
+        )
     if usual["direction"] not in ("maximize", "minimize"):
         raise BadInput(f"direction is maximize or minimize, not {usual['direction']!r}.")
     return dict(method=method) | {key: usual[key] for key in (*SETTINGS[method], *COMMON)}
+
+
+def _judge(cfg: Config, given: Mapping, told: Mapping) -> tuple[str, str | None]:
+    """The metric, and its direction where it is known; that of `tune_cfg` is of its own metric."""
+    metric, direction = given.get("metric") or told.get("metric"), None
+    if metric:
+        direction = knobs.direction_of(metric, knobs.rule_of(cfg, metric))
+    else:
+        metric, direction = knobs.metric_of(cfg)
+    of_told = given.get("metric") in (None, told.get("metric"))
+    return metric, told["direction"] if of_told and "direction" in told else direction
 
 
 def check_kinds(settings: Mapping[str, Any]) -> None:

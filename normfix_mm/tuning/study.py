@@ -119,7 +119,7 @@ class Study:
                 return Board(list(entries.values()), scores)
             for trial, entry in entries.items():
                 if entry is None:
-                    self._put_up(trial, search)
+                    self._put_up(_as_before(trial, groups.get(trial.name, [])), search)
 
     def _groups(self) -> dict[str, list]:
         """The attempts at each trial, by name; closes what is dead or doubled on the way."""
@@ -156,7 +156,9 @@ class Study:
         spaces = {}
         for key, value in trial.values.items():
             low, high = search.ranges.get(key, (value, value))
-            spaces[key] = optuna.distributions.FloatDistribution(min(low, value), max(high, value))
+            spaces[key] = optuna.distributions.FloatDistribution(
+                min(low, value), max(high, value), log=search.sampled
+            )
         frozen = optuna.create_trial(
             state=optuna.trial.TrialState.WAITING,
             params={key: float(value) for key, value in trial.values.items()},
@@ -178,7 +180,7 @@ class Study:
             return None
         claim = Claim(entry.trial, entry.attempts, entry.id)
         self._note(claim, worker=myself(), beat=[0, 0])
-        if search.sampled:
+        if search.sampled and not entry.trial.values:
             values = self._ask(lambda: self._sampled(entry, search))
             claim.trial = replace(claim.trial, values=values)
         return claim
@@ -238,6 +240,12 @@ class Study:
 
     def _ask(self, question: Callable):
         return ask(self.address, question)
+
+
+def _as_before(trial: Trial, attempts: list) -> Trial:
+    """A trial whose values were sampled keeps those of its last attempt, and so goes on with it."""
+    params = [attempt.params for attempt in attempts if attempt.params]
+    return trial if trial.values or not params else replace(trial, values=params[-1])
 
 
 def find(address: Address, name: str) -> Study | None:

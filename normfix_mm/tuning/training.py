@@ -66,6 +66,7 @@ class Trainer:
             process.
         threads: of each process.
         trusting: take a folder without our config for a run of this trial.
+        data: a digest of the images and labels; a run on others is run again.
     """
 
     folder: Path
@@ -76,6 +77,7 @@ class Trainer:
     gpus: int | None = None
     threads: int = 1
     trusting: bool = False
+    data: str = ""
 
     def start(self, trial: Trial, attempt: int = 1, place: int = 0) -> Training:
         """Begin a trial, or go on with it.
@@ -91,8 +93,10 @@ class Trainer:
         folder = self._folder(trial, attempt)
         try:
             text = self.build(trial).pretty_text
-            stamp = hashlib.sha256(text.encode()).hexdigest()
-            self._prepare(folder, stamp)
+            stamp = hashlib.sha256(f"{text}{self.data}".encode()).hexdigest()
+            # Runs of before data were part of it have a stamp of the config alone.
+            older = hashlib.sha256(text.encode()).hexdigest()
+            self._prepare(folder, {stamp, older})
             if (done := self._result(folder, stamp)) is not None:
                 return Training(self, folder, stamp, None, done)
             config = folder / GIVEN
@@ -120,7 +124,7 @@ class Trainer:
         name = trial.name if attempt == 1 else f"{trial.name}.try{attempt}"
         return self.folder / name
 
-    def _prepare(self, folder: Path, stamp: str) -> None:
+    def _prepare(self, folder: Path, stamps: set[str]) -> None:
         """Make the trial's folder; what an earlier attempt has left there is used if it is ours."""
         stem = folder.name.partition(".try")[0]
         earlier = [path for path in self.folder.glob(f"{stem}*") if _attempt_of(path, stem)]
@@ -130,7 +134,7 @@ class Trainer:
             latest.rename(folder)
         config = folder / GIVEN
         known = config.read_text().partition("\n")[0][2:] if config.exists() else None
-        if folder.exists() and (known != stamp if known else not self.trusting):
+        if folder.exists() and (known not in stamps if known else not self.trusting):
             old = next(p for i in range(1000) if not (p := Path(f"{folder}.old{i or ''}")).exists())
             folder.rename(old)
         folder.mkdir(parents=True, exist_ok=True)
@@ -141,12 +145,24 @@ class Trainer:
             if not isinstance(told, dict):
                 return None
             if "state" in told:
-                return Outcome(**told["outcome"]) if "outcome" in told else None
+                return self._judged(Outcome(**told["outcome"])) if "outcome" in told else None
         except (OSError, ValueError, TypeError):  # none, or one of another version
             return None
         # As tools/compare.py wrote it before it used this room: metrics beside what was set.
         metrics = {k: v for k, v in told.items() if k not in ("method", "lr", "seed")}
         return Outcome("finished", outcome.value_of(metrics, self.metric, self.maximize), metrics)
+
+    def _judged(self, there: Outcome) -> Outcome:
+        """By this search's metric: another one may have left the run."""
+        if there.state == "diverged":
+            there.value = self.worst
+        elif there.metrics:
+            there.value = outcome.value_of(there.metrics, self.metric, self.maximize)
+        return there
+
+    @property
+    def worst(self) -> float:
+        return -math.inf if self.maximize else math.inf
 
     def _environment(self, place: int) -> dict[str, str]:
         env = dict(os.environ, OMP_NUM_THREADS=str(self.threads))
@@ -241,7 +257,7 @@ class Training:
 
     def _outcome(self, state: str, value=None, **told) -> Outcome:
         if state == "diverged":
-            value = -math.inf if self.trainer.maximize else math.inf
+            value = self.trainer.worst
         seconds = time.monotonic() - self.began
         return Outcome(state, value, iterations=self.iterations, seconds=seconds, **told)
 

@@ -124,12 +124,15 @@ def tune(
     others = [] if dry_run else _others(address, beside)
     if known is not None:
         known.refuse_other(dict(method=method) | given)
-    whole = known.settings if known else complete(method, cfg, given)
+    whole = dict(known.settings) if known else complete(method, cfg, given)
     check_method(method, cfg)
     knobs.check_metric(cfg, whole["metric"])
     search = search_of(whole)
     for trial in search.plan({}):
         knobs.set_values(copy.deepcopy(cfg), trial.values)  # has the config a place for them?
+        long = [name for name in knobs.LENGTHS if name in trial.values]
+        if long and trial.share != 1:
+            raise BadInput(f"{long[0]} changes the length of a training; leave --share out.")
     job = Job(cfg, name, out, folder, classes, hold_out, whole["seed"])
     if dry_run:
         print(outlook(search, job.cfg, _measured(job.cfg, None, options), jobs))
@@ -146,7 +149,9 @@ def tune(
         cfg = shortened(job.cfg, trial.share, known.facts["epoch_length"])
         return knobs.set_values(tidied(cfg), trial.values)
 
-    trainer = Trainer(out / TRIALS, build, whole["metric"], known.maximize, **options)
+    trainer = Trainer(
+        out / TRIALS, build, whole["metric"], known.maximize, data=job.digest, **options
+    )
     expected = Cost(**{key: known.facts[key] for key in Cost.__annotations__})
     tmax = known.facts["tmax"]
     show = Progress(search, tmax, expected.seconds(tmax) - expected.start, expected.start)

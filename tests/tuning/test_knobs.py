@@ -9,6 +9,7 @@ from normfix_mm.errors import BadInput
 from normfix_mm.models.mixins import FixNorm
 from normfix_mm.run.rows import choose_row
 from normfix_mm.tuning import knobs
+from normfix_mm.tuning.settings import complete
 
 FIXNORM = sorted(
     p for p in ROOT.glob("configs/**/*fixnorm*.py") if not {"_base_", "rows"} & set(p.parts)
@@ -130,6 +131,25 @@ def test_what_the_checkpoint_hook_saves_by_comes_first():
     cfg.default_hooks.checkpoint.save_best = "auto"
     assert knobs.metric_of(cfg)[0] == "bbox_mAP"
     assert knobs.direction_of("val_loss") == "minimize"
+
+
+def test_the_direction_is_that_of_the_metric_that_is_asked_for():
+    """`rule` is of save_best's metric, tune_cfg's direction of tune_cfg's."""
+    cfg = read(config_of("retinanet_r18_fpn", "fixnorm"))
+    cfg.val_evaluator = [cfg.val_evaluator, dict(type="Own")]
+    cfg.default_hooks.checkpoint.update(save_best="own/error", rule="less")
+
+    def direction(**given) -> str:
+        return complete("fixnorm", cfg, given)["direction"]
+
+    assert direction() == direction(metric="own/error") == direction(metric="error") == "minimize"
+    assert direction(metric="coco/bbox_mAP") == "maximize"
+    cfg.tune_cfg = dict(metric="own/rmse", direction="minimize")
+    assert direction() == direction(metric="own/rmse") == "minimize"
+    assert direction(metric="coco/bbox_mAP") == "maximize"
+    assert direction(metric="own/mae", direction="minimize") == "minimize"
+    with pytest.raises(BadInput, match="Whether 'own/mae' is the better .* add --direction"):
+        direction(metric="own/mae")
 
 
 def test_no_evaluation_and_unknown_evaluators_are_said():

@@ -3,8 +3,14 @@
 import csv
 import math
 
+from matplotlib.figure import Figure
+
 from normfix_mm.tuning.board import Board, Entry
+from normfix_mm.tuning.compare_folder import _cells
+from normfix_mm.tuning.comparison import report
 from normfix_mm.tuning.grid import Grid
+from normfix_mm.tuning.plots import over
+from normfix_mm.tuning.progress import trained
 from normfix_mm.tuning.results import Result, write_table
 from normfix_mm.tuning.search import Trial
 
@@ -23,3 +29,31 @@ def test_iterations_and_cost_are_those_that_a_trial_ran(tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["iterations"] for row in rows] == ["288", "96", "20"]
     assert [row["cost in Tmax"] for row in rows] == ["0.3", "0.1", "0.0208"]
+
+
+def test_a_trial_of_another_batch_ran_what_it_logged():
+    entry = Entry(Trial("b", {"train_dataloader.batch_size": 10}), "finished", iterations=100)
+    assert trained(entry, tmax=500) == 100
+    assert trained(Entry(Trial("a", {"lr": 0.1}), "finished", iterations=100), tmax=500) == 500
+
+
+def test_a_grid_with_zero_shows_it():
+    values = {0.0: 0.7, 1e-4: 0.5, 1e-3: 0.4}
+    entries = [Entry(Trial(f"lam{v:g}", {"lam": v}), "finished", ap) for v, ap in values.items()]
+    result = Result(Grid({"lam": tuple(values)}), Board(entries, {}), entries[0], "AP", tmax=10)
+    axes = Figure().subplots()
+    assert over("lam")(axes, {"one": result})
+    (line,) = axes.lines
+    assert list(line.get_xdata()) == list(values)
+    points = axes.transData.transform(list(zip(line.get_xdata(), line.get_ydata())))
+    left, right = axes.transAxes.transform([[0, 0], [1, 0]])[:, 0]
+    assert all(left <= x <= right for x, _ in points)
+    assert axes.get_xlim()[0] <= 0 < axes.get_xlim()[1]
+
+
+def test_a_bar_in_a_class_s_name_is_no_column():
+    found = {"bbox_mAP": 0.5, "IoU/a|b": 40.0, "IoU/c": 50.0}
+    text = report({}, {"decay": [(0.1, found)]}, "bbox_mAP")
+    (line,) = [line for line in text.splitlines() if "a\\|b" in line]
+    assert _cells(line) == ["a|b", "40.0"]
+    assert _cells("| c | 50.0 |") == ["c", "50.0"]

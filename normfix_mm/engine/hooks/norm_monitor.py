@@ -7,6 +7,7 @@ cap, and both stand beside FixNorm's curves on one page, under the names that No
 from __future__ import annotations
 
 import logging
+import math
 
 import torch
 from mmengine.hooks import Hook
@@ -102,7 +103,8 @@ class NormMonitorHook(Hook):
             # First of all: the ε-shift's edit is not the loss's gradient.
             optimizer._optimizer_step_pre_hooks.move_to_end(handle.id, last=False)
             self._handle = handle
-        self._say(remarks.time_remark(self._time_to_act(runner.max_iters, optimizer)))
+        length = runner.max_iters / getattr(runner.optim_wrapper, "_accumulative_counts", 1)
+        self._say(remarks.time_remark(self._time_to_act(length, optimizer)))
 
     def after_train(self, runner) -> None:
         if self.each_layer is not None:
@@ -152,6 +154,8 @@ class NormMonitorHook(Hook):
         norms = steps.norms(after)
         names = ["norm", "update", "turn", "leaning"]
         table = torch.stack([norms, moved, turned, cosines.to(norms)]).tolist()
+        if not all(map(math.isfinite, table[-1])):
+            return  # fused optimizers skip a step themselves, after the hooks before it
         read = {name: dict(zip([i.name for i in infos], row)) for name, row in zip(names, table)}
         squares = {name: norm * norm for name, norm in read["norm"].items()}
         read["layer_lr"] = {
@@ -184,11 +188,12 @@ class NormMonitorHook(Hook):
                 cosines = self._readings["leaning"][info.name]
                 self._say(remarks.leaning_remark(info.name, cosines), f"leaning {info.name}")
 
-    def _time_to_act(self, length: int, optimizer: Optimizer) -> float:
+    def _time_to_act(self, length: float, optimizer: Optimizer) -> float:
         groups = groups_of(optimizer)
         acts = [
             steps.time_to_act(
-                float(groups[p].get("initial_lr", groups[p]["lr"])),
+                # OneCycleLR starts far below its highest rate, `max_lr`.
+                float(groups[p].get("max_lr", groups[p].get("initial_lr", groups[p]["lr"]))),
                 _decay(p, groups),
                 length,
                 groups[p].get("momentum", 0.0),

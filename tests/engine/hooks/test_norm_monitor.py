@@ -1,11 +1,14 @@
 """NormMonitorHook in real runs of a small RetinaNet: what it logs is so, and it changes nothing."""
 
 import json
+import re
 
 import pytest
 import torch
+from engine.test_amp import CpuScalerWrapper
 from engine.toy_run import toy_config, train
 from mmengine.hooks import Hook
+from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner import Runner
 
 from normfix_mm.engine.hooks.norm_monitor import NormMonitorHook
@@ -156,3 +159,46 @@ def test_tensorboard_gets_the_layers(toy_data, tmp_path):
 def test_an_interval_below_one_is_refused():
     with pytest.raises(ValueError, match="each_layer=0"):
         NormMonitorHook(each_layer=0)
+
+
+@OPTIM_WRAPPERS.register_module(force=True)
+class OverflowingWrapper(CpuScalerWrapper):
+    """Every gradient of the steps `overflow_at` is infinite, as of a loss scaled too far."""
+
+    def step(self, **kwargs):
+        overflows, self.overflow_at = self.overflow_at, ()
+        if self.calls in overflows:
+            for group in self.optimizer.param_groups:
+                for param in group["params"]:
+                    if param.grad is not None:
+                        param.grad.fill_(float("inf"))
+        super().step(**kwargs)
+        self.overflow_at = overflows
+
+
+def test_a_step_that_a_fused_optimizer_skips_is_no_reading(toy_data, tmp_path):
+    wrapper = {"optim_wrapper.type": "OverflowingWrapper", "optim_wrapper.overflow_at": (0,)}
+    wrapper |= {"optim_wrapper.optimizer.fused": True, "optim_wrapper.optimizer.momentum": 0.0}
+    hooks = [dict(type="NormFixHook"), MONITOR]
+    cfg = toy_config(toy_data, tmp_path, length=1, custom_hooks=hooks, **wrapper)
+    cfg.optim_wrapper.pop("clip_grad")
+    runner = train(cfg)
+    entries = logged(tmp_path)
+    assert entries and 1 not in entries  # the first step is the one that was skipped
+    assert len(entries) == runner.max_iters - 1
+    assert "its norm is fixed, but the gradient wants to change it" not in log_of(tmp_path)
+
+
+def test_the_time_that_decay_has_counts_steps_and_the_highest_rate(toy_data, tmp_path):
+    def said(name: str, **options) -> str:
+        train(toy_config(toy_data, tmp_path / name, length=1, custom_hooks=[MONITOR], **options))
+        found = re.search(r"ηλT/\(1 − m\) is (\S+),", log_of(tmp_path / name))
+        return found[1] if found else ""
+
+    decay = {"optim_wrapper.optimizer.weight_decay": 1e-2}
+    once = float(said("once", **decay))
+    thrice = float(said("thrice", **decay, **{"optim_wrapper.accumulative_counts": 3}))
+    assert thrice == pytest.approx(once / 3, rel=0.1)
+    cycle = [dict(type="OneCycleLR", eta_max=0.02, total_steps=6, by_epoch=False)]
+    decay = {"optim_wrapper.optimizer.weight_decay": 1.0}  # ηλT/(1 − m) is up to .4 and more
+    assert not said("cycle", **decay, param_scheduler=cycle)

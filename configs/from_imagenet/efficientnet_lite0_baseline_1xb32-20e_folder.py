@@ -15,6 +15,7 @@ _base_ = "../class_folder/resnet_r18_baseline_1xb32-20e_folder.py"
 size = 128
 train_pipeline = [
     _base_.load,
+    dict(type="Resize", scale=(2 * size, 2 * size)),
     dict(type="RandomResizedCrop", scale=size, crop_ratio_range=(0.4, 1.0)),
     dict(type="RandomFlip", prob=0.5, direction="horizontal"),
     _base_.pack,

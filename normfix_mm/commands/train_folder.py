@@ -11,16 +11,17 @@ any detector's that reads COCO.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 
 from normfix_mm.datasets import folder_of
+from normfix_mm.datasets.contents import refuse_within
 from normfix_mm.recipe import training as recipe
 from normfix_mm.run import command_line as cli
 from normfix_mm.run.training import train
 
 
-@cli.command
-def main(arguments: Sequence[str] | None, prog: str | None) -> None:
+def options(prog: str | None = None) -> argparse.ArgumentParser:
     parser = cli.parser("Train on a folder", prog, optional_config=True)
     parser.add_argument("folder", help="holds images/{train,val}, and annotations/ or labels/")
     cli.add_training(parser)
@@ -29,16 +30,22 @@ def main(arguments: Sequence[str] | None, prog: str | None) -> None:
     parser.add_argument("--train-list", help="annotations, or names of a line each, to train on")
     parser.add_argument("--val-list", help="the same to validate on")
     parser.add_argument(
-        "--val-split", choices=("train", "val"), default="val", help="where --val-list's images are"
+        "--val-split", choices=("train", "val"), help="where --val-list's images are; default: val"
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    args = parser.parse_intermixed_args(arguments)
+    return parser
+
+
+@cli.command
+def main(arguments: Sequence[str] | None, prog: str | None) -> None:
+    args = options(prog).parse_intermixed_args(arguments)
+    refuse_within(args.folder, "checkpoints", args.work_dir or "work_dirs")
     if args.config is None:
         return recipe.train_by_recipe(args)
     recipe.refuse_beside_config(args)
     cfg = cli.load_config(args)
     cli.set_training(cfg, args)
     folder_of(cfg, args.folder).use(
-        cfg, args.classes, args.train_list, args.val_list, args.val_split
+        cfg, args.classes, args.train_list, args.val_list, args.val_split or "val"
     )
     train(cfg, args.resume, contents=not args.skip_data_check)

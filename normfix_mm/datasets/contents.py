@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,19 +55,26 @@ def folder_for(task: str, root: str | Path) -> Folder:
 
 
 def contents_of(
-    root: str | Path, task: str | None = None, train_list: str | Path | None = None
+    root: str | Path,
+    task: str | None = None,
+    train_list: str | Path | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Contents:
     """Look into a folder.
 
     Args:
         task: look at the data of this task; by default of the most telling one.
-        train_list: other annotations to train on than the folder's, where it ends in .json.
+        train_list: annotations, where it ends in .json, or names, to train on in place of all that
+            the folder has.
+        classes: those that are trained on; by default all.
 
     Raises:
         BadInput: It is no folder, has none of the layouts, or nothing for this task.
     """
     root = Path(root).expanduser()
     annotations = root / "annotations/instances_train.json"
+    if train_list is not None and not Path(train_list).is_file():
+        raise BadInput(f"--train-list {train_list} is no file; correct the path.")
     if train_list is not None and Path(train_list).suffix == ".json":
         annotations = Path(train_list)
     found, data = None, None
@@ -84,16 +91,59 @@ def contents_of(
     if found is not None and data is not None and task in (DETECT, INSTANCES):
         sizes = {image["id"]: (image["width"], image["height"]) for image in data["images"]}
         sides = tuple(sorted(_sides(data.get("annotations", ()), sizes)))
-        trained = [image for image in found.images if image[-1]]
+        chosen = {k for k, name in enumerate(found.names) if not classes or name in classes}
+        trained = [image for image in found.images if chosen.intersection(image[-1])]
         return Contents(tasks, len(trained), *_middle(sizes.values()), sides)
-    if task == SEGMENT:
-        files = list(visible(root / "images/train", SUFFIXES))
-    else:
-        folder = ClassFolder(root)
-        names = folder.training_images()
-        files = [root / ("train" if folder.halves else "") / name for name, _ in names]
+    named = None if train_list is None else _lines(Path(train_list))
+    files = _label_mapped(root, named) if task == SEGMENT else _classified(root, named, classes)
+    if not files and named is not None:
+        raise BadInput(f"--train-list {train_list} names no picture of {root} to train on.")
     step = max(1, len(files) // _LOOKED_AT)
     return Contents(tasks, len(files), *_middle(_sizes(files[::step])))
+
+
+def _lines(path: Path) -> list[str]:
+    text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    return [line for line in map(str.strip, text.splitlines()) if line]
+
+
+def _label_mapped(root: Path, named: list[str] | None) -> list[Path]:
+    folder = root / "images/train"
+    files = list(visible(folder, SUFFIXES))
+    if named is None:
+        return files
+    chosen = set(named)
+    return [p for p in files if p.relative_to(folder).with_suffix("").as_posix() in chosen]
+
+
+def _classified(root: Path, named: list[str] | None, classes: Sequence[str] | None) -> list[Path]:
+    folder = ClassFolder(root)
+    if named is not None:
+        names = [line.rpartition(" ")[0] for line in named]  # a number behind each
+    else:
+        images = folder.images("train", classes) if classes else folder.training_images()
+        names = [name for name, _ in images]
+    return [root / ("train" if folder.halves else "") / name for name in names]
+
+
+def refuse_within(root: str | Path, *places: str | Path) -> None:
+    """Refuse to make folders where each folder is a class.
+
+    Args:
+        places: that are going to be written.
+
+    Raises:
+        BadInput: The first of them that lies in a folder of class folders without `train`.
+    """
+    root = Path(root).expanduser().resolve()
+    if ClassFolder(root).halves or (root / "images").is_dir() or not _has_classes(root):
+        return
+    for place in map(Path, places):
+        if place.resolve().is_relative_to(root):
+            raise BadInput(
+                f"{place} would lie in {root}, where each folder is a class: start in another "
+                "folder and name another --work-dir, or move the classes into train/ and val/."
+            )
 
 
 def tasks_of(root: Path, annotations: dict | None) -> tuple[str, ...]:

@@ -3,6 +3,10 @@
 The schedule is one cycle, a warm-up and a cosine to zero; ten validations, the best checkpoint kept
 beside the last. Pictures are cropped a little and scaled anew each time, their colours vary; they
 are mirrored where names of classes do not forbid it.
+
+A classifier's pictures are squeezed before they are cropped, as they are in validation: of one that
+is long, RandomResizedCrop finds no piece of about a square, and would always take the middle. The
+squeezed one has twice the size, so that a crop need not be enlarged.
 """
 
 from __future__ import annotations
@@ -75,11 +79,18 @@ def write_size(cfg: Config, task: str, size: tuple[int, int], flip: bool) -> Non
         steps = [load, *annotate, around, crop, *mirror, colours, pack]
         cfg.model.data_preprocessor.size = window
     else:
+        width, height = size
         resize = dict(type="Resize", scale=size)
-        crop = dict(type="RandomResizedCrop", scale=size[0], crop_ratio_range=(0.4, 1.0))
+        squeeze = dict(type="Resize", scale=(2 * width, 2 * height))
+        crop = dict(
+            type="RandomResizedCrop",
+            scale=(height, width),
+            crop_ratio_range=(0.4, 1.0),
+            aspect_ratio_range=(0.75 * width / height, width / height / 0.75),
+        )
         mirror = [dict(each, direction="horizontal") for each in mirror]
         colours = dict(type="ColorJitter", brightness=0.2, contrast=0.2, saturation=0.2)
-        steps = [load, crop, *mirror, colours, pack]
+        steps = [load, squeeze, crop, *mirror, colours, pack]
     cfg.train_dataloader.dataset.pipeline = steps
     for loader in (cfg.val_dataloader, cfg.test_dataloader):
         pipeline = loader.dataset.pipeline

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config
 
 from normfix_mm.checkpoints.whole_file import replacing
+from normfix_mm.datasets.config import drop_workers_options
 from normfix_mm.datasets.contents import TASKS as KINDS
-from normfix_mm.errors import BadInput
+from normfix_mm.errors import BadInput, listing
 from normfix_mm.preflight.notes import note
 from normfix_mm.recipe.config import Choices
 from normfix_mm.recipe.rules import METHODS
+from normfix_mm.run.command_line import read_config
 from normfix_mm.run.resuming import latest_complete
+from normfix_mm.run.weights import provide_weights
 
 METHOD = "decay"  # by default: a short training gives the others little to do
 _FOLDER, _CHOICES = "recipe", "choices.json"
@@ -39,45 +44,83 @@ class RecipeRun:
 
 
 def stored(args: argparse.Namespace, folder: Path, given: dict) -> RecipeRun | None:
-    """The run that a work dir holds, to go on with; None if it is to begin.
+    """The run to go on with; None if there is none.
 
     Raises:
-        BadInput: There is one that would be written over, or that was begun with other options.
+        BadInput: There are several, or it is another folder's, or was begun with other options.
     """
     tasks = [args.task] if args.task else KINDS
-    places = [default_work_dir(folder, task, args.method) for task in tasks]
-    if args.work_dir:
-        places = [Path(args.work_dir)]
-    found = next((path for path in places if (path / _FOLDER / _CHOICES).is_file()), None)
-    if found is None or (not args.resume and latest_complete(str(found)) is None):
-        if args.resume:
-            note("There is no run to go on with: it begins anew.")
+    methods = [args.method] if args.method else METHODS
+    places = [default_work_dir(folder, task, method) for task in tasks for method in methods]
+    runs = _told([Path(args.work_dir)] if args.work_dir else places)
+    if not runs:
+        note("There is no run to go on with: it begins anew.")
         return None
-    told = json.loads((found / _FOLDER / _CHOICES).read_text(encoding="utf-8"))
-    if not args.resume:
+    own = [path for path in runs if runs[path]["folder"] == str(folder.resolve())]
+    if not own:
+        path, told = next(iter(runs.items()))
         raise BadInput(
-            f"{str(found)!r} holds a run of {told['folder']}; go on with it by --resume, or name "
-            "another --work-dir."
-        )
-    if told["folder"] != str(folder.resolve()):
-        raise BadInput(
-            f"{str(found)!r} holds a run of {told['folder']}, not of {folder}; name another "
+            f"{str(path)!r} holds a run of {told['folder']}, not of {folder}; name another "
             "--work-dir."
         )
-    changed = [name for name in given if given[name] != told["given"].get(name)]
+    unfinished = own if len(own) == 1 else [path for path in own if not _ended(path, runs[path])]
+    fit = unfinished or own
+    if len(fit) > 1:
+        raise BadInput(
+            f"{listing(map(str, fit))} hold runs of {folder} that --resume may mean; say which by "
+            "--task, --method or --work-dir."
+        )
+    found, told = fit[0], runs[fit[0]]
+    begun = dict(told["choices"], hours=told["hours"], no_flip=not told["choices"]["flip"])
+    begun |= dict(val_split="val") | told["given"]
+    changed = [name for name in given if given[name] != begun.get(name)]
     if changed:
         option = changed[0].replace("_", "-")
         raise BadInput(
             f"--{option} is {given[changed[0]]}, but the run in {str(found)!r} was begun with "
-            f"{told['given'].get(changed[0], 'its own choice')}, and keeps it: leave the option "
+            f"{begun.get(changed[0], 'its own choice')}, and keeps it: leave the option "
             "out, or begin anew with another --work-dir."
         )
-    cfg = Config.fromfile(str(found / _FOLDER / told["config"]))
+    cfg = read_config(str(found / _FOLDER / told["config"]), args.cfg_options)
     cfg.work_dir, cfg.launcher = str(found), "none"
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    provide_weights(cfg)
+    drop_workers_options(cfg)
     choices = told["choices"]
     return RecipeRun(cfg, Choices(**dict(choices, size=tuple(choices["size"]))), told)
+
+
+def refuse_overwriting(work_dir: str) -> None:
+    """Keep a run that has checkpoints from one that begins.
+
+    Raises:
+        BadInput: The work dir holds one.
+    """
+    runs = _told([Path(work_dir)])
+    if runs and latest_complete(work_dir) is not None:
+        (told,) = runs.values()
+        raise BadInput(
+            f"{work_dir!r} holds a run of {told['folder']}; go on with it by --resume, or name "
+            "another --work-dir."
+        )
+
+
+def _told(work_dirs: Iterable[Path]) -> dict[Path, dict]:
+    """What was chosen in those that hold a recipe's run."""
+    files = {path: path / _FOLDER / _CHOICES for path in work_dirs}
+    return {
+        path: json.loads(file.read_text(encoding="utf-8"))
+        for path, file in files.items()
+        if file.is_file()
+    }
+
+
+def _ended(work_dir: Path, told: dict) -> bool:
+    """Whether the last checkpoint is that of the end."""
+    path = str(work_dir / _FOLDER / told["config"])
+    loop = Config.fromfile(path, import_custom_modules=False).train_cfg
+    number = re.search(r"_(\d+)\.pth$", latest_complete(str(work_dir)) or "")
+    length = loop.get("max_epochs") or loop.get("max_iters")
+    return number is not None and int(number[1]) >= length
 
 
 def store(cfg: Config, told: dict, model: str, method: str) -> Config:

@@ -7,6 +7,7 @@ goes on takes both from there, and measures nothing.
 from __future__ import annotations
 
 import argparse
+import copy
 import math
 import shutil
 import time
@@ -15,18 +16,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
 
 from normfix_mm import preflight
 from normfix_mm.datasets.config import drop_workers_options
+from normfix_mm.datasets.contents import CLASSIFY, Contents, contents_of, folder_for
 from normfix_mm.datasets.contents import TASKS as KINDS
-from normfix_mm.datasets.contents import Contents, contents_of, folder_for
 from normfix_mm.errors import BadInput
 from normfix_mm.preflight.notes import note, warn
 from normfix_mm.recipe import rules
 from normfix_mm.recipe.config import Choices, config_path, write_length, write_size
 from normfix_mm.recipe.rules import METHODS, TASKS, spoken
-from normfix_mm.recipe.store import METHOD, RecipeRun, default_work_dir, store, stored
-from normfix_mm.recipe.words import conclude, say
+from normfix_mm.recipe.store import (
+    METHOD,
+    RecipeRun,
+    default_work_dir,
+    refuse_overwriting,
+    store,
+    stored,
+)
+from normfix_mm.recipe.words import conclude, say, settings
 from normfix_mm.run.command_line import read_config
 from normfix_mm.run.training import train
 from normfix_mm.run.weights import provide_weights
@@ -34,8 +44,10 @@ from normfix_mm.run.weights import provide_weights
 if TYPE_CHECKING:
     from normfix_mm.tuning.measure import Cost
 
-GIVEN = ("task", "method", "hours", "size", "epochs", "lr", "no_flip", "classes")
+_RECIPE = ("task", "method", "hours", "size", "epochs", "lr", "no_flip")
+_DATA = ("classes", "train_list", "val_list", "val_split")
 _MEASURING = 10.0  # seconds that starting and a few iterations take at least
+_CLASSIFIED = 64  # pixels of a side; on fewer BN would see one value of a batch of one picture
 _AGAIN = 0.05  # of the time may go into a second measurement, of a smaller size
 
 
@@ -57,7 +69,7 @@ def refuse_beside_config(args: argparse.Namespace) -> None:
     Raises:
         BadInput: The first that was given.
     """
-    options = [name for name in GIVEN if name != "classes" and getattr(args, name)]
+    options = [name for name in _RECIPE if getattr(args, name)]
     if options:
         raise BadInput(
             f"--{options[0].replace('_', '-')} is for a training without a CONFIG, which has its "
@@ -73,7 +85,7 @@ def train_by_recipe(args: argparse.Namespace) -> None:
         Interrupted: With what was saved.
     """
     began = time.monotonic()
-    given = _given(args)
+    given = given_of(args)
     if args.launcher != "none":
         raise BadInput(
             "Without a CONFIG one process chooses and trains; start it without --launcher, and "
@@ -84,10 +96,15 @@ def train_by_recipe(args: argparse.Namespace) -> None:
             f"--{'amp' if args.amp else 'auto-scale-lr'} is for a training with a CONFIG: give the "
             "one that a recipe leaves in its work dir."
         )
+    if args.row:
+        raise BadInput(
+            f"--row {args.row} chooses from a CONFIG that is a table; name that CONFIG, or leave "
+            "--row out."
+        )
     folder = Path(args.folder).expanduser()
-    found = stored(args, folder, given)
+    found = stored(args, folder, given) if args.resume else None
     if found is None:
-        run = _begin(args, folder, given, began)
+        run = begin(args, folder, given, began)
     else:
         run = found
         note("Going on with what was chosen when the run began:")
@@ -98,8 +115,16 @@ def train_by_recipe(args: argparse.Namespace) -> None:
     conclude(run, args)
 
 
-def _given(args: argparse.Namespace) -> dict:
-    given = {name: getattr(args, name) for name in GIVEN if getattr(args, name)}
+def given_of(args: argparse.Namespace) -> dict:
+    """The options that were given, as they are kept and compared.
+
+    Raises:
+        BadInput: A number that is none of a length, rate or size.
+    """
+    given = {name: getattr(args, name) for name in (*_RECIPE, *_DATA) if getattr(args, name)}
+    for name in ("train_list", "val_list"):
+        if name in given:
+            given[name] = str(Path(given[name]).resolve())
     for name in ("hours", "lr", "epochs"):
         value = getattr(args, name)
         if value is not None and not (math.isfinite(value) and value > 0):
@@ -109,16 +134,28 @@ def _given(args: argparse.Namespace) -> dict:
     return given
 
 
-def _begin(args: argparse.Namespace, folder: Path, given: dict, began: float) -> RecipeRun:
-    """Choose, and write down what was chosen."""
-    contents = contents_of(folder, args.task, args.train_list)
+def begin(args: argparse.Namespace, folder: Path, given: dict, began: float) -> RecipeRun:
+    """Choose, and write down what was chosen.
+
+    Args:
+        given: what `given_of` finds in the arguments.
+        began: when, by the monotonic clock.
+    """
+    contents = contents_of(folder, args.task, args.train_list, args.classes)
     task, method = args.task or contents.tasks[0], args.method or METHOD
+    if args.size and task == CLASSIFY and min(args.size) < _CLASSIFIED:
+        raise BadInput(
+            f"--size is {args.size[0]} {args.size[1]}; give {_CLASSIFIED} or more to a classifier, "
+            "whose last map is 32 times smaller."
+        )
     cfg = read_config(str(config_path(task, method)), args.cfg_options)
     cfg.launcher = "none"
     cfg.work_dir = args.work_dir or str(default_work_dir(folder, task, method))
+    refuse_overwriting(cfg.work_dir)
     provide_weights(cfg)
     drop_workers_options(cfg)
-    folder_for(task, folder).use(cfg, args.classes, args.train_list, args.val_list, args.val_split)
+    lists = args.train_list, args.val_list, args.val_split or "val"
+    folder_for(task, folder).use(cfg, args.classes, *lists)
     classes = cfg.train_dataloader.dataset.metainfo["classes"]
     numbered = task == rules.SEGMENT and not args.classes
     unsafe = rules.unsafe_to_flip(classes, numbered)
@@ -129,19 +166,37 @@ def _begin(args: argparse.Namespace, folder: Path, given: dict, began: float) ->
     choices = Choices(task, method, size, epochs, epoch_length, args.lr or TASKS[task].lr, flip)
     _write(cfg, choices, args)
     preflight.check(cfg, ("train", "val"), contents=not args.skip_data_check)
+    # The dataset itself drops some of what the folder holds.
+    pictures, epoch_length = _trained_on(cfg)
+    contents = replace(contents, pictures=pictures)
+    choices = replace(choices, epoch_length=epoch_length)
     hours = args.hours or 1.0
     cost = None
     if not args.epochs:
         choices, cost = _timed(cfg, choices, contents, hours, began, args)
-        _write(cfg, choices, args)
+    _write(cfg, choices, args)
     told = dict(version=1, given=given, choices=asdict(choices), hours=hours, unsafe=unsafe[:3])
-    told |= dict(folder=str(folder.resolve()), pictures=contents.pictures)
+    told |= dict(folder=str(folder.resolve()), pictures=pictures)
+    told |= dict(settings=settings(args.cfg_options))
     told |= dict(batch=cfg.train_dataloader.batch_size)
     if cost is not None:
         length = choices.epochs, choices.epoch_length
         took = rules.seconds_for(*length, *_costs(cost)) * (1 - rules.MARGIN)
         told |= dict(seconds=took, iteration=cost.iteration)
     return RecipeRun(store(cfg, told, TASKS[task].model, method), choices, told)
+
+
+def _trained_on(cfg: Config) -> tuple[int, int]:
+    """How many pictures and iterations an epoch has."""
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        loader = Runner.build_dataloader(copy.deepcopy(cfg.train_dataloader))
+    pictures, iterations = len(loader.dataset), len(loader)
+    if not iterations:
+        raise BadInput(
+            f"{pictures} pictures to train on are no batch of {cfg.train_dataloader.batch_size}; "
+            "lower train_dataloader.batch_size."
+        )
+    return pictures, iterations
 
 
 def _write(cfg: Config, choices: Choices, args: argparse.Namespace) -> None:

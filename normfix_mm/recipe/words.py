@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 from normfix_mm.preflight.notes import note, warn
 from normfix_mm.recipe.rules import METHODS, TASKS, spoken
 from normfix_mm.recipe.store import RecipeRun
 from normfix_mm.report.run import Run
-from normfix_mm.typed import invocation
+from normfix_mm.typed import invocation, line
+
+_LENGTHS = ("train_cfg.max_epochs", "train_cfg.max_iters")
 
 
 def say(run: RecipeRun) -> None:
@@ -54,13 +57,49 @@ def conclude(run: RecipeRun, args: argparse.Namespace) -> None:
             f"test      {invocation('test')} {names[0]} {names[1]}",
             f"deploy    {invocation('fold')} {names[0]} {names[1]} deployed",
         ]
-    longer = shlex.quote(f"{work_dir}_longer")
-    folder = shlex.quote(str(args.folder))
-    lines.append(
-        f"longer    {invocation('train-folder')} {folder} --hours {2 * run.told['hours']:g} "
-        f"--work-dir {longer}"
-    )
+    lines.append(f"longer    {longer(run, args)}")
     note("\n".join(lines))
+
+
+def longer(run: RecipeRun, args: argparse.Namespace) -> str:
+    """The command for the same training, twice as long, in another work dir."""
+    given = dict(run.told["given"])
+    hours, epochs = 2 * run.told["hours"], given.pop("epochs", None)
+    given["hours"] = f"{hours:g}"
+    if epochs:
+        del given["hours"]
+        given["epochs"] = 2 * epochs
+    words = [str(args.folder)]
+    for name, value in given.items():
+        words.append(f"--{name.replace('_', '-')}")
+        if value is not True:
+            words += map(str, value if isinstance(value, (list, tuple)) else [value])
+    if args.skip_data_check:
+        words.append("--skip-data-check")
+    words += ["--work-dir", f"{run.work_dir}_longer"]
+    chosen = [*run.told.get("settings", ()), *settings(args.cfg_options)]
+    if chosen:
+        last = {setting.partition("=")[0]: setting for setting in chosen}
+        words += ["--cfg-options", *map(_doubled, last.values())]
+    return f"{invocation('train-folder')} {line(words)}"
+
+
+def settings(options: Mapping | None) -> list[str]:
+    """What --cfg-options was given, word by word."""
+    return [f"{key}={_written(value)}" for key, value in (options or {}).items()]
+
+
+def _written(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        inner = ",".join(map(_written, value))
+        return f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
+    return str(value)
+
+
+def _doubled(setting: str) -> str:
+    """A length that stands in a setting is the one that counts."""
+    key, _, value = setting.partition("=")
+    return f"{key}={2 * int(value)}" if key in _LENGTHS and value.isdecimal() else setting
 
 
 def _page(done: Run, work_dir: Path, run: RecipeRun) -> Path | None:

@@ -2,8 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.registry import DefaultScope
 from PIL import Image
 
 from normfix_mm.datasets.contents import Contents, contents_of
@@ -112,6 +115,31 @@ def test_boxes_are_for_detection_and_outlines_for_instances(tmp_path):
     assert contents_of(coco(boxes, dict(segmentation=rectangle))).tasks == ("detect",)
 
 
+def test_what_a_list_names_is_counted(tmp_path):
+    for name in ("maps/images/train", "maps/labels/train", "kinds/train/cat", "kinds/train/dog"):
+        (tmp_path / name).mkdir(parents=True)
+        for number in range(5):
+            Image.new("L", (40 + 20 * (number > 2), 30), 1).save(tmp_path / name / f"{number}.png")
+    lists = dict(maps="3\n4\n", kinds="cat/3.png 0\ndog/4.png 1\n\n")
+    for folder, text in lists.items():
+        (tmp_path / "list.txt").write_text(text)
+        whole = contents_of(tmp_path / folder)
+        named = contents_of(tmp_path / folder, None, tmp_path / "list.txt")
+        assert (whole.width, named.pictures, named.width) == (40, 2, 60)
+        (tmp_path / "list.txt").write_text("none\n")
+    assert contents_of(tmp_path / "kinds", classes=["dog"]).pictures == 5
+    with pytest.raises(BadInput, match="list.txt names no picture of .*maps to train on"):
+        contents_of(tmp_path / "maps", None, tmp_path / "list.txt")
+    with pytest.raises(BadInput, match="absent.json is no file"):
+        contents_of(tmp_path / "maps", None, tmp_path / "absent.json")
+
+
+def test_pictures_of_other_classes_are_not_counted(tmp_path):
+    folder = coco(tmp_path, {})
+    assert contents_of(folder, classes=["cat"]).pictures == 1
+    assert contents_of(folder, classes=["dog"]).pictures == 0
+
+
 def test_label_maps_and_folders_of_classes_are_told_apart(tmp_path):
     for name in ("maps/images/train/a.png", "maps/labels/train/a.png"):
         (tmp_path / name).parent.mkdir(parents=True)
@@ -157,6 +185,51 @@ def test_a_config_gets_one_cycle_ten_validations_and_the_best_checkpoint(task, m
     assert len(words) == 1 and words[0]["after"] == 90
     steps = [step["type"] for step in cfg.train_dataloader.dataset.pipeline]
     assert "RandomFlip" not in steps and len(set(steps)) == len(steps)
+
+
+def seen_by(step, width, height):
+    """Which part of a picture the crops show, and how many there are."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0] = np.linspace(0, 255, width)[None]
+    image[..., 1] = np.linspace(0, 255, height)[:, None]
+    np.random.seed(0)
+    crops = [step(dict(img=image))["img"] for _ in range(60)]
+    ends = {tuple(crop[0, 0, :2].tolist()) + tuple(crop[-1, -1, :2].tolist()) for crop in crops}
+    low = np.min([crop.min((0, 1)) for crop in crops], 0)[:2]
+    high = np.max([crop.max((0, 1)) for crop in crops], 0)[:2]
+    return (high - low).astype(int), len(ends), {crop.shape[:2] for crop in crops}
+
+
+def squeezed_and_cropped(pipeline):
+    with DefaultScope.overwrite_default_scope("mmpretrain"):
+        return Compose(pipeline[1:3])
+
+
+@pytest.mark.parametrize("shape", [(64, 48), (300, 300), (1050, 300), (300, 1200)])
+@pytest.mark.parametrize("size", [(128, 128), (256, 128)])
+def test_a_classifier_sees_every_end_of_a_picture_in_the_size_that_was_said(size, shape):
+    cfg = Config.fromfile(config_path("classify", "decay"))
+    write_size(cfg, "classify", size, False)
+    seen, crops, shapes = seen_by(
+        squeezed_and_cropped(cfg.train_dataloader.dataset.pipeline), *shape
+    )
+    assert min(seen) > 230 and crops > 50 and shapes == {size[::-1]}
+    (resize,) = (s for s in cfg.val_dataloader.dataset.pipeline if s["type"] == "Resize")
+    assert resize["scale"] == size
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "class_folder/resnet_r18_fixnorm_1xb32-20e_folder.py",
+        "from_imagenet/efficientnet_lite0_wn-eps_1xb32-20e_folder.py",
+    ],
+)
+def test_the_classifiers_configs_see_every_end_of_a_panorama(config):
+    cfg = Config.fromfile(config_path("classify", "decay").parents[1] / config)
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    seen, crops, shapes = seen_by(squeezed_and_cropped(pipeline), 1050, 300)
+    assert min(seen) > 230 and crops > 50 and shapes == {(cfg.size, cfg.size)}
 
 
 def test_a_word_is_said_where_a_third_of_the_training_taught_nothing():

@@ -70,6 +70,8 @@ def test_a_run_measures_trains_concludes_and_goes_on_with_the_same_choices(shape
               "train_cfg.max_epochs=2")  # fmt: skip
     said = capfd.readouterr().out
     assert "Going on with what was chosen" in said and "Measuring" not in said
+    again = "shapes --method decay --hours 4 --size 64 64 --work-dir run_longer --cfg-options train"
+    assert again in said and " train_cfg.max_epochs=4" in said
     assert json.loads(Path("run/recipe/choices.json").read_text()) == told
     assert max(scalars("run")[0]) == 2  # the second epoch's one iteration, after the first's
 

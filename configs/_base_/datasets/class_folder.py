@@ -1,6 +1,8 @@
 """A small folder of images by class as the data of a run from scratch, pictures of 64 pixels.
 
-Root, class names and lists are filled in by normfix_mm.datasets.class_folder.
+Root, class names and lists are filled in by normfix_mm.datasets.class_folder. Pictures are squeezed
+before they are cropped, as they are in validation: of a long one RandomResizedCrop finds no piece
+of about a square, and would always take the middle.
 """
 
 size = 64
@@ -8,6 +10,7 @@ load = dict(type="LoadImageFromFile")
 pack = dict(type="PackInputs")
 train_pipeline = [
     load,
+    dict(type="Resize", scale=(2 * size, 2 * size)),
     dict(type="RandomResizedCrop", scale=size, crop_ratio_range=(0.4, 1.0)),
     dict(type="RandomFlip", prob=0.5, direction="horizontal"),
     pack,

@@ -2,12 +2,16 @@
 
 ``torchvision://resnet50``, ``open-mmlab://…``, ``mmcls://…`` and web addresses, in mmengine's names
 for them. They end as files in the cache that PyTorch uses as well (``$TORCH_HOME``), and are read
-like any other file.
+like any other file. A name that carries a hash (``resnet50-0676ba61.pth``), or is of mmengine's
+lists, is kept as it is; to others, as ``pytorch_model.bin``, which many web addresses end in, one
+of the address is added.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import socket
 from pathlib import Path
 from urllib.parse import urlparse
@@ -23,6 +27,7 @@ OPENMMLAB = ("open-mmlab://", "openmmlab://")
 MMCLS = ("mmcls://",)
 KNOWN = (*WEB, *TORCHVISION, *OPENMMLAB, *MMCLS)
 _PATIENCE = 30  # seconds without a byte
+_HASHED = re.compile(r"-(?!20\d{6}\.)[0-9a-f]{8,}\.\w+$")  # a date is none
 
 
 def fetched(address: str, source: str | None = None) -> Path:
@@ -40,6 +45,11 @@ def fetched(address: str, source: str | None = None) -> Path:
     name = os.path.basename(urlparse(place).path)
     if not name:
         raise BadInput(f"The address {address!r} names no file.")
+    renamed = ""
+    if place == address and not _HASHED.search(name):
+        stem, suffix = os.path.splitext(name)
+        name = f"{stem}-{hashlib.sha256(place.encode()).hexdigest()[:8]}{suffix}"
+        renamed = f" as {name!r}"
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     file = folder / name
     if file.is_file():
@@ -56,8 +66,9 @@ def fetched(address: str, source: str | None = None) -> Path:
         of = f" of {source}" if source else ""
         raise BadInput(
             f"The weights {address!r}{of} are not in the cache {str(folder)!r} and cannot be "
-            f"downloaded ({one_line(error, 120)}): put {place} there from a machine that has a "
-            "network, or name a local file, or none (init_cfg=None) to start from random weights."
+            f"downloaded ({one_line(error, 120)}): put {place} there{renamed} from a machine that "
+            "has a network, or name a local file, or none (init_cfg=None) to start from random "
+            "weights."
         ) from None
     finally:
         socket.setdefaulttimeout(waited)

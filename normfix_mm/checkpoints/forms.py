@@ -11,6 +11,7 @@ all that can be done is to say so, loudly.
 
 from __future__ import annotations
 
+import re
 import warnings
 
 from torch import nn
@@ -23,10 +24,14 @@ NOT_PLAIN = "normalized"  # in a form that is not known
 # In a checkpoint's `meta`: weight name to form; and that another form was meant to be loaded.
 FORM_KEY = "normfix_form"
 MEANT_KEY = "normfix_mismatch_allowed"
+_WS_EPS = 1e-5  # where nothing else is said, in our layers and in mmcv's
 
 
 def model_forms(model: nn.Module) -> dict[str, str]:
-    """Weight name to form, of convolutions and linear layers: 'plain', 'WS', 'WN with gain' ..."""
+    """Weight name to form, of convolutions and linear layers: 'plain', 'WS', 'WN with gain' ...
+
+    WS with another eps than the usual one is another function, hence a form: 'WS(eps=0.01)'.
+    """
     from normfix_mm.optim.weights import weights_of
 
     gains = {info.module_name for info in weights_of(model) if info.kind == "gain"}
@@ -34,8 +39,16 @@ def model_forms(model: nn.Module) -> dict[str, str]:
     for info in weights_of(model):
         if info.kind in ("conv", "linear"):
             gain = " with gain" if info.form == "WN" and info.module_name in gains else ""
-            forms[info.name] = (info.form or PLAIN) + gain
+            eps = info.module.eps if info.form == "WS" else _WS_EPS
+            other = "" if eps == _WS_EPS else f"(eps={eps!r})"
+            forms[info.name] = (info.form or PLAIN) + other + gain
     return forms
+
+
+def eps_of(form: str) -> float | None:
+    """The eps of a form of WS, None of another form."""
+    found = re.fullmatch(r"WS(?:\(eps=(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\))?", form)
+    return float(found[1] or _WS_EPS) if found else None
 
 
 def checkpoint_forms(checkpoint: dict) -> dict[str, str]:
@@ -130,7 +143,9 @@ def pretrained(module: nn.Module) -> list[tuple[str, str]]:
     return [
         (each["checkpoint"], f"{each['prefix'].removesuffix('.')}." if each.get("prefix") else "")
         for each in ([given] if isinstance(given, dict) else given)
-        if each.get("type") == "Pretrained" and isinstance(each.get("checkpoint"), str)
+        if isinstance(each, dict)  # else it is refused as the model is built
+        and each.get("type") == "Pretrained"
+        and isinstance(each.get("checkpoint"), str)
     ]
 
 

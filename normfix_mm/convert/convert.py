@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from normfix_mm.checkpoints.forms import FORM_KEY, MEANT_KEY, PLAIN, model_forms
+from normfix_mm.checkpoints.forms import FORM_KEY, MEANT_KEY, PLAIN, eps_of, model_forms
 from normfix_mm.convert.absorb import absorb as absorb_into_norms
 from normfix_mm.convert.key_table import Report, Row
 from normfix_mm.convert.origin import check_target, fold_weights, origin_forms
@@ -175,7 +175,7 @@ def _gaps(rows: list[Row]) -> list[str]:
 
 
 def _absorb(weights, forms, wanted, target, report: Report):
-    names = [n for n, want in wanted.items() if want == "WS" and forms.get(n) == PLAIN]
+    names = [n for n, want in wanted.items() if eps_of(want) is not None and forms.get(n) == PLAIN]
     if not names:
         raise BadInput(
             "--absorb-into-bn found no weight that is known to be plain and that the model "
@@ -191,7 +191,7 @@ def _absorb(weights, forms, wanted, target, report: Report):
         "|---|---|",
         *(f"| {name.removesuffix('.weight')} | {share:.2%} |" for name, share in energy.items()),
     ]
-    return weights, forms | dict.fromkeys(names, "WS")
+    return weights, forms | {name: wanted[name] for name in names}
 
 
 def _bitten_caps(target: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:

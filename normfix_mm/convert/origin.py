@@ -13,6 +13,7 @@ from normfix_mm.checkpoints.forms import (
     NOT_PLAIN,
     PLAIN,
     checkpoint_forms,
+    eps_of,
     keeps_function,
     takes_gain,
 )
@@ -79,7 +80,7 @@ def check_target(
     wrong = [n for n, want in wanted.items() if n in forms and not keeps_function(forms[n], want)]
     if wrong:
         have, want = forms[wrong[0]], wanted[wrong[0]]
-        remedy = remedies.get(want) if have == PLAIN else None
+        remedy = remedies.get(want.partition("(")[0]) if have == PLAIN else None
         if remedy is None and have == NOT_PLAIN:
             remedy = "declare the form with --form"
         elif remedy is None and (want == PLAIN or takes_gain(want)):
@@ -96,11 +97,12 @@ def check_target(
     ]
     if unknown:
         want = wanted[unknown[0]]
+        declared = " or ".join(f"--form {form}" for form in (want, PLAIN) if form in DECLARABLE)
         raise BadInput(
             f"Nothing tells whether the weights were trained as {want}, which {len(unknown)} "
             f"layers of the model apply (first {unknown[0]!r}), and with plain ones training would "
-            f"start from another function; declare them with --form {want} or --form plain, or "
-            "keep them as they are with --allow-mismatch."
+            f"start from another function; declare them with {declared}, or keep them as they are "
+            "with --allow-mismatch."
         )
 
 
@@ -141,8 +143,9 @@ def fold_weights(
 
 
 def _effective(name: str, weight: Tensor, form: str, gain: Tensor | None) -> Tensor:
-    if form == "WS":
-        return functional.standardize(weight)
+    eps = eps_of(form)
+    if eps is not None:
+        return functional.standardize(weight, eps)
     if form == "CWN":
         return functional.center_normalize(weight)
     if form == "WN":

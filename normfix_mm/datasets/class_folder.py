@@ -2,16 +2,16 @@
 
 FOLDER/{train,val}/CLASS/NAME.jpg
 
-or, without `train` and `val`, FOLDER/CLASS/NAME.jpg: then every fifth image of each class, drawn
-once and for all, is for validation. Which image is of which class stands in lists in the run's work
-dir, a path and a class number in each line, as MMPretrain's CustomDataset reads them. Files and
-folders whose names begin with a dot are none.
+or, without `train` and `val`, FOLDER/CLASS/NAME.jpg: then a fifth of the images of each class is
+for validation, those whose paths have the least hashes, so that an image that is added later moves
+one other at most. Which image is of which class stands in lists in the run's work dir, a path and a
+class number in each line, as MMPretrain's CustomDataset reads them. Files and folders whose names
+begin with a dot are none.
 """
 
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,11 +92,11 @@ class ClassFolder(Folder):
         images = _images(self.root, classes)
         held: set[Labelled] = set()
         for number, of in enumerate(classes):
-            there = sorted(image for image in images if image[1] == number)
+            there = sorted((image for image in images if image[1] == number), key=_lot)
             if len(there) < 2:
                 raise BadInput(f"{self.root / of} has one image; give at least two, one to test.")
             count = max(1, len(there) // FOR_VALIDATION)
-            held |= set(random.Random(0).sample(there, count))
+            held |= set(there[:count])
         return [image for image in images if (image in held) == (name == "val")]
 
     def _part(self, name: str) -> Path:
@@ -118,6 +118,10 @@ class ClassFolder(Folder):
             text = "".join(f"{name} {label}\n" for name, label in sorted(images))
             part.write_text(text, encoding="utf-8")
         return path
+
+
+def _lot(image: Labelled) -> bytes:
+    return hashlib.sha256(image[0].encode(errors="surrogateescape")).digest()
 
 
 def _class_folders(folder: Path) -> list[str]:

@@ -216,5 +216,5 @@ def _sizes(files: Iterable[Path]) -> Iterable[tuple[int, int]]:
         try:
             with Image.open(path) as image:
                 yield image.size
-        except OSError:
+        except (OSError, Image.DecompressionBombError):
             continue  # said by the checks, with the file's name

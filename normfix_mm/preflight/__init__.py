@@ -53,6 +53,7 @@ def check(
     from mmengine.registry import DefaultScope
 
     from normfix_mm.checkpoints.forms import check_forms, check_initial_forms
+    from normfix_mm.checkpoints.initial import check_initial_keys
     from normfix_mm.models.build import build_model
     from normfix_mm.preflight.checkpoints import (
         check_keys,
@@ -81,9 +82,13 @@ def check(
             check_contents(cfg, phases)
         check_same_classes(cfg, phases)
         check_samplers(cfg, phases)
+        path = checkpoint_of(cfg)
+        # A run that goes on has its weights from its checkpoint; those it once started from may be
+        # gone.
+        starts = "train" in phases and not (cfg.get("resume") and path is not None)
         initial = {
-            path: read_checkpoint(path, f"`{option}`")
-            for path, option in (pretrained(cfg.model) if "train" in phases else ())
+            named: read_checkpoint(named, f"`{option}`")
+            for named, option in (pretrained(cfg.model) if starts else ())
         }
         model = build_model(cfg)
         check_heads(cfg, phases, model)
@@ -104,7 +109,6 @@ def check(
             if contents:
                 check_images(cfg, model, phases)
             check_guesses(cfg, model, phases)
-        path = checkpoint_of(cfg)
         if path is not None:
             checkpoint = read_checkpoint(path, source)
             whole = "test" in phases or bool(cfg.get("resume"))
@@ -118,6 +122,7 @@ def check(
             if "test" in phases:
                 check_class_order(checkpoint, path, cfg)
         elif "train" in phases and not cfg.get("load_from"):  # which would overwrite them
+            check_initial_keys(model, initial)
             check_initial_forms(model, initial)
         if "train" in phases:
             check_half(cfg, model)

@@ -1,7 +1,8 @@
 """Headers and ends of picture files: size, kind, and whether a file is whole, without decoding it.
 
 A JPEG file ends with a marker, a PNG file with a chunk, others say how long they are; what ends
-otherwise is decoded. Each file is read once (``normfix_mm.datasets.remembered``).
+otherwise is decoded. A PNG file has checksums all along it, by which damage inside is seen. Each
+file is read once (``normfix_mm.datasets.remembered``).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -24,6 +25,7 @@ Loader = Callable[[str], np.ndarray]
 DEEP = " of 16 bits"  # or more, at the end of a kind
 SEVERAL = "several "  # at the beginning of a kind: an animation, or pages
 _ORIENTATION = 0x0112  # EXIF
+_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 _TAIL = 1024  # bytes
 _THREADS = 8  # most of the time is waiting for a disk, or a network's
 
@@ -38,6 +40,7 @@ class Header:
     kind: str  # format and mode
     length: int  # bytes
     ending: int  # checksum of its last bytes
+    clear: bool  # whether pixels of it can be transparent
 
     @property
     def fingerprint(self) -> tuple[int, int]:
@@ -58,7 +61,8 @@ def read_headers(
         BadInput: At the first that is cut off or no picture.
     """
     folder = os.path.abspath(folder)
-    known, progress = recall("pictures", folder), Progress(f"{what}s of {where}", len(paths))
+    key = "pictures", [field.name for field in fields(Header)], folder
+    known, progress = recall(*key), Progress(f"{what}s of {where}", len(paths))
     kept = {}
 
     def read(path: str) -> tuple[str, Header]:
@@ -76,7 +80,7 @@ def read_headers(
     with ThreadPoolExecutor(_THREADS) as pool:
         found = dict(pool.map(read, dict.fromkeys(paths)))
     if any(known.get(name) != each for name, each in kept.items()):
-        remember(known | kept, "pictures", folder)
+        remember(known | kept, *key)
     return found
 
 
@@ -98,16 +102,32 @@ def _read(path: str, what: str, where: str, load: Loader | None) -> Header:
                     kind = f"{image.format} {image.mode}{DEEP if deep else ''}"
                     if image.format != "MPO" and getattr(image, "is_animated", False):
                         kind = SEVERAL + kind  # cameras' MPO has a preview beside
+                    clear = image.mode in _ALPHA or "transparency" in image.info
                     if not _ends(image.format, tail, length, file):
                         image.load()
+                    elif image.format == "PNG":
+                        _verify(image, path, load)
             except (UnidentifiedImageError, Image.DecompressionBombError):
                 if load is None:
                     raise
                 height, width = load(path).shape[:2]  # remote sensing has formats of its own
-                orientation, kind = 1, "other other"
-        return Header(width, height, orientation, kind, length, zlib.crc32(tail))
+                orientation, kind, clear = 1, "other other", False
+        return Header(width, height, orientation, kind, length, zlib.crc32(tail), clear)
     except Exception as error:  # Pillow has many, and so have other decoders
         raise unreadable(path, what, where, error) from None
+
+
+def _verify(image: Image.Image, path: str, load: Loader | None) -> None:
+    """Compare the checksums of a PNG file. Wrong ones beside the pixels may be no matter."""
+    try:
+        image.verify()
+    except Exception:
+        try:
+            whole = load is not None and load(path) is not None
+        except Exception:
+            whole = False
+        if not whole:
+            raise
 
 
 def _orientation(image: Image.Image) -> int:
@@ -141,6 +161,6 @@ def unreadable(path: str, what: str, where: str, error: Exception) -> BadInput:
         )
     said = one_line(error, 120).replace(path, "it")
     return BadInput(
-        f"The {what} {path!r} of {where} cannot be read ({said}); it is cut off or no "
-        "picture: fetch or write it again, or take its entry out."
+        f"The {what} {path!r} of {where} cannot be read ({said}); it is damaged, cut "
+        "off or no picture: fetch or write it again, or take its entry out."
     )

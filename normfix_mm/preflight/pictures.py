@@ -2,7 +2,7 @@
 
 Only headers and ends of the files are read (``headers``). Of each kind of file, by format, mode and
 EXIF orientation, one is decoded as the training does it: what it cannot read or turns is found by
-trying.
+trying. So is, of a few, what it drops of transparent ones.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from normfix_mm.datasets.config import transforms_named
@@ -31,6 +32,7 @@ SUFFIXES = (
     *(".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"),
     *(".heic", ".heif", ".avif", ".jp2"),
 )
+_LOOKED_AT = 5  # pictures with an alpha channel, many of which are opaque all over
 _EXCHANGED = 5  # EXIF orientations from this one on exchange width and height
 
 
@@ -101,7 +103,29 @@ def check_pictures(
                 "channel; training reads them as 8 bits, by dropping the lower ones: rescale them "
                 "before."
             )
+    if load is not None:
+        _warn_of_transparency([path for path in headers if headers[path].clear], load, where)
     return Pictures(headers, turned)
+
+
+def _warn_of_transparency(paths: list[str], load: Loader, where: str) -> None:
+    few = paths[:: -(-len(paths) // _LOOKED_AT)] if paths else []
+    one = next((path for path in few if _is_clear(path)), None)
+    if one is not None and _decoded(one, load, where).shape[2:] != (4,):
+        warn(
+            f"{len(paths)} pictures of {where} have an alpha channel, and {one!r} is transparent, "
+            "which training drops: it sees whatever colours stand there, often black; flatten them "
+            "first (onto white, for example)."
+        )
+
+
+def _is_clear(path: str) -> bool:
+    """Whether some pixel is not opaque."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGBA").getchannel("A").getextrema()[0] < 255
+    except Exception:  # which the training's own decoder may read
+        return False
 
 
 def check_sizes(

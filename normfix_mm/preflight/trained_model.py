@@ -17,7 +17,12 @@ from normfix_mm.preflight.resumed import plain
 _FREE = {
     *("type", "init_cfg", "pretrained", "train_cfg", "test_cfg", "with_cp", "frozen_stages"),
     *("norm_eval", "norm_cfg", "conv_cfg", "batch_augments", "pad_size_divisor", "size"),
+    "gain_start",
 }
+# Of a rule that does not name the option; the others are of no account there.
+_RULE = dict(
+    kind="conv", layers=None, exclude=None, depthwise=False, eps=1e-5, gain=True, alpha=1.0
+)
 
 
 def warn_of_other_settings(checkpoint: Mapping, path: str, cfg) -> None:
@@ -36,6 +41,8 @@ def warn_of_other_settings(checkpoint: Mapping, path: str, cfg) -> None:
 
 def _differences(before, now, name: str) -> list[str]:
     """Of what both have: a stock config of folded weights has no options of ours."""
+    if name.endswith(".normalize"):
+        before, now = _rules(before), _rules(now)
     if isinstance(before, dict) and isinstance(now, dict):
         keys = [key for key in before if key in now and key not in _FREE]
         parts = [
@@ -48,3 +55,13 @@ def _differences(before, now, name: str) -> list[str]:
     else:
         return [] if before is None or before == now else [name]
     return [difference for part in parts for difference in part]
+
+
+def _rules(given) -> list | None:
+    """The rules of `normalize` with all their options: one that is not named counts as well."""
+    if given is None:
+        return None
+    return [
+        dict(_RULE, **rule) if isinstance(rule, dict) else rule
+        for rule in (given if isinstance(given, list) else [given] if given else [])
+    ]

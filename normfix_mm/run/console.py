@@ -17,6 +17,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.optim import Optimizer
 
+from normfix_mm.run.resuming import forget_the_start
+
 # How the messages begin that only the log file gets.
 DUMPS = ("System environment:", "Config:\n", "Hooks will be executed in the following order:")
 # What nobody can do anything about, by its beginning.
@@ -39,6 +41,11 @@ NOISE = (
 
 class QuietRunner(Runner):
     """mmengine's Runner, whose log file has everything and whose terminal what is of use."""
+
+    def _init_model_weights(self) -> None:
+        if self._resume and self._load_from is not None:
+            forget_the_start(self.model)
+        super()._init_model_weights()
 
     def build_logger(self, *args, **kwargs):
         logger = super().build_logger(*args, **kwargs)

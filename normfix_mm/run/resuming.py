@@ -16,6 +16,8 @@ import traceback
 import zipfile
 from collections.abc import Iterator
 
+from torch import nn
+
 from normfix_mm.errors import BadInput, one_line
 from normfix_mm.preflight.notes import note, warn
 from normfix_mm.run.ending import Interrupted, interrupted_by, typed
@@ -54,6 +56,19 @@ def latest_complete(work_dir: str) -> str | None:
             level=logging.WARNING,
         )
     return latest
+
+
+def forget_the_start(model: nn.Module) -> None:
+    """Leave out what a model was started from: it has its weights from the checkpoint.
+
+    mmengine would read the files of `init_cfg` before that, and they may be gone by now.
+    """
+    for module in model.modules():
+        given = getattr(module, "init_cfg", None) or ()
+        each = [given] if isinstance(given, dict) else list(given)
+        kept = [one for one in each if one.get("type") != "Pretrained"]
+        if len(kept) < len(each):
+            module.init_cfg = kept
 
 
 def resume(cfg, named: str | None = None) -> None:

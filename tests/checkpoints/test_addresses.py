@@ -8,7 +8,7 @@ from http.server import HTTPServer, SimpleHTTPRequestHandler
 import pytest
 import torch
 from mmengine.runner import CheckpointLoader
-from mmengine.runner.checkpoint import get_torchvision_models
+from mmengine.runner.checkpoint import get_external_models, get_torchvision_models
 
 import normfix_mm.engine  # noqa: F401  registers the loaders
 from normfix_mm.checkpoints.addresses import fetched
@@ -51,8 +51,53 @@ def test_a_web_address_is_downloaded_once(cache, server):
     for _ in range(2):
         content = CheckpointLoader.load_checkpoint(f"{address}/a.pth?download=1")
         assert content.keys() == WEIGHTS.keys()
-    assert len(asked) == 1 and (cache / "a.pth").is_file()
+    assert len(asked) == 1 and len(list(cache.glob("a-????????.pth"))) == 1
     assert not list(cache.glob("*.partial"))
+
+
+def test_addresses_that_end_in_one_name_are_files_of_their_own(cache, server):
+    address, folder, asked = server
+    for owner in ("a", "b"):
+        (folder / owner).mkdir()
+        torch.save(dict(owner=torch.tensor(ord(owner))), folder / owner / "pytorch_model.bin")
+    ends = ("a/pytorch_model.bin", "b/pytorch_model.bin", "a/pytorch_model.bin?revision=2")
+    named = [f"{address}/{end}" for end in ends]
+    found = [fetched(each) for each in named * 2]
+    assert len(set(found)) == len(asked) == 3 and {path.suffix for path in found} == {".bin"}
+    owners = [chr(CheckpointLoader.load_checkpoint(each)["owner"]) for each in named]
+    assert owners == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("resnet18-f37072fd.pth", True),
+        ("resnext101_64x4d-173b62eb.pth", True),
+        ("shufflenetv2_x0.5-f707e7126e.pth", True),
+        ("faster_rcnn_r50_fpn_1x_coco_20200130-047c8118.pth", True),
+        ("weights-20210831.pth", False),
+        ("model-best.pth", False),
+        ("pytorch_model.bin", False),
+    ],
+)
+def test_a_name_with_a_hash_is_kept_so_that_files_that_are_there_are_found(cache, name, kept):
+    cache.mkdir(parents=True)
+    torch.save(WEIGHTS, cache / name)
+    if kept:
+        assert fetched(f"https://nobody.invalid/{name}") == cache / name
+        return
+    with pytest.raises(BadInput, match=r"put https://\S+ there as '") as missing:
+        fetched(f"https://nobody.invalid/{name}")
+    local = str(missing.value).partition(" there as '")[2].partition("'")[0]
+    torch.save(WEIGHTS, cache / local)
+    assert fetched(f"https://nobody.invalid/{name}") == cache / local
+
+
+def test_names_of_mmengine_s_lists_are_kept(cache):
+    cache.mkdir(parents=True)
+    torch.save(WEIGHTS, cache / "mobilenet_v2.pth")
+    (name,) = (k for k, v in get_external_models().items() if v and v.endswith("/mobilenet_v2.pth"))
+    assert fetched(f"open-mmlab://{name}") == cache / "mobilenet_v2.pth"
 
 
 def test_what_was_downloaded_is_no_more_trusted_than_a_file(cache, server, tmp_path):
@@ -63,7 +108,7 @@ def test_what_was_downloaded_is_no_more_trusted_than_a_file(cache, server, tmp_p
             return os.system, (f"touch {tmp_path / 'mark'}",)
 
     torch.save(dict(WEIGHTS, meta=Payload()), folder / "evil.pth")
-    with pytest.raises(BadInput, match=r"evil.pth' asks for the Python object `\w+.system`"):
+    with pytest.raises(BadInput, match=r"evil-\w+.pth' asks for the Python object `\w+.system`"):
         CheckpointLoader.load_checkpoint(f"{address}/evil.pth")
     assert not (tmp_path / "mark").exists()
 

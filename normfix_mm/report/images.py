@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -105,7 +106,9 @@ def predict(run: Run, load: Callable, samples: Iterable[dict]) -> list:
     cfg = run.config
     import_modules_from_strings(**cfg.get("custom_imports", dict(imports=[])))
     model = load(cfg, str(run.checkpoint), device="cpu")
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        # MMSegmentation's on sizes that would align better: training has said it.
+        warnings.filterwarnings("ignore", "When align_corners=True")
         return [model.test_step(pseudo_collate([sample]))[0] for sample in samples]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from normfix_mm.errors import BadInput
-from normfix_mm.tuning.search import Scores, Search, Trial, name_of, told
+from normfix_mm.tuning.search import Scores, Search, Trial, in_full, name_of
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,10 @@ class Grid(Search):
 
     def outlook(self) -> list[tuple[str, str, float]]:
         return [
-            (t.phase, ", ".join(f"{key} {told(value)}" for key, value in t.values.items()), t.share)
+            (
+                t.phase,
+                ", ".join(f"{key} {in_full(value)}" for key, value in t.values.items()),
+                t.share,
+            )
             for t in self.plan({})
         ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from normfix_mm.tuning.board import Board, Entry
 from normfix_mm.tuning.knobs import LENGTHS
-from normfix_mm.tuning.search import Search, Trial, told
+from normfix_mm.tuning.search import Search, Trial, in_full
 
 EVERY = 60  # seconds between lines where nothing happens
 SYMBOLS = dict(lr="lr", alpha="α", lam="λ", eps="ε", seed="seed")
@@ -17,7 +17,7 @@ SYMBOLS = dict(lr="lr", alpha="α", lam="λ", eps="ε", seed="seed")
 
 def described(trial: Trial) -> str:
     """'lr 0.0145, α 0.5'."""
-    shown = {k: told(v) if v == int(v) else f"{v:.6g}" for k, v in trial.values.items()}
+    shown = {k: in_full(v) if v == int(v) else f"{v:.6g}" for k, v in trial.values.items()}
     return ", ".join(f"{SYMBOLS.get(key, key)} {value}" for key, value in shown.items())
 
 

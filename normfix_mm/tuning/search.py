@@ -80,12 +80,12 @@ def rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def told(value: float) -> str:
+def in_full(value: float) -> str:
     """A value in full: two seeds that are dates differ in their last digit."""
     return str(int(value)) if value == int(value) else repr(float(value))
 
 
 def name_of(values: Mapping[str, float], share: float = 1.0) -> str:
     """The name of the trial of these values: 'lr0.0145_alpha0.5_t0.2'."""
-    parts = [f"{key}{told(value)}" for key, value in values.items()]
+    parts = [f"{key}{in_full(value)}" for key, value in values.items()]
     return "_".join(parts + ([f"t{share:g}"] if share != 1 else [])).replace("/", "-")

@@ -156,7 +156,7 @@ class Trainer:
         """By this search's metric: another one may have left the run."""
         if there.state == "diverged":
             there.value = self.worst
-        elif there.metrics:
+        elif there.state == "finished":
             there.value = outcome.value_of(there.metrics, self.metric, self.maximize)
         return there
 

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -97,6 +98,17 @@ def test_what_is_trained_is_judged_by_the_metric_of_the_search_that_takes_it(tmp
         config, tmp_path, study="least", metric="coco/bbox_mAP", direction="minimize", **grid
     )
     assert least.best.value == min(e.value for e in first.board.entries)
+    # One that found nothing is the worst in either direction.
+    path = next((tmp_path / "trials").glob("lr0.0145/result.json"))
+    told = json.loads(path.read_text())
+    told["outcome"].update(metrics={}, value=0.0)
+    path.write_text(json.dumps(told))
+    again = dict(metric="coco/bbox_mAP", direction="minimize", study="nothing")
+    found = {
+        e.trial.values["lr"]: e.value
+        for e in search(config, tmp_path, **again, **grid).board.entries
+    }
+    assert found[0.0145] == math.inf
 
 
 def test_a_sampled_trial_is_tried_again_at_its_own_point(tmp_path):

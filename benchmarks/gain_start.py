@@ -18,8 +18,8 @@ from normfix_mm.run import command_line as cli
 from normfix_mm.tuning.tuner import tune
 
 MORE = {
-    "nuclei": dict(model="mask-rcnn_r18_fpn", length=8, scale=(160, 160)),
-    "pictures": dict(model="resnet_r18", length=10, scale=32),
+    "nuclei": dict(model="mask-rcnn_r18_fpn", length=8, batch=4, scale=(160, 160)),
+    "pictures": dict(model="resnet_r18", length=10, batch=32, scale=32),
 }
 # The heads that have an α, by the names that their options have in a config.
 HEADS = {

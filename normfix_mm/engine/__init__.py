@@ -10,6 +10,7 @@ from normfix_mm.engine.hooks.class_record import ClassRecordHook
 from normfix_mm.engine.hooks.cross_boundary_risk import CrossBoundaryRiskHook
 from normfix_mm.engine.hooks.early_word import EarlyWordHook
 from normfix_mm.engine.hooks.finite_weights import FiniteWeightsHook
+from normfix_mm.engine.hooks.fresh_scores import FreshScoresHook
 from normfix_mm.engine.hooks.norm_fix import NormFixHook
 from normfix_mm.engine.hooks.norm_monitor import NormMonitorHook
 from normfix_mm.engine.hooks.reproducible import ReproducibleHook
@@ -25,6 +26,7 @@ __all__ = [
     "EarlyWordHook",
     "EpsShiftOptimWrapperConstructor",
     "FiniteWeightsHook",
+    "FreshScoresHook",
     "NormFixHook",
     "NormMonitorHook",
     "ReproducibleHook",

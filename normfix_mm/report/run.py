@@ -48,7 +48,7 @@ CLASS = ("IoU/", "recall/")  # begin the names of ClassIoUMetric's and ClassAccu
 RISK = "mcbr/"  # those of CrossBoundaryRiskHook's, before a layer's name
 # Of default_hooks, those that every config has; what else stands there is worth a word.
 USUAL_HOOKS = ("timer", "logger", "param_scheduler", "checkpoint", "sampler_seed", "visualization")
-USUAL_HOOKS += ("run_record", "class_record")
+USUAL_HOOKS += ("run_record", "class_record", "fresh_scores")
 BACKBONE = ("type", "depth", "base_channels", "norm_eval", "frozen_stages")
 
 

@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from normfix_mm import preflight
-from normfix_mm.engine import ClassRecordHook, FiniteWeightsHook, RunRecordHook
+from normfix_mm.engine import ClassRecordHook, FiniteWeightsHook, FreshScoresHook, RunRecordHook
 from normfix_mm.run import ending, resuming
 from normfix_mm.run.runner import build_runner
 
@@ -37,7 +37,12 @@ def train(cfg, resume: bool | str = False, contents: bool = True) -> None:
 
 def add_hooks(runner: Runner) -> None:
     """What every training by our commands has, whether its config names it or not."""
-    hooks: list[Hook] = [FiniteWeightsHook(), ClassRecordHook(), RunRecordHook()]
+    hooks: list[Hook] = [
+        FiniteWeightsHook(),
+        FreshScoresHook(),
+        ClassRecordHook(),
+        RunRecordHook(),
+    ]
     for hook in hooks:
         if not any(type(there) is type(hook) for there in runner.hooks):
             runner.register_hook(hook)

@@ -27,11 +27,7 @@ SCORE, IOU = 0.3, 0.5  # of the confusion; those of MMDetection's confusion_matr
 
 @HOOKS.register_module(force=True)
 class ClassRecordHook(Hook):
-    """Write ``classes.json`` at each evaluation by a CocoMetric; log no earlier one again.
-
-    mmengine logs the last value that each metric has had. A detector that finds nothing any more
-    gets none from CocoMetric, and its log would go on with the AP of an evaluation before.
-    """
+    """Write ``classes.json`` at each evaluation by a CocoMetric."""
 
     def __init__(self) -> None:
         self._found: dict | None = None
@@ -43,10 +39,6 @@ class ClassRecordHook(Hook):
                 metric.compute_metrics = partial(self._listen, metric, metric.compute_metrics)
 
     def after_val_epoch(self, runner, metrics=None) -> None:
-        now = {f"val/{name}" for name in (*(metrics or {}), "time", "data_time")}
-        logged = runner.message_hub.log_scalars
-        for name in [name for name in logged if name.startswith("val/") and name not in now]:
-            del logged[name]
         if self._found is None or not is_main_process():
             return
         with replacing(Path(runner.log_dir) / FILE) as part:

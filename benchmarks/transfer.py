@@ -36,7 +36,7 @@ from normfix_mm.tuning.tuner import tune
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = Path(__file__).with_name("results") / "transfer"
-LENGTHS = {"cells": 8, "nuclei": 8, "streets": 800}
+LENGTHS = {"pretrained": 4, "cells": 8, "nuclei": 4, "streets": 320}  # epochs, iterations
 RATES = {"cells": [0.005, 0.01, 0.02], "nuclei": [0.005, 0.01, 0.02], "streets": [0.02, 0.05, 0.1]}
 # ImageNet's weights keep their function under weight normalization, not under WS.
 IMAGENET = {"decay": "baseline", "WN + ε-shift": "wn-eps", "FixNorm": "fixnorm"}
@@ -74,7 +74,7 @@ def main() -> None:
 
 def pretrained(images: Path, out: Path, jobs: int) -> dict[tuple[str, str], Config]:
     """RetinaNet by start and method; the classifiers that it starts from are trained first."""
-    task = TASKS["cells"] | dict(length=LENGTHS["cells"])
+    task = TASKS["cells"] | dict(length=LENGTHS["pretrained"])
     starts = {}
     for method, path in configs_of("resnet_r18").items():
         work_dir = out / "classifiers" / path.stem
@@ -111,9 +111,9 @@ def from_imagenet(task: str) -> dict[tuple[str, str], Config]:
 
 
 def often_judged(cfg: Config) -> Config:
-    """A curve has eight points."""
+    """A curve has eight points, or one an epoch."""
     total = cfg.train_cfg.get("max_epochs") or cfg.train_cfg.max_iters
-    cfg.train_cfg.val_interval = total // 8
+    cfg.train_cfg.val_interval = max(total // 8, 1)
     return cfg
 
 

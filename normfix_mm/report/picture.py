@@ -1,4 +1,4 @@
-"""One small PNG for a README: some validation images, and two curves that show the point."""
+"""One small PNG for a README: some validation images, and the curves that show the point."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def compose(runs: list[Run]) -> bytes:
     """PNG bytes; the predictions are the first run's.
 
     Of a detector, its boxes on two images; of a segmenter, one image, its truth and the prediction.
-    Of one run, the joint norm and the gain under its cap; of several, how they score, and gains.
+    Beside them the joint norm and the gain under its cap; of several runs, how they score, too.
 
     Raises:
         FileNotFoundError: if the run's checkpoint or data is missing.
@@ -24,14 +24,15 @@ def compose(runs: list[Run]) -> bytes:
 
     drawn = images.draw(runs[:1], count=2)
     shown = drawn.rows[0] if drawn.legend else [row[1] for row in drawn.rows]
-    figure = Figure(figsize=(13, 3.3), dpi=100, layout="constrained")
-    axes = figure.subplots(1, 2 + len(shown), width_ratios=[1] * len(shown) + [1.45, 1.45])
+    scores = plots.average_precision, plots.intersection_over_union, plots.accuracy
+    curves = [*([scores] if len(runs) > 1 else []), (plots.joint_norm,), (plots.gain,)]
+    figure = Figure(figsize=(4.5 + 4.25 * len(curves), 3.3), dpi=100, layout="constrained")
+    ratios = [1] * len(shown) + [1.45] * len(curves)
+    axes = figure.subplots(1, len(ratios), width_ratios=ratios)
     for axis, image in zip(axes, shown):
         axis.imshow(image)
         axis.set_axis_off()
-    scores = plots.average_precision, plots.intersection_over_union, plots.accuracy
-    first = scores if len(runs) > 1 else (plots.joint_norm,)
-    for axis, draws in zip(axes[len(shown) :], (first, (plots.gain,))):
+    for axis, draws in zip(axes[len(shown) :], curves):
         for draw in draws:
             if draw(axis, runs):
                 break

@@ -381,7 +381,7 @@ class NormalizedT2T_ViT(NormalizedBackbone, backbones.T2T_ViT):  # noqa: N801
 
 @MODELS.register_module(force=True)
 class NormalizedTIMMBackbone(FrozenStages, backbones.TIMMBackbone):
-    """TIMMBackbone with the options ``normalize`` and ``frozen_stages``."""
+    """TIMMBackbone with the options ``normalize``, ``frozen_stages`` and ``norm_eval``."""
 
 
 @MODELS.register_module(force=True)

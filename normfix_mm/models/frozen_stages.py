@@ -1,6 +1,6 @@
 """timm's networks with their first stages frozen: what small data sets leave as ImageNet made it.
 
-MMDetection's ResNet has ``frozen_stages``, TIMMBackbone has not. The first stages see the largest
+MMDetection's ResNet has ``frozen_stages`` and ``norm_eval``, TIMMBackbone has not. The first stages see the largest
 maps: without their gradients an iteration of a detector on EfficientNet-Lite0 takes two thirds of
 the time. Their norms keep ImageNet's statistics; all others train.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from normfix_mm.errors import BadInput
 from normfix_mm.models.backbones import NormalizedBackbone
@@ -20,14 +21,16 @@ class FrozenStages(NormalizedBackbone):
 
     Args:
         frozen_stages: 0 for none, 1 for the stem, k for it and the first k - 1 stages.
+        norm_eval: keep ImageNet's statistics in every BN. The layers before a BN are then no longer
+            scale-invariant.
         *args, **kwargs: Those of NormalizedBackbone.
     """
 
-    own_options = ("normalize", "frozen_stages")
+    own_options = ("normalize", "frozen_stages", "norm_eval")
 
-    def __init__(self, *args, frozen_stages: int = 0, **kwargs) -> None:
+    def __init__(self, *args, frozen_stages: int = 0, norm_eval: bool = False, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.frozen_stages = frozen_stages
+        self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
         for module in self._frozen():
             module.requires_grad_(False)
 
@@ -35,6 +38,10 @@ class FrozenStages(NormalizedBackbone):
         super().train(mode)
         for module in self._frozen():
             module.eval()
+        if self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
         return self
 
     def _frozen(self) -> Iterator[nn.Module]:

@@ -36,7 +36,7 @@ from normfix_mm.tuning.tuner import tune
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = Path(__file__).with_name("results") / "transfer"
-LENGTHS = {"pretrained": 4, "cells": 8, "nuclei": 4, "streets": 320}  # epochs, iterations
+LENGTHS = {"pretrained": 4, "cells": 5, "nuclei": 4, "streets": 240}  # epochs, iterations
 RATES = {"cells": [0.005, 0.01, 0.02], "nuclei": [0.005, 0.01, 0.02], "streets": [0.02, 0.05, 0.1]}
 # ImageNet's weights keep their function under weight normalization, not under WS.
 IMAGENET = {"decay": "baseline", "WN + ε-shift": "wn-eps", "FixNorm": "fixnorm"}

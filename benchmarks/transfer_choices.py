@@ -50,8 +50,7 @@ def main() -> None:
         place = args.out / name.split(":")[0].replace(" ", "_").replace("'", "")
         found = tune(
             cfg, args.cells, study=place.name, out=place, hold_out=HELD_OUT, jobs=args.jobs,
-            threads=1, beside=[], method="grid", 
-            grid=dict(lr=[RATE], seed=SEEDS),
+            threads=1, beside=[], method="grid", grid=dict(lr=[RATE], seed=SEEDS),
         )  # fmt: skip
         values = [entry.value for entry in found.board.of("finished")]
         each = ", ".join(f"{value:.3f}" for value in values)

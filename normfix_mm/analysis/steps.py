@@ -99,6 +99,16 @@ def settled_turn(optimizer: Optimizer, group: dict, lam: float) -> float | None:
     return None
 
 
+def shrinks_as_said(optimizer: Optimizer, group: dict) -> bool:
+    """Whether decay shrinks weights as `time_to_act` has it: SGD, and decoupled decay.
+
+    Where decay is part of a gradient that is divided by its own size, as in Adam, it shrinks a
+    weight much faster.
+    """
+    kind = getattr(optimizer, "optim", optimizer)
+    return isinstance(kind, torch.optim.SGD) or bool(is_decoupled(optimizer, group))
+
+
 def time_to_act(lr: float, lam: float, steps: int, momentum: float) -> float:
     """ηλT/(1 − m): decay shrinks a weight by exp of minus this over T steps."""
     return lr * lam * steps / (1 - momentum)

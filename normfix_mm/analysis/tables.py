@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch import nn
 from torch.optim import Optimizer
 
-from normfix_mm.optim.claims import claims
+from normfix_mm.optim.claims import claims, decay_of, groups_of, resting
 from normfix_mm.optim.weights import WeightInfo, weights_of
 
 
@@ -16,20 +16,21 @@ def treatment_table(model: nn.Module, optimizer: Optimizer) -> str:
     Columns: treatment, kind, form, number of tensors, number of elements, joint L2 norm, and the
     first and last name of the class.
     """
-    decay = {
-        p: group.get("weight_decay", 0) for group in optimizer.param_groups for p in group["params"]
-    }
+    groups, rests = groups_of(optimizer), resting(optimizer)
     table = claims(optimizer)
     rows: dict[tuple, list[WeightInfo]] = defaultdict(list)
     for w in weights_of(model):
         if not w.param.requires_grad:
             treatment = "frozen"
+        elif w.param not in groups:
+            treatment = "not in the optimizer"
+        elif w.param in rests:
+            treatment = "rate 0"
         elif w.param in table:
             treatment = table[w.param]
-        elif w.param not in decay:
-            treatment = "not in the optimizer"
         else:
-            treatment = f"decay {decay[w.param]:g}" if decay[w.param] else "none"
+            option = decay_of(groups[w.param])
+            treatment = f"decay {groups[w.param][option]:g}" if option else "none"
         rows[treatment, w.kind, w.form or "-"].append(w)
     lines = [("treatment", "kind", "form", "tensors", "elements", "joint norm", "from … to")]
     for key in sorted(rows):

@@ -6,6 +6,7 @@ safe, see ``normfix_mm.checkpoints.mmengine_loading``.
 """
 
 import normfix_mm.checkpoints.mmengine_loading  # noqa: F401  registers, like those below
+from normfix_mm.engine.hooks.as_trained import AsTrainedHook
 from normfix_mm.engine.hooks.class_record import ClassRecordHook
 from normfix_mm.engine.hooks.cross_boundary_risk import CrossBoundaryRiskHook
 from normfix_mm.engine.hooks.early_word import EarlyWordHook
@@ -21,6 +22,7 @@ from normfix_mm.engine.registry import LAYERS
 
 __all__ = [
     "LAYERS",
+    "AsTrainedHook",
     "ClassRecordHook",
     "CrossBoundaryRiskHook",
     "EarlyWordHook",

@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from normfix_mm.errors import BadInput
 from normfix_mm.optim.eps_shift import EpsShift
 from normfix_mm.optim.param_groups import param_groups
-from normfix_mm.optim.weights import unwrapped
+from normfix_mm.optim.weights import unwrapped, weights_of
 
 # No options: mmengine has multiplied rate and decay already and leaves the multipliers behind.
 _SPENT = ("params", "lr_mult", "decay_mult")
@@ -73,6 +73,7 @@ class EpsShiftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         """Collect one group per parameter, as the parent does; at the root, set decay and merge."""
         super().add_params(params, module, prefix, **kwargs)
         if prefix == "":
+            self._biases = {w.name for w in weights_of(module) if w.kind == "bias"}
             given = {group["params"][0]: self._options_of(group) for group in params}
             params[:] = param_groups(
                 module,
@@ -94,16 +95,17 @@ class EpsShiftOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def _without_default_decay(self, name: str, options: dict | None) -> dict | None:
         """The options of a bias without a decay that no option of the user gives it."""
-        is_bias = name.rpartition(".")[2] == "bias"
-        if options and is_bias and not self._decay_is_given(name, options):
+        if options and name in self._biases and not self._decay_is_given(name, options):
             return {key: value for key, value in options.items() if key != "weight_decay"}
         return options
 
     def _decay_is_given(self, name: str, options: dict) -> bool:
         """Whether an option of the user sets this parameter's decay."""
         custom = self.paramwise_cfg.get("custom_keys", {})
-        # The default constructor takes the longest key that matches, the first of equally long.
-        matching = sorted((key for key in custom if key in f".{name}"), key=lambda k: (-len(k), k))
+        # The default constructor takes the longest key that matches, the first of equally long; it
+        # has a dot before a parameter of the model's own, and none before that of a layer.
+        path = name if "." in name else f".{name}"
+        matching = sorted((key for key in custom if key in path), key=lambda k: (-len(k), k))
         if matching:
             return not {"decay_mult", "weight_decay"}.isdisjoint(custom[matching[0]])
         return "weight_decay" in options

@@ -16,7 +16,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from torch import nn
@@ -112,7 +112,7 @@ def _weights_read(kind: Any) -> set[str]:
         bound = code.co_varnames[:1] if not isinstance(method, staticmethod) else ()
         found |= _reads(code, {myself: () for myself in bound})
         names += [each for each in _names(code, "LOAD_ATTR", "LOAD_METHOD") if hasattr(kind, each)]
-        for each in map(function.__globals__.get, _names(code, "LOAD_GLOBAL")):
+        for each in _globals(code, function.__globals__):
             if isinstance(each, FunctionType) and not each.__module__.startswith("torch"):
                 found |= _reads(inspect.unwrap(each).__code__, {})  # at most the weight of some
     return found
@@ -134,6 +134,23 @@ def _names(code: CodeType, *operations: str) -> set[str]:
     """What some code, and the functions that it defines, loads by these operations."""
     names = {step.argval for step in dis.get_instructions(code) if step.opname in operations}
     return names.union(*(_names(each, *operations) for each in _inner_codes(code)))
+
+
+def _globals(code: CodeType, names: Mapping[str, Any]) -> Iterator[Any]:
+    """What some code, and the functions that it defines, takes from outside: `f`, `module.f`."""
+    found: Any = None
+    for step in dis.get_instructions(code):
+        if step.opname == "LOAD_GLOBAL":
+            found = names.get(step.argval)
+        elif step.opname in ("LOAD_ATTR", "LOAD_METHOD") and isinstance(found, ModuleType):
+            found = getattr(found, step.argval, None)
+        elif step.opname not in ("CACHE", "EXTENDED_ARG"):
+            found = None
+        if found is not None and not isinstance(found, ModuleType):
+            yield found
+            found = None
+    for each in _inner_codes(code):
+        yield from _globals(each, names)
 
 
 _Path = tuple[str, ...]

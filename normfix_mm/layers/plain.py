@@ -19,6 +19,12 @@ _WRAPPERS = "mmcv.cnn.bricks.wrappers"
 # mmcv's own weight-standardized convolutions, known by name: pure torch does without mmcv.
 MMCV_FORMS = {"ConvWS2d": "WS", "ConvAWS2d": "AWS"}
 
+_DEFORMABLE = {
+    ("DeformConv2d", "mmcv"),
+    ("ModulatedDeformConv2d", "mmcv"),
+    ("DeformConv2d", "torchvision"),
+}
+
 
 def is_plain(layer: nn.Module, stock: type) -> bool:
     """Whether the layer is exactly torch's class `stock`, or mmcv's wrapper of it."""
@@ -37,6 +43,13 @@ def is_mmcv_form(kind: type) -> bool:
     """Whether a class is mmcv's; others have standardized convolutions of the same names, which
     need not compute the same."""
     return kind.__name__ in MMCV_FORMS and kind.__module__.partition(".")[0] == "mmcv"
+
+
+def is_deformable(layer: nn.Module) -> bool:
+    """Whether the layer is a deformable convolution, of mmcv or torchvision, which extends none of
+    torch's but scales with its weight as they do."""
+    kinds = {(kind.__name__, kind.__module__.partition(".")[0]) for kind in type(layer).__mro__}
+    return not kinds.isdisjoint(_DEFORMABLE)
 
 
 def is_normalized(layer: nn.Module) -> bool:

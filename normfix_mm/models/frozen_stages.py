@@ -1,8 +1,8 @@
 """timm's networks with their first stages frozen: what small data sets leave as ImageNet made it.
 
-MMDetection's ResNet has ``frozen_stages`` and ``norm_eval``, TIMMBackbone has not. The first stages see the largest
-maps: without their gradients an iteration of a detector on EfficientNet-Lite0 takes two thirds of
-the time. Their norms keep ImageNet's statistics; all others train.
+MMDetection's ResNet has ``frozen_stages`` and ``norm_eval``, TIMMBackbone has not. The first stages
+see the largest maps: without their gradients an iteration of a detector on EfficientNet-Lite0 takes
+two thirds of the time. Their norms keep ImageNet's statistics; all others train.
 """
 
 from __future__ import annotations

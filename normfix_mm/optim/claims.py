@@ -48,11 +48,12 @@ def claim(owner: Treatment, infos: Sequence[WeightInfo]) -> None:
         )
     _refuse_gains_left_out(who, infos, groups)
     held = [w for w in infos if w.param in groups]
-    decayed = [w for w in held if w.param.requires_grad and decays(groups[w.param])]
+    decayed = [w for w in held if w.param.requires_grad and decay_of(groups[w.param])]
     if decayed:
+        option = decay_of(groups[decayed[0].param])
         raise ValueError(
-            f"{who} and the optimizer's weight_decay are both on {listing(decayed)}; put these "
-            "weights in a parameter group with weight_decay=0."
+            f"{who} and the optimizer's {option} are both on {listing(decayed)}; put these "
+            f"weights in a parameter group with {option}=0."
         )
     taken = [w for w in held if owner_of(w.param) is not None]
     if taken:
@@ -120,9 +121,22 @@ def params_of(optimizer: Optimizer) -> list[nn.Parameter]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
-def decays(group: dict) -> bool:
-    """Whether a group has a weight decay; one that lives on a GPU is not waited for."""
-    decay = group.get("weight_decay", 0)
-    if isinstance(decay, Tensor) and decay.device.type != "cpu":
-        return False
-    return bool(decay)
+def resting(optimizer: Optimizer) -> set[nn.Parameter]:
+    """Parameters with learning rate 0 where others have one, which is another way of freezing.
+
+    Where all have 0, as at the start of a warm-up, none moves. A tensor's value is not read.
+    """
+    groups = optimizer.param_groups
+    still = [g for g in groups if isinstance(g.get("lr"), (int, float)) and not g["lr"]]
+    return {p for group in still for p in group["params"]} if len(still) < len(groups) else set()
+
+
+def decay_of(group: dict) -> str | None:
+    """The option by which a group decays: 'weight_decay' or ASGD's own 'lambd', which is 1e-4 where
+    nobody sets it. None without decay; one that lives on a GPU is not waited for.
+    """
+    for name in ("weight_decay", "lambd"):
+        decay = group.get(name, 0)
+        if not (isinstance(decay, Tensor) and decay.device.type != "cpu") and decay:
+            return name
+    return None

@@ -13,7 +13,6 @@ joins it with its own.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from normfix_mm.errors import Stopped, listing
 from normfix_mm.kernels.norms import rescale, squared_norms
 from normfix_mm.kernels.scalars import on_device
 from normfix_mm.layers.gain import end_start, settle_before_training, settle_gains
-from normfix_mm.optim.claims import claim, decays, owner_of, release
+from normfix_mm.optim.claims import claim, decay_of, owner_of, release, resting
 from normfix_mm.optim.norm_state import adopt_state, moved_target, pack_state
 from normfix_mm.optim.other_optimizers import watch
 from normfix_mm.optim.residence import Residence
@@ -192,7 +191,7 @@ class NormFix:
         self.follow_freezing()
         _refuse_half(self.infos, Stopped)
         for group in optimizer.param_groups:  # load_state_dict makes new ones
-            if decays(group):
+            if decay_of(group):
                 for info in self.infos:
                     if any(info.param is p for p in group["params"]):
                         refuse_decay("norm fixing", group, info)
@@ -218,23 +217,12 @@ class NormFix:
 
     def _training(self) -> list[WeightInfo]:
         """Of the selected weights those that this optimizer trains at present."""
-        rests, held = self._resting(), self._home.held
+        rests, held = resting(self.optimizer), self._home.held
         return [
             i
             for i in self.selected
             if i.param.requires_grad and i.param in held and i.param not in rests
         ]
-
-    def _resting(self) -> Collection[Tensor]:
-        """Weights with learning rate 0 where others have one, which is another way of freezing.
-
-        Where all have 0, as at the start of a warm-up, none moves. A tensor's value is not read.
-        """
-        groups = self.optimizer.param_groups
-        still = [g for g in groups if isinstance(g.get("lr"), (int, float)) and not g["lr"]]
-        if len(still) == len(groups):
-            return ()
-        return {p for group in still for p in group["params"]}
 
     def follow_freezing(self) -> None:
         """Weights that were frozen leave with their norm, weights that thawed join with theirs."""

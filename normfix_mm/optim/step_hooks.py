@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from normfix_mm.errors import Stopped
-from normfix_mm.optim.claims import decays
+from normfix_mm.optim.claims import decay_of
 from normfix_mm.optim.decoupling import sharded_inside
 from normfix_mm.optim.weights import WeightInfo
 
@@ -110,11 +110,12 @@ def refuse_sharded_since(who: str, infos: Sequence[WeightInfo]) -> None:
 
 def refuse_decay(who: str, group: dict, info: WeightInfo) -> None:
     """Raise at a step if the group of a treated weight has a weight decay by now."""
-    if decays(group):
+    option = decay_of(group)
+    if option:
         raise Stopped(
-            f"{who}: {info.name} is in a parameter group with weight_decay="
-            f"{group['weight_decay']}, which it may not have beside {who} (did load_state_dict or a"
-            " schedule bring it back?): set the group's weight_decay to 0."
+            f"{who}: {info.name} is in a parameter group with {option}={group[option]}, which it "
+            f"may not have beside {who} (did load_state_dict or a schedule bring it back?): set "
+            f"the group's {option} to 0."
         )
 
 

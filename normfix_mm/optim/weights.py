@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 from normfix_mm.errors import listing
 from normfix_mm.layers.base import NormalizedLayer
 from normfix_mm.layers.gain import GainedLayer
-from normfix_mm.layers.plain import mmcv_form
+from normfix_mm.layers.plain import is_deformable, mmcv_form
 
 Patterns = str | Iterable[str] | None
 
@@ -229,7 +229,7 @@ def _describe(name, param, module, module_name, short) -> WeightInfo:
         kind = "gain"
     elif short.endswith("bias") or short.startswith("bias_"):  # in_proj_bias; bias_ih_l0, bias_k
         kind = "bias"
-    elif short == "weight" and isinstance(module, _ConvNd):
+    elif short == "weight" and (isinstance(module, _ConvNd) or is_deformable(module)):
         kind = "conv"
     elif short == "weight" and isinstance(module, nn.Linear):
         kind = "linear"

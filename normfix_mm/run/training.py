@@ -8,7 +8,13 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from normfix_mm import preflight
-from normfix_mm.engine import ClassRecordHook, FiniteWeightsHook, FreshScoresHook, RunRecordHook
+from normfix_mm.engine import (
+    AsTrainedHook,
+    ClassRecordHook,
+    FiniteWeightsHook,
+    FreshScoresHook,
+    RunRecordHook,
+)
 from normfix_mm.run import ending, resuming
 from normfix_mm.run.runner import build_runner
 
@@ -38,6 +44,7 @@ def train(cfg, resume: bool | str = False, contents: bool = True) -> None:
 def add_hooks(runner: Runner) -> None:
     """What every training by our commands has, whether its config names it or not."""
     hooks: list[Hook] = [
+        AsTrainedHook(),
         FiniteWeightsHook(),
         FreshScoresHook(),
         ClassRecordHook(),

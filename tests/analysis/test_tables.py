@@ -1,5 +1,7 @@
 """The tables printed before training cover every weight, with its treatment and its norm."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -42,6 +44,16 @@ def test_every_parameter_is_in_the_treatment_table(detector):
     assert tensors == len(list(detector.parameters()))
     for treatment in ("ε-shift", "decay 0.0001", "frozen"):
         assert treatment in table
+
+
+def test_what_no_step_moves_and_what_an_optimizer_decays_by_itself(detector):
+    neck, rest = [detector["neck"].weight], [detector["backbone"][2].weight]
+    groups = [dict(params=neck, lr=0.0), dict(params=rest, lr=0.1)]
+    table = treatment_table(detector, torch.optim.ASGD(groups, lambd=0.01))
+    rows = [re.split(r"\s{2,}", line) for line in table.splitlines()[1:]]
+    treatments = {row[-1]: row[0] for row in rows}
+    assert treatments["neck.weight"] == "rate 0"
+    assert treatments["backbone.2.weight"] == "decay 0.01"
 
 
 def test_the_joint_norm_by_part(detector):

@@ -97,6 +97,26 @@ def test_the_users_options_keep_their_meaning():
     assert rate["stem.bias"] == pytest.approx(0.3) and rate["stem.weight"] == pytest.approx(0.1)
 
 
+def test_biases_of_every_name_and_keys_as_mmengine_reads_them():
+    layers = dict(attn=nn.MultiheadAttention(8, 2), fc=nn.Linear(8, 8), gru=nn.GRU(8, 8))
+    model = nn.ModuleDict(dict(encoder=nn.ModuleDict(layers)))
+    biases = {name for name, _ in model.named_parameters() if "bias" in name}
+    assert len(biases) == 5
+
+    def decayed(key, **options):
+        keys = {key: dict(lr_mult=0.1)}
+        of = settings(model, build(dict(custom_keys=keys, eps_shift=None, **options), model))
+        assert {of[name] for name in set(of) - biases} == {1e-4}
+        return {name for name in biases if of[name]}
+
+    assert not decayed("encoder")  # a key without a decay gives no bias one
+    assert not decayed("encoder", bias_decay_mult=1.0)
+    # mmengine has no dot before the model's own layers, so this key is nobody's.
+    stock = {"encoder.fc.bias", "encoder.attn.out_proj.bias"}  # what mmengine's option is for
+    assert decayed(".encoder", bias_decay_mult=1.0) == stock
+    assert not decayed(".fc", bias_decay_mult=1.0)
+
+
 def test_an_optimizer_with_a_decay_of_its_own():
     """AdamW decays by 0.01 unless told otherwise."""
     model = Net()

@@ -1,5 +1,7 @@
 """Layers whose weight somebody uses past their forward are refused, with who does."""
 
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -122,6 +124,9 @@ def convolve(conv, x):
     return F.conv2d(x, conv.weight, conv.bias)
 
 
+helper = sys.modules[__name__]  # a module that functions are taken from
+
+
 def _one_of_its_own(forward):
     """A module with one convolution of its own, which `forward` reaches in some way."""
 
@@ -155,6 +160,7 @@ def _by_the_weight_s_variable(self, x):
         (lambda self, x: self.run(x), "conv"),
         (lambda self, x: F.conv2d(x, self.kernel), "conv"),
         (lambda self, x: convolve(self.conv, x), "conv"),
+        (lambda self, x: helper.convolve(self.conv, x), "conv"),
         (lambda self, x: F.conv2d(x, self.convs[0].weight), "convs.0"),
         (lambda self, x: sum(F.conv2d(x, conv.weight) for conv in self.convs), "convs.0"),
         (lambda self, x: self.convs[0].weight.flatten(1) @ x.flatten(2), "convs.0"),

@@ -75,6 +75,9 @@ def test_decay_or_absence_is_refused():
         NormFix(sgd(net, weight_decay=1e-4), net)
     with pytest.raises(ValueError, match="does not hold stem.weight"):
         NormFix(sgd(net["body"]), net)
+    for attach in (NormFix, EpsShift):  # ASGD decays by 1e-4 where nobody asks it to
+        with pytest.raises(ValueError, match="optimizer's lambd are both on .* with lambd=0"):
+            attach(torch.optim.ASGD(net.parameters()), net)
     assert not any(owner_of(p) for p in net.parameters())
 
 

@@ -561,11 +561,11 @@ def test_coupled_classes_of_torch_equal_their_own_decay(name):
     torch.manual_seed(0)
     layer = WNConv2d(3, 4, 3, gain=False, bias=False)
     other = copy.deepcopy(layer)
-    kind = getattr(torch.optim, name)
-    optimizer = kind(layer.parameters(), lr=0.01)
+    kind, own = getattr(torch.optim, name), dict(lambd=0.0) if name == "ASGD" else {}
+    optimizer = kind(layer.parameters(), lr=0.01, **own)
     optimizer.param_groups[0]["weight_decay"] = 0.0
     EpsShift(optimizer, layer, lam=0.3, eps=0.0)
-    plain = kind(other.parameters(), lr=0.01, weight_decay=0.3)
+    plain = kind(other.parameters(), lr=0.01, weight_decay=0.3, **own)
     for _ in range(3):
         gradient = torch.randn_like(layer.weight)
         layer.weight.grad, other.weight.grad = gradient.clone(), gradient.clone()

@@ -8,7 +8,13 @@ from helpers import tool
 from helpers.small_command import write_config
 from mmengine.config import Config
 
-from normfix_mm.engine import ClassRecordHook, FiniteWeightsHook, FreshScoresHook, RunRecordHook
+from normfix_mm.engine import (
+    AsTrainedHook,
+    ClassRecordHook,
+    FiniteWeightsHook,
+    FreshScoresHook,
+    RunRecordHook,
+)
 from normfix_mm.run import training
 from normfix_mm.run.ending import COMMAND
 
@@ -23,8 +29,8 @@ def test_every_training_stops_where_it_diverges_and_is_recorded(monkeypatch, tmp
     monkeypatch.setattr(training.preflight, "check", lambda *arguments: None)
     monkeypatch.setenv(COMMAND, "bash tools/dist_train.sh my.py 2")
     training.train(SimpleNamespace(work_dir=str(tmp_path)))
-    kinds = {FiniteWeightsHook, FreshScoresHook, ClassRecordHook, RunRecordHook}
-    assert {type(hook) for hook in hooks} == kinds and len(hooks) == 4
+    kinds = {AsTrainedHook, FiniteWeightsHook, FreshScoresHook, ClassRecordHook, RunRecordHook}
+    assert {type(hook) for hook in hooks} == kinds and len(hooks) == 5
     (record,) = (hook for hook in hooks if isinstance(hook, RunRecordHook))
     assert record.command == "bash tools/dist_train.sh my.py 2"  # what was typed, not torchrun's
 

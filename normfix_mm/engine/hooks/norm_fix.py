@@ -10,7 +10,7 @@ An EMA copy is not rescaled; an average of points on a sphere lies inside it: it
 import logging
 
 import torch
-from mmengine.hooks import EMAHook, Hook, LoggerHook
+from mmengine.hooks import EMAHook, LoggerHook
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapperDict
 from mmengine.registry import HOOKS
@@ -20,12 +20,12 @@ from torch.optim import Optimizer
 from normfix_mm.analysis.gains import gain_remark
 from normfix_mm.analysis.metrics import effective_learning_rate
 from normfix_mm.analysis.tables import joint_norm_table
+from normfix_mm.engine.hooks.as_trained import AsTrained
 from normfix_mm.engine.hooks.invariance_check import check_scale_invariance
 from normfix_mm.engine.optim_wrapper_constructor import refuse_ignored_eps_shift
 from normfix_mm.errors import BadInput, listing
 from normfix_mm.layers.fixnorm import FixNormLayer
-from normfix_mm.layers.gain import settle_gains
-from normfix_mm.optim.claims import decays, groups_of
+from normfix_mm.optim.claims import decay_of, groups_of
 from normfix_mm.optim.norm_fix import NormFix
 from normfix_mm.optim.weights import NORMS, WeightInfo, norm_fix_weights, unwrapped
 
@@ -37,7 +37,7 @@ _RULE = {
 
 
 @HOOKS.register_module(force=True)
-class NormFixHook(Hook):
+class NormFixHook(AsTrained):
     """Keep the joint norm of a model's weights where training found it.
 
     Args:
@@ -50,7 +50,8 @@ class NormFixHook(Hook):
         interval: log every so many iterations; None takes the LoggerHook's.
 
     Logs 'train/joint_norm', 'train/effective_lr', for each FixNorm layer 'train/gain/<layer>' and
-    'train/cap/<layer>', and 'train/ema_joint_norm' where an EMAHook runs. Says at the end where a
+    'train/cap/<layer>', and 'train/ema_joint_norm' where an EMAHook runs; of a second such hook in
+    the run 'train/joint_norm_1' and so on. Says at the end where a
     gain never left its cap, or was still on its way; and once, in between, if the norm is not what
     the last step has left.
 
@@ -87,7 +88,6 @@ class NormFixHook(Hook):
     def before_train(self, runner) -> None:
         model, optimizer = unwrapped(runner.model), only_optimizer(runner, "NormFixHook")
         refuse_ignored_eps_shift(runner.cfg.get("optim_wrapper"))
-        settle_gains(model)
         if self.norm_fix is not None:  # trained before, and now trained on
             self._saved = self.norm_fix.state_dict()
             self.norm_fix.remove()
@@ -148,13 +148,16 @@ class NormFixHook(Hook):
             "joint_norm": self.norm_fix.joint_norm(),
             "effective_lr": effective_learning_rate(rate, params),
         }
-        for name, layer in self._capped.items():
-            scalars[f"gain/{name}"] = layer.g.detach()
-            scalars[f"cap/{name}"] = layer.cap
         if self._ema is not None:
             copies = dict(self._ema.ema_model.module.named_parameters())
             norms = [copies[name].double().norm() for name in self.norm_fix.names]
             scalars["ema_joint_norm"] = torch.stack(norms).norm()
+        place = self._place(runner)
+        if place:
+            scalars = {f"{name}_{place}": value for name, value in scalars.items()}
+        for name, layer in self._capped.items():
+            scalars[f"gain/{name}"] = layer.g.detach()
+            scalars[f"cap/{name}"] = layer.cap
         for name, value in scalars.items():
             runner.message_hub.update_scalar(f"train/{name}", float(value))
 
@@ -190,8 +193,12 @@ class NormFixHook(Hook):
 
     def _key(self, runner) -> str:
         """The entry in checkpoints, one for each such hook of the run."""
-        place = [hook for hook in runner.hooks if isinstance(hook, NormFixHook)].index(self)
+        place = self._place(runner)
         return f"{_KEY}_{place}" if place else _KEY
+
+    def _place(self, runner) -> int:
+        """Which of the run's hooks of this kind it is."""
+        return [hook for hook in runner.hooks if isinstance(hook, NormFixHook)].index(self)
 
     def _resume_target(self) -> None:
         if self._saved is None:
@@ -225,8 +232,9 @@ def only_optimizer(runner, who: str) -> Optimizer:
 
 def _refuse_decay(optimizer, infos: list[WeightInfo], weights: str) -> None:
     groups = groups_of(optimizer)
-    decayed = [info for info in infos if decays(groups.get(info.param, {}))]
+    decayed = [info for info in infos if decay_of(groups.get(info.param, {}))]
     if decayed:
+        option = decay_of(groups[decayed[0].param])
         keep = (
             ", or keep it for the classifier with paramwise_cfg=dict(custom_keys={'': dict("
             "decay_mult=0.), '<classifier>': dict(decay_mult=1.)})"
@@ -234,5 +242,5 @@ def _refuse_decay(optimizer, infos: list[WeightInfo], weights: str) -> None:
         raise BadInput(
             f"NormFixHook: the optimizer decays {len(decayed)} of the {len(infos)} weights whose "
             f"norm is to be fixed ({listing(decayed, 3)}), which would undo each other; set the "
-            f"optimizer's weight_decay=0.{keep if weights == 'conv' else ''}."
+            f"optimizer's {option}=0.{keep if weights == 'conv' else ''}."
         )

@@ -10,7 +10,6 @@ import logging
 import math
 
 import torch
-from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from torch import nn
@@ -18,22 +17,25 @@ from torch.optim import Optimizer
 
 from normfix_mm.analysis import remarks, steps
 from normfix_mm.analysis.metrics import effective_learning_rate
+from normfix_mm.engine.hooks.as_trained import AsTrained
 from normfix_mm.engine.hooks.norm_fix import NormFixHook, only_optimizer
 from normfix_mm.engine.optim_wrapper_constructor import refuse_ignored_eps_shift
 from normfix_mm.kernels.torch_versions import keep_step_hooks
+from normfix_mm.layers.fixnorm import FixNormLayer
 from normfix_mm.layers.fold import effective_weight
-from normfix_mm.optim.claims import groups_of, owner_of
+from normfix_mm.optim.claims import groups_of, owner_of, resting
 from normfix_mm.optim.eps_shift import EpsShift
 from normfix_mm.optim.weights import norm_fix_weights, unwrapped
 
 
 @HOOKS.register_module(force=True)
-class NormMonitorHook(Hook):
+class NormMonitorHook(AsTrained):
     """Log norms; change nothing.
 
     Every `interval` iterations 'train/joint_norm', 'train/effective_lr' and 'train/gain/<layer>',
     in the log as on the page; a gain is the norm of the layer's effective weight, which is what
-    FixNorm's g is. Beside a NormFixHook, which logs the same, only the gains.
+    FixNorm's g is. Beside a NormFixHook, which logs norms, rate and g of FixNorm layers, only the
+    gains of other layers.
 
     Every `each_layer` iterations, to the visualizer's backends (TensorBoard, …) and not to the
     console, for each weight: 'norm', 'smallest_filter', 'layer_lr', 'update', 'turn',
@@ -75,7 +77,7 @@ class NormMonitorHook(Hook):
         refuse_ignored_eps_shift(runner.cfg.get("optim_wrapper"))
         model = unwrapped(runner.model)
         optimizer = only_optimizer(runner, "NormMonitorHook")
-        held = groups_of(optimizer)
+        held = groups_of(optimizer).keys() - resting(optimizer)
         self._infos = [i for i in norm_fix_weights(model, **self.rules) if i.param in held]
         self._weights = [info.param for info in self._infos]
         if not self._weights:
@@ -90,8 +92,12 @@ class NormMonitorHook(Hook):
                     f"NormMonitorHook: the model has no layer {name!r} with a weight; correct "
                     "`layers`"
                 )
-        self._layers = {name: modules[name] for name in self.layers}
         self._only_gains = any(isinstance(hook, NormFixHook) for hook in runner.hooks)
+        self._layers = {
+            name: modules[name]
+            for name in self.layers
+            if not (self._only_gains and isinstance(modules[name], FixNormLayer))
+        }
         self._readings: dict[str, dict[str, list[float]]] = {}
         self._rates: list[tuple[float, float]] = []
         self._said: set[str] = set()
@@ -124,11 +130,11 @@ class NormMonitorHook(Hook):
             return
         scalars = {f"gain/{name}": _gain(layer) for name, layer in self._layers.items()}
         if not self._only_gains:
-            rate = groups_of(runner.optim_wrapper.optimizer)[self._weights[0]]["lr"]
+            rate = float(groups_of(runner.optim_wrapper.optimizer)[self._weights[0]]["lr"])
             felt = effective_learning_rate(rate, self._weights)
             scalars["joint_norm"] = steps.norms(self._weights).square().sum().sqrt()
             scalars["effective_lr"] = felt
-            self._rates.append((float(rate), float(felt)))
+            self._rates.append((rate, float(felt)))
         for name, value in scalars.items():
             runner.message_hub.update_scalar(f"train/{name}", float(value))
 
@@ -171,7 +177,12 @@ class NormMonitorHook(Hook):
             for i in infos
         }
         read["settled_turn"] = {name: value for name, value in settled.items() if value}
-        scalars = {f"{what}/{name}": v for what, of in read.items() for name, v in of.items()}
+        scalars = {
+            f"{what}/{name}": value
+            for what, of in read.items()
+            for name, value in of.items()
+            if math.isfinite(value)  # a weight that was zero has turned by no angle
+        }
         runner.visualizer.add_scalars(scalars, step=runner.iter + 1)
         self._remark(infos, read)
 
@@ -190,6 +201,8 @@ class NormMonitorHook(Hook):
 
     def _time_to_act(self, length: float, optimizer: Optimizer) -> float:
         groups = groups_of(optimizer)
+        if any(not steps.shrinks_as_said(optimizer, groups[p]) for p in self._weights):
+            return float("inf")
         acts = [
             steps.time_to_act(
                 # OneCycleLR starts far below its highest rate, `max_lr`.

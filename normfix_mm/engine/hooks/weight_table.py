@@ -4,20 +4,20 @@ The optimizer constructor runs before the weights are initialized or loaded and 
 only in `before_train`, so the one table both belong in comes after them.
 """
 
-from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapperDict
 from mmengine.registry import HOOKS
 
 from normfix_mm.analysis.tables import treatment_table
+from normfix_mm.engine.hooks.as_trained import AsTrained
 from normfix_mm.engine.optim_wrapper_constructor import refuse_ignored_eps_shift
-from normfix_mm.layers.gain import settle_before_training, settle_gains
+from normfix_mm.layers.gain import settle_before_training
 from normfix_mm.optim.weights import unwrapped
 
 
 @HOOKS.register_module(force=True)
-class WeightTableHook(Hook):
-    """Before training: set the gains that no checkpoint has set to ||W||, then print the table.
+class WeightTableHook(AsTrained):
+    """Before training: print the table, of the model as it will be trained.
 
     One table for each optimizer of the run, over all parameters of the model.
 
@@ -31,7 +31,6 @@ class WeightTableHook(Hook):
     def before_train(self, runner) -> None:
         refuse_ignored_eps_shift(runner.cfg.get("optim_wrapper"))
         model = unwrapped(runner.model)
-        settle_gains(model)
         if runner.cfg.get("compile"):
             settle_before_training(model)
         several = isinstance(runner.optim_wrapper, OptimWrapperDict)

@@ -1,6 +1,7 @@
 """NormMonitorHook in real runs of a small RetinaNet: what it logs is so, and it changes nothing."""
 
 import json
+import math
 import re
 
 import pytest
@@ -11,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner import Runner
 
+from normfix_mm.analysis import steps
 from normfix_mm.engine.hooks.norm_monitor import NormMonitorHook
 from normfix_mm.optim.weights import norm_fix_weights
 from normfix_mm.report.run import scalars
@@ -120,13 +122,50 @@ def test_an_accumulated_step_is_measured_when_it_is_made(toy_data, tmp_path):
     assert sorted(logged(tmp_path)) == [2, 4]  # due at the first and fourth iteration
 
 
-def test_beside_norm_fixing_only_gains_are_logged_twice(toy_data, tmp_path):
-    hooks = [dict(type="NormFixHook"), dict(MONITOR, layers=["bbox_head.retina_cls"])]
-    train(toy_config(toy_data, tmp_path, length=1, custom_hooks=hooks))
-    steps, _ = scalars(tmp_path)
-    norms = {round(entry["joint_norm"], 3) for entry in steps.values()}
-    assert len(norms) == 1 and all("gain/bbox_head.retina_cls" in e for e in steps.values())
+def test_beside_norm_fixing_nothing_is_logged_twice(toy_data, tmp_path):
+    """With a gain above its cap, which one hook would log as it is and the other as it acts."""
+    names = ["bbox_head.retina_cls", "bbox_head.retina_reg"]
+    hooks = [dict(type="NormFixHook", interval=1), dict(MONITOR, layers=names)]
+    changes = {"model.bbox_head.alpha": 0.1}
+    runner = train(toy_config(toy_data, tmp_path, length=1, custom_hooks=hooks, **changes))
+    logged = runner.message_hub.log_scalars
+    for name in ("joint_norm", *(f"gain/{name}" for name in names)):
+        assert len(logged[f"train/{name}"].data[0]) == 6, name
+    layer = runner.model.bbox_head.retina_cls
+    gains, _ = logged[f"train/gain/{names[0]}"].data
+    assert gains[-1] == pytest.approx(float(layer.g)) and gains[-1] > layer.cap
     assert "its norm is fixed, but the gradient" not in log_of(tmp_path)
+
+
+def test_weights_that_rest_or_freeze_late_are_in_no_norm(toy_data, tmp_path):
+    """MobileNetV2 freezes its stages in train(), which mmengine calls after before_train."""
+    options = dict(widen_factor=0.25, out_indices=(1, 2, 4, 6), norm_cfg=dict(type="BN"))
+    late = {
+        "model.backbone": dict(_delete_=True, type="MobileNetV2", frozen_stages=4, **options),
+        "model.neck.in_channels": [8, 8, 24, 80],
+    }
+    keys = dict(custom_keys={"backbone": dict(lr_mult=0.0)})
+    for place, changes in (("late", late), ("rest", {"optim_wrapper.paramwise_cfg": keys})):
+        config = toy_config(toy_data, tmp_path / place, length=1, custom_hooks=[MONITOR], **changes)
+        runner = train(config)
+        groups = {p: g["lr"] for g in runner.optim_wrapper.param_groups for p in g["params"]}
+        moved = [w.param for w in norm_fix_weights(runner.model) if groups[w.param]]
+        norm = sum(float(p.detach().double().square().sum()) for p in moved) ** 0.5
+        logged = runner.message_hub.log_scalars
+        assert logged["train/joint_norm"].current() == pytest.approx(norm)
+        rate = runner.optim_wrapper.param_groups[-1]["lr"]
+        assert logged["train/effective_lr"].current() == pytest.approx(rate / norm**2)
+
+
+def test_a_weight_that_was_zero_leaves_only_numbers(toy_data, tmp_path):
+    zero = dict(type="Constant", layer="Conv2d", val=0.0)
+    changes = {"model.neck.init_cfg": zero, "model.neck.conv_cfg": None}
+    config = toy_config(toy_data, tmp_path, length=1, custom_hooks=[MONITOR], **changes)
+    train(config)
+    (path,) = tmp_path.glob("*/vis_data/scalars.json")
+    text = path.read_text()
+    assert "norm/neck.fpn_convs.0.conv.weight" in text
+    assert "NaN" not in text and "Infinity" not in text
 
 
 def test_a_fixed_norm_that_matters_is_said(toy_data, tmp_path):
@@ -187,6 +226,33 @@ def test_a_step_that_a_fused_optimizer_skips_is_no_reading(toy_data, tmp_path):
     assert entries and 1 not in entries  # the first step is the one that was skipped
     assert len(entries) == runner.max_iters - 1
     assert "its norm is fixed, but the gradient wants to change it" not in log_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("SGD", True), ("AdamW", True), ("Adam", False), ("RMSprop", False)]
+)
+def test_what_decay_does_is_said_of_optimizers_of_which_it_is_known(kind, told):
+    """Of 600 steps with decay the length is what ηλT/(1 − m) says, or nothing is said."""
+    torch.manual_seed(0)
+    lengths, x = {}, torch.randn(16, 8)
+    for lam in (0.0, 1e-2):
+        weight = torch.nn.Parameter(torch.ones(4, 8))
+        optimizer = getattr(torch.optim, kind)([weight], lr=1e-3, weight_decay=lam)
+        for _ in range(600):
+            optimizer.zero_grad()
+            torch.nn.functional.layer_norm(x @ weight.T, (4,)).square()[:, 0].sum().backward()
+            optimizer.step()
+        lengths[lam] = float(weight.detach().norm())
+    acts = steps.time_to_act(1e-3, 1e-2, 600, 0.0)
+    as_said = abs(lengths[1e-2] / lengths[0.0] - math.exp(-acts)) < 0.01
+    assert steps.shrinks_as_said(optimizer, optimizer.param_groups[0]) == as_said == told
+
+
+def test_an_adam_s_decay_is_not_said_to_have_no_time(toy_data, tmp_path):
+    adam = dict(_delete_=True, type="Adam", lr=1e-4, weight_decay=1e-4)
+    changes = {"optim_wrapper.optimizer": adam}
+    train(toy_config(toy_data, tmp_path, length=1, custom_hooks=[MONITOR], **changes))
+    assert "ηλT/(1 − m)" not in log_of(tmp_path)
 
 
 def test_the_time_that_decay_has_counts_steps_and_the_highest_rate(toy_data, tmp_path):

@@ -17,7 +17,7 @@ from normfix_mm.analysis.outputs import (
     tensors,
     worst_of_ranks,
 )
-from normfix_mm.analysis.perturbations import perturb, tiny_eps
+from normfix_mm.analysis.perturbations import TINY_EPS, perturb, tiny_eps
 from normfix_mm.analysis.snapshot import Snapshot
 
 MOST_SCALED_ALONE = 16
@@ -118,17 +118,21 @@ class Probe:
 
     def _by_eps(self, variant: dict[str, float]) -> dict[str, float]:
         """Those that are invariant once no norm adds anything to a variance."""
-        if not variant:
-            return {}
-        found = dict(list(variant.items())[:MOST_SCALED_ALONE])
-        with tiny_eps(self.model):
-            for perturbed in (False, True):
-                base = self._outputs([], perturbed)
-                for name, before in list(found.items()):
-                    change = self._change(self._outputs([name], perturbed), base)
-                    if change > EPS_SHARE * before:
-                        del found[name]
-        return found
+        found: dict[str, float] = {}
+        left = dict(list(variant.items())[:MOST_SCALED_ALONE])
+        for tiny in TINY_EPS:
+            shares = dict.fromkeys(left, 0.0)  # of the change, what is left of it
+            with tiny_eps(self.model, tiny):
+                for perturbed in (False, True):
+                    asked = [name for name, share in shares.items() if share <= EPS_SHARE]
+                    base = self._outputs([], perturbed) if asked else []
+                    for name in asked:
+                        change = self._change(self._outputs([name], perturbed), base)
+                        shares[name] = change / left[name]
+            found |= {name: left[name] for name, share in shares.items() if share <= EPS_SHARE}
+            # Nothing is left to ask of a weight that hardly feels the eps.
+            left = {n: left[n] for n, share in shares.items() if EPS_SHARE < share < 0.5}
+        return dict(sorted(found.items(), key=lambda item: -item[1]))
 
     def _parted(self, slope: dict[str, float], random_slope: dict[str, float]) -> tuple[list, list]:
         """Names whose slope is small beside a random direction's, and the others, largest first."""

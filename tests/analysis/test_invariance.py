@@ -418,3 +418,20 @@ def test_weights_that_all_lie_in_a_reentrant_checkpoint(norm):
     report = measure_scale_variance(Checkpointed(), lambda m: [m(x)])
     expected = set() if norm is nn.BatchNorm2d else {"net.0.weight", "net.3.weight"}
     assert report.variant.keys() == expected and not report.by_eps and not report.unreached
+
+
+@pytest.mark.parametrize("std", [0.02, 0.05, 0.1])
+@pytest.mark.parametrize("rounding", [0.0, 1e-7, 3e-7])
+def test_a_channel_without_variance_hides_no_eps(std, rounding):
+    """As in a trained network on small maps: rounding is all the variance that the channel has."""
+    torch.manual_seed(0)
+    images = std * torch.randn(4, 3, 12, 12)
+    images[:, 0] = 5.3 * (1 + rounding * torch.randn(4, 12, 12))
+    model = nn.Sequential(
+        nn.Conv2d(3, 3, 5, groups=3, bias=False),
+        nn.BatchNorm2d(3, eps=1e-3),
+        nn.Flatten(),
+        nn.Linear(192, 5),
+    )
+    report = measure_scale_variance(model, lambda m: m(images).square().mean(), ["0.weight"])
+    assert not report.variant and set(report.by_eps) == {"0.weight"}

@@ -22,6 +22,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from normfix_mm.commands.lists import add_lists
 from normfix_mm.run import command_line as cli
 from normfix_mm.run.ending import going_on, typed
 from normfix_mm.tuning.compare_folder import compare
@@ -32,12 +33,15 @@ from normfix_mm.tuning.comparison import METHODS, Comparison
 def main(arguments: Sequence[str] | None, prog: str | None) -> None:
     parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument(
-        "folder", type=Path, help="holds images/{train,val}, and annotations/ or labels/{train,val}"
+        "folder",
+        type=Path,
+        help="holds images/{train,val}, or images/, and annotations/ or labels/{train,val}",
     )
     parser.add_argument(
         "--model", default="retinanet_r18_fpn", help="of configs/coco_folder or configs/seg_folder"
     )
     parser.add_argument("--classes", nargs="+")
+    add_lists(parser)
     parser.add_argument("--rate", type=float, default=0.02, help="middle of the grid of trials")
     parser.add_argument(
         "--rates", type=float, nargs=len(METHODS), help=f"no trials: {', '.join(METHODS)}"
@@ -50,6 +54,7 @@ def main(arguments: Sequence[str] | None, prog: str | None) -> None:
     parser.add_argument("--worker", action="store_true", help="only run what there is to run")
     args = vars(parser.parse_args(arguments))
     search = Comparison(args.pop("rate"), args.pop("rates"), args.pop("seeds"))
+    args["lists"] = tuple(args.pop(name) for name in ("train_list", "val_list", "val_split"))
     args["out"] = args["out"] or Path("work_dirs/compare") / args["model"]
     with going_on("the same command goes on where it was"):
         table = compare(search=search, made_by=typed(), **args)

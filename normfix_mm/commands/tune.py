@@ -20,6 +20,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from normfix_mm.commands.lists import add_lists
 from normfix_mm.errors import BadInput
 from normfix_mm.run import command_line as cli
 from normfix_mm.run.ending import going_on, typed
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None, prog: str | None) -> None:
     cli.add_config(parser)
     parser.add_argument("folder", nargs="?", help="data of one's own, for a folder config")
     parser.add_argument("--classes", nargs="+", help="of the folder; default: all it has")
+    add_lists(parser)
     parser.add_argument("--hold-out", type=int, default=0, metavar="IMAGES",
                         help="judge by so many images of the training set, which no trial trains "
                         "on; default: by the validation images, as the papers do")  # fmt: skip
@@ -75,6 +77,7 @@ def main(arguments: Sequence[str] | None, prog: str | None) -> None:
 
     args = vars(parser.parse_args(arguments))
     cfg = cli.read_config(args.pop("config"), args.pop("cfg_options"), args.pop("row"))
+    args["lists"] = tuple(args.pop(name) for name in ("train_list", "val_list", "val_split"))
     args["grid"] = _grid(args["grid"]) if args["grid"] else None
     with going_on("the same command goes on where it was"):
         result = tune(cfg, made_by=typed(), **args)

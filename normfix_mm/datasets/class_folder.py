@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from normfix_mm.checkpoints.whole_file import replacing
-from normfix_mm.datasets.folder import Folder, Split, refuse_unlistable
+from normfix_mm.datasets.folder import ALL, Folder, Split, drawn, lines_of, refuse_unlistable
 from normfix_mm.datasets.seg_folder import SUFFIXES, visible
 from normfix_mm.errors import BadInput, listing
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 _PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")
-FOR_VALIDATION = 5  # of a folder without a split, one image in so many
 
 Labelled = tuple[str, int]  # an image's path below its part of the folder, its class number
 
@@ -71,12 +70,21 @@ class ClassFolder(Folder):
                 given = part["topk"] if isinstance(part["topk"], (list, tuple)) else [part["topk"]]
                 part["topk"] = tuple(k for k in given if k < count) or (1,)
 
-    def training_images(self) -> list:
-        train = Split("train", None)
+    def pictures(self, split: Split) -> set[str]:
+        below = f"{split.name}/" if self.halves else ""
+        if split.list is None:
+            images = self.images(split.name, self.classes(Split("train", None)))
+        else:
+            images = _listed(split.list)
+        return {below + name for name, _ in images}
+
+    def training_images(self, train: Split = ALL) -> list:
         self._check(train)
+        if train.list is not None:
+            return _listed(train.list)
         return self.images("train", self.classes(train))
 
-    def write_list(self, out: Path, name: str, chosen: set) -> Path:
+    def write_list(self, out: Path, name: str, chosen: set, train: Split = ALL) -> Path:
         return self._write(out / f"{name}.txt", chosen)
 
     def images(self, name: str, classes: Sequence[str]) -> list[Labelled]:
@@ -92,11 +100,10 @@ class ClassFolder(Folder):
         images = _images(self.root, classes)
         held: set[Labelled] = set()
         for number, of in enumerate(classes):
-            there = sorted((image for image in images if image[1] == number), key=_lot)
+            there = [path for path, label in images if label == number]
             if len(there) < 2:
                 raise BadInput(f"{self.root / of} has one image; give at least two, one to test.")
-            count = max(1, len(there) // FOR_VALIDATION)
-            held |= set(there[:count])
+            held |= {(path, number) for path in drawn(there)}
         return [image for image in images if (image in held) == (name == "val")]
 
     def _part(self, name: str) -> Path:
@@ -120,8 +127,18 @@ class ClassFolder(Folder):
         return path
 
 
-def _lot(image: Labelled) -> bytes:
-    return hashlib.sha256(image[0].encode(errors="surrogateescape")).digest()
+def _listed(path: Path) -> list[Labelled]:
+    """The images of a list, a path and a class number in each line.
+
+    Raises:
+        BadInput: A line is not so.
+    """
+    pairs = [line.rpartition(" ") for line in lines_of(path)]
+    for name, _, number in pairs:
+        if not name or not number.isdecimal():
+            line = f"{name} {number}".strip()
+            raise BadInput(f"{path} has a line {line!r}; write a path and a class number in each.")
+    return [(name, int(number)) for name, _, number in pairs]
 
 
 def _class_folders(folder: Path) -> list[str]:

@@ -19,7 +19,7 @@ from normfix_mm.datasets.class_folder import ClassFolder
 from normfix_mm.datasets.coco_annotations import read_annotations
 from normfix_mm.datasets.coco_entries import read_json
 from normfix_mm.datasets.coco_folder import CocoFolder
-from normfix_mm.datasets.folder import Folder
+from normfix_mm.datasets.folder import Folder, Split, lines_of, refuse_part
 from normfix_mm.datasets.seg_folder import SUFFIXES, SegFolder, visible
 from normfix_mm.errors import BadInput
 
@@ -72,11 +72,16 @@ def contents_of(
         BadInput: It is no folder, has none of the layouts, or nothing for this task.
     """
     root = Path(root).expanduser()
-    annotations = root / "annotations/instances_train.json"
+    if task != CLASSIFY:
+        refuse_part(root.resolve())
+    annotated = CocoFolder(root)
+    train = Split("train", None)
+    annotations = annotated.annotations(train)
     if train_list is not None and not Path(train_list).is_file():
         raise BadInput(f"--train-list {train_list} is no file; correct the path.")
     if train_list is not None and Path(train_list).suffix == ".json":
         annotations = Path(train_list)
+        train = Split("train", annotations)
     found, data = None, None
     if annotations.is_file():
         found = read_annotations(annotations)  # which refuses what is not as COCO has it
@@ -92,19 +97,14 @@ def contents_of(
         sizes = {image["id"]: (image["width"], image["height"]) for image in data["images"]}
         sides = tuple(sorted(_sides(data.get("annotations", ()), sizes)))
         chosen = {k for k, name in enumerate(found.names) if not classes or name in classes}
-        trained = [image for image in found.images if chosen.intersection(image[-1])]
+        trained = [each for each in annotated.images(train) if chosen.intersection(each[-1])]
         return Contents(tasks, len(trained), *_middle(sizes.values()), sides)
-    named = None if train_list is None else _lines(Path(train_list))
+    named = None if train_list is None else lines_of(Path(train_list))
     files = _label_mapped(root, named) if task == SEGMENT else _classified(root, named, classes)
     if not files and named is not None:
         raise BadInput(f"--train-list {train_list} names no picture of {root} to train on.")
     step = max(1, len(files) // _LOOKED_AT)
     return Contents(tasks, len(files), *_middle(_sizes(files[::step])))
-
-
-def _lines(path: Path) -> list[str]:
-    text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    return [line for line in map(str.strip, text.splitlines()) if line]
 
 
 def _label_mapped(root: Path, named: list[str] | None) -> list[Path]:
@@ -165,6 +165,7 @@ def tasks_of(root: Path, annotations: dict | None) -> tuple[str, ...]:
     if not tasks and not (root / "images").is_dir() and _has_classes(root):
         tasks.append(CLASSIFY)
     if not tasks:
+        CocoFolder(root).refuse_unnamed()
         layouts = "; ".join(kind.layout for kind in (CocoFolder, SegFolder, ClassFolder))
         raise BadInput(f"{root} holds nothing that can be trained on: {layouts}.")
     return tuple(tasks)

@@ -18,7 +18,14 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from normfix_mm.checkpoints.whole_file import replacing
-from normfix_mm.datasets.folder import Folder, Split, refuse_unlistable
+from normfix_mm.datasets.folder import (
+    ALL,
+    Folder,
+    Split,
+    lines_of,
+    refuse_part,
+    refuse_unlistable,
+)
 from normfix_mm.datasets.remembered import recall, remember, settled, stamp_of
 from normfix_mm.errors import BadInput
 
@@ -56,19 +63,34 @@ class SegFolder(Folder):
     def set_evaluators(self, cfg: Config) -> None:
         """Label images are compared with those that the dataset loads."""
 
-    def training_images(self) -> list:
+    def pictures(self, split: Split) -> set[str]:
+        return {f"images/{split.name}/{name}" for name in self._names(split)}
+
+    def training_images(self, train: Split = ALL) -> list:
         folder = self.root / "images/train"
         if not folder.is_dir():
+            refuse_part(self.root)
             raise BadInput(f"{folder} does not exist; {self.layout}.")
         _suffix(folder, SUFFIXES)
-        files = visible(folder, SUFFIXES)
-        return [path.relative_to(folder).with_suffix("").as_posix() for path in files]
+        return self._names(train)
 
-    def write_list(self, out: Path, name: str, chosen: set) -> Path:
+    def write_list(self, out: Path, name: str, chosen: set, train: Split = ALL) -> Path:
         refuse_unlistable(chosen)
         with replacing(out / f"{name}.txt") as part:
             part.write_text("".join(f"{each}\n" for each in sorted(chosen)), encoding="utf-8")
         return out / f"{name}.txt"
+
+    def _check(self, *splits: Split) -> None:
+        refuse_part(self.root)
+        super()._check(*splits)
+
+    def _names(self, split: Split) -> list[str]:
+        """The images of a split, as a list names them: without endings."""
+        if split.list is not None:
+            return lines_of(split.list)
+        folder = self.root / "images" / split.name
+        files = visible(folder, SUFFIXES)
+        return [path.relative_to(folder).with_suffix("").as_posix() for path in files]
 
 
 def visible(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:

@@ -104,9 +104,36 @@ def _check_pictures(dataset, where: str) -> Pictures:
     source, folder = files_of(dataset)
     images = pictures_of(dataset, annotations_of(dataset))
     sizes = {os.path.join(folder, name): (width, height) for _, name, width, height, *_ in images}
+    _refuse_exchanged([*sizes], folder, where, source)
     pictures = check_pictures([*sizes], folder, where, source, loader_of(dataset))
     check_sizes(pictures, sizes, where, source)
     return pictures
+
+
+def _refuse_exchanged(paths: Sequence[str], folder: str, where: str, source: str) -> None:
+    """Refuse a list whose missing pictures all lie in a folder beside theirs, as another split's.
+
+    Unless those that are there have namesakes in it as well: then names say nothing.
+
+    Raises:
+        BadInput: With that folder.
+    """
+    absent = {os.path.relpath(path, folder) for path in paths if not os.path.isfile(path)}
+    above, own = os.path.split(os.path.normpath(folder))
+    if not absent or not os.path.isdir(above):
+        return
+    names = [os.path.relpath(path, folder) for path in paths]
+    for other in sorted(os.listdir(above)):
+        there = os.path.join(above, other)
+        if other == own or not os.path.isdir(there):
+            continue
+        if all(os.path.isfile(os.path.join(there, name)) == (name in absent) for name in names):
+            path = os.path.join(folder, min(absent))
+            raise BadInput(
+                f"{len(absent)} of {len(paths)} pictures of {where} that {source!r} names are not "
+                f"there, first {path!r}; all of them are in {there!r}: is it the list of "
+                f"{other!r}? Give each split its own list, or name that folder in data_prefix."
+            )
 
 
 def _is_of_masks(model: Mapping) -> bool:

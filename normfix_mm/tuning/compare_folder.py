@@ -54,6 +54,7 @@ def compare(
     search: Comparison,
     out: Path,
     classes: Sequence[str] | None = None,
+    lists: Sequence = (),
     storage: str | None = None,
     worker: bool = False,
     pace: float = 5.0,
@@ -68,6 +69,7 @@ def compare(
         search: what is run.
         out: folder of the runs and the table.
         classes: of the folder; by default all that it has.
+        lists: as of :class:`Job`; the trials hold out of those to train on.
         storage, worker, pace, made_by: as of :func:`normfix_mm.tuning.tune`.
         **options: `jobs` of :class:`Worker`; `threads` and `command` of :class:`Trainer`.
 
@@ -84,15 +86,15 @@ def compare(
     configs = {method: read_config(path) for method, path in configs_of(model).items()}
     first = next(iter(configs.values()))
     metric = metric_of(first)[0]
-    begin(out, model, folder, classes)
-    split = held_out(first, folder, out, HELD_OUT)
+    begin(out, model, folder, classes, lists)
+    job = Job(first, model, out, folder, classes, HELD_OUT, lists=lists)
+    held = held_out(first, folder, out, HELD_OUT, *lists[:1])
 
     def build(trial: Trial) -> Config:
-        held = split if trial.phase == "trial" else None
-        cfg = with_folder(configs[trial.variant], folder, out, classes, held)
+        given = held if trial.phase == "trial" else lists
+        cfg = with_folder(configs[trial.variant], folder, out, classes, given)
         return set_values(cfg, trial.values)
 
-    job = Job(first, model, out, folder, classes, HELD_OUT)
     settings = dict(method="compare", search=repr(search), metric=metric) | job.data()
     texts = "".join(cfg.pretty_text for cfg in configs.values())
     name = hashlib.sha256((json.dumps(settings) + texts).encode()).hexdigest()[:12]
@@ -143,13 +145,21 @@ def _cells(line: str) -> list[str]:
     return [cell.replace(MARK, "|") for cell in re.split(r" ?(?<!\\)\| ?", line)[1:-1]]
 
 
-def begin(out: Path, model: str, folder: Path, classes: Sequence[str] | None) -> None:
+def begin(
+    out: Path,
+    model: str,
+    folder: Path,
+    classes: Sequence[str] | None,
+    lists: Sequence = (),
+) -> None:
     """Make the folder of this comparison; finished runs of another one must not count as its own.
 
     Raises:
         BadInput: it holds another comparison.
     """
     here = dict(model=model, folder=str(folder.resolve()), classes=classes)
+    if any(lists):
+        here["lists"] = [each and str(each) for each in lists]
     note = out / "comparison.json"
     there = json.loads(note.read_text()) if note.exists() else here
     if "detector" in there:  # as the model was called before segmenters could be compared
@@ -157,10 +167,15 @@ def begin(out: Path, model: str, folder: Path, classes: Sequence[str] | None) ->
     if there != here and any(out.glob("*/log.txt")):
         raise BadInput(
             f"{out} holds the runs of {there['model']} on {there['folder']} (classes "
-            f"{there['classes'] or 'of the data'}); name another folder with --out."
+            f"{there['classes'] or 'of the data'}{_said(there.get('lists'))}); name another folder "
+            "with --out."
         )
     with replacing(note) as part:
         part.write_text(json.dumps(here))
+
+
+def _said(lists: Sequence | None) -> str:
+    return ", lists " + ", ".join(filter(None, lists)) if lists else ""
 
 
 def read_config(path: Path) -> Config:

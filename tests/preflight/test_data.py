@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers.spoiled import each, edit
 from mmdet.datasets import CocoPanopticDataset
 from mmengine.config import Config
 from preflight.toy_preflight import sentence
@@ -121,3 +122,22 @@ def test_annotation_files(cfg, toy, tmp_path, order):
         assert "'ring'" in sentence(cfg)
     else:
         assert ("no complete JSON" if order == "cut off" else "holds a list") in sentence(cfg)
+
+
+def test_a_list_of_the_other_split_s_pictures(own, own_cfg):
+    """Each picture that is not there lies in the other folder, which the sentence names.
+
+    Not so where both are numbered from 1: a picture that is missing there is missing.
+    """
+    first = own / "train2017/000000000001.png"
+    kept = first.rename(own / "kept.png")
+    assert "1 of 4 pictures" in sentence(own_cfg) and "is it the list" not in sentence(own_cfg)
+    kept.rename(first)
+    for picture in list((own / "val2017").iterdir()):
+        picture.rename(picture.with_name(f"v{picture.name}"))
+    file = own / "annotations/instances_val2017.json"
+    edit(file, each("file_name", lambda name: f"v{name}", "images"))
+    own_cfg.train_dataloader.dataset.ann_file = str(file)
+    said = sentence(own_cfg)
+    assert "4 of 4 pictures of train_dataloader.dataset that" in said
+    assert f"all of them are in '{own}/val2017': is it the list of 'val2017'? Give each" in said

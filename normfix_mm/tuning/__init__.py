@@ -7,7 +7,7 @@ search, algorithm4, bayes, grid, comparison    what to train next: pure function
 knobs, schedule, job                           what a trial's config is
 training, measure                              a trial as a process
 storage, lease, study, worker                  many processes on one study
-settings, tuner                                the whole search
+settings, forecast, tuner                      the whole search
 progress, results, plots, page                 what is seen of it
 """
 

@@ -2,8 +2,12 @@
 
 Phase 1 tries K rates in each of N rounds, with the first α. The best rate of a round is the upper
 end of the next one's range: the best rate of a short training is at least that of a longer one.
-Rates of different rounds compete; lr_best is that of the best score in any round. Phase 2 trains
-the remaining α with lr_best, at the last round's length.
+Phase 2 trains the remaining α with lr_best, at the last round's length.
+
+lr_best is the best rate of the last round. The paper's lines 6 to 8 take that of the best score in
+any round, as if a fifth of the training could win against all of it. Ours never compares scores of
+unequal length, and loses no rate by it: every round tries the best of the one before again. A round
+in which nothing was found has no best rate, and the search ends there.
 
 The paper's UniformSplit is not written out. These are the splits that give the rates it reports:
 
@@ -62,6 +66,7 @@ class Algorithm4(Search):
     splits: int = SPLITS
     alphas: Sequence[float] = ALPHAS
     sampled = False
+    length_option = "--budgets"
 
     def __post_init__(self) -> None:
         check_range("learning rates", self.lr_range)
@@ -80,12 +85,22 @@ class Algorithm4(Search):
     def plan(self, scores: Scores) -> list[Trial]:
         rounds = self.rounds(scores)
         trials = {trial.name: trial for each in rounds for trial in each.trials}
-        if len(rounds) == len(self.budgets) and all(each.best for each in rounds):
-            lr = best_of(list(trials.values()), scores).values["lr"]
-            for alpha in self.alphas[1:]:
-                trial = self._trial("alpha", lr, alpha, self.budgets[-1])
-                trials.setdefault(trial.name, trial)
-        return list(trials.values())
+        return [*trials.values(), *self._phase2(rounds[-1])]
+
+    def best(self, scores: Scores) -> Trial | None:
+        """The best of the last round, or its rate with a better α; None before that round."""
+        last = self.rounds(scores)[-1]
+        if last.number < len(self.budgets):
+            return None
+        rates = [last.best] if last.best else last.trials
+        return best_of([*rates, *self._phase2(last)], scores)
+
+    def _phase2(self, last: Round) -> list[Trial]:
+        """The other α with the best rate of the last round; none as long as that is not known."""
+        if last.number < len(self.budgets) or last.best is None:
+            return []
+        lr, share = last.best.values["lr"], self.budgets[-1]
+        return [self._trial("alpha", lr, alpha, share) for alpha in self.alphas[1:]]
 
     def rounds(self, scores: Scores) -> list[Round]:
         """The rounds of phase 1 whose rates are known.
@@ -108,7 +123,7 @@ class Algorithm4(Search):
         return rounds
 
     def remarks(self, scores: Scores) -> list[str]:
-        """What to know about the result: a best value at the edge of what was tried, an idle α."""
+        """What to know: a best value at the edge of what was tried, an α idle or not decided."""
         best = self.best(scores)
         if best is None:
             return []
@@ -126,6 +141,8 @@ class Algorithm4(Search):
                 f"{last.lr_range[0]:g} to {lr:g}, which the shorter trainings set: a longer first "
                 "round would tell more."
             )
+        if undecided := self._undecided(scores):
+            return [*said, undecided]
         same = self._without_effect(lr, scores)
         if same:
             said.append(
@@ -136,6 +153,17 @@ class Algorithm4(Search):
             end = "smallest" if alpha == min(self.alphas) else "largest"
             said.append(f"The best α, {alpha:g}, is the {end} of the candidates.")
         return said
+
+    def _undecided(self, scores: Scores) -> str | None:
+        """That phase 2 is over and has told nothing, if so."""
+        others = self._phase2(self.rounds(scores)[-1])
+        if not others or any(scores.get(trial.name) != -math.inf for trial in others):
+            return None
+        return (
+            f"α was not decided: with lr {others[0].values['lr']:g} every other α than "
+            f"{self.alphas[0]:g}, with which the rates were tried, diverged, failed or found "
+            f"nothing; lower --lr-range or {self.longer(self.budgets[-1])}."
+        )
 
     def _without_effect(self, lr: float, scores: Scores) -> list[float]:
         """The largest values of α, three or more, that all have the same score; or none."""
@@ -151,10 +179,13 @@ class Algorithm4(Search):
         last = self.rounds(scores)[-1]
         if last.best or any(trial.name not in scores for trial in last.trials):
             return None
-        rates = [trial.values["lr"] for trial in last.trials]
+        rates, share = [trial.values["lr"] for trial in last.trials], self.budgets[last.number - 1]
+        span = f"the rates {rates[0]:g} to {rates[-1]:g}" if len(rates) > 1 else f"{rates[0]:g}"
+        what = "neither the rate nor α was" if len(self.alphas) > 1 else "the rate was not"
         return (
-            f"No training of round {last.number} came to a score (the rates {rates[0]:g} to "
-            f"{rates[-1]:g} all diverged or failed); see their logs, or lower --lr-range."
+            f"No training of round {last.number} came to anything: at {share:g} of the config's "
+            f"length each of {span} diverged, failed or found nothing, so that {what} decided; "
+            f"lower --lr-range or {self.longer(share)}."
         )
 
     def cost(self) -> float:

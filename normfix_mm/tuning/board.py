@@ -120,8 +120,14 @@ def _described(trial: Trial, attempt, count: int) -> Entry:
     )
 
 
-def score_of(entry: Entry, maximize: bool) -> float:
-    """The value of a trial that has ended, more being better; the worst where there is none."""
-    if entry.value is None or math.isnan(entry.value):
+def score_of(entry: Entry, maximize: bool, floor: float = -math.inf) -> float:
+    """The value of a trial that has ended, more being better; -inf where it came to nothing.
+
+    Args:
+        floor: the worst value that a metric of which more is better can have.
+    """
+    silent = entry.state == "finished" and entry.facts.get("metrics") == {}  # evaluators found none
+    if entry.value is None or math.isnan(entry.value) or silent:
         return -math.inf
-    return entry.value if maximize else -entry.value
+    score = entry.value if maximize else -entry.value
+    return score if score > floor else -math.inf

@@ -87,6 +87,9 @@ class Comparison(Search):
     def best(self, scores: Scores) -> Trial | None:
         return None  # it compares
 
+    def leading(self, scores: Scores) -> Trial | None:
+        return None
+
     def failure(self, scores: Scores) -> str | None:
         return None
 

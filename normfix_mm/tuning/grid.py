@@ -27,6 +27,7 @@ class Grid(Search):
     axes: Mapping[str, Sequence[float]]
     share: float = 1.0
     sampled = False
+    length_option = "--share"
 
     def __post_init__(self) -> None:
         if not self.axes or not all(self.axes.values()):

@@ -11,6 +11,7 @@ Otherwise the papers' values hold: rates of [0.2, 3.2] for a classifier trained 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 from numbers import Real
 
@@ -265,6 +266,11 @@ def direction_of(metric: str, rule: str | None = None) -> str | None:
         return "minimize"
     greater = [*CheckpointHook._default_greater_keys, *JUDGES]
     return "maximize" if any(key.lower() in metric.lower() for key in greater) else None
+
+
+def floor_of(metric: str) -> float:
+    """The least that a metric can be where more is better: 0 of AP, mIoU and the like."""
+    return 0.0 if metric.rpartition("/")[2].startswith(JUDGES) else -math.inf
 
 
 def check_metric(cfg: Config, metric: str) -> None:

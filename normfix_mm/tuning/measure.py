@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import platform
 import statistics
+import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+import normfix_mm
+from normfix_mm.datasets.remembered import recall, remember, stamp_of
 from normfix_mm.errors import BadInput
 from normfix_mm.report.run import scalars
+from normfix_mm.tuning.job import flattened
 from normfix_mm.tuning.outcome import last_words
 from normfix_mm.tuning.search import Trial
 from normfix_mm.tuning.training import Trainer
@@ -26,6 +33,7 @@ from normfix_mm.tuning.training import Trainer
 ITERATIONS = 8
 BATCHES = 2  # of validation
 NEVER = 10**9
+KEPT = 24 * 3600  # seconds that a probe is good for
 FILE = "probe.json"
 
 
@@ -62,8 +70,6 @@ class ProbeHook(Hook):
 
 
 def _evaluation(model, loader) -> float:
-    import torch
-
     model.eval()
     times = []
     with torch.no_grad():
@@ -92,6 +98,47 @@ def probe_config(cfg: Config) -> Config:
     cfg.custom_imports = dict(imports, imports=[*names, __name__])
     cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="ProbeHook")]
     return cfg
+
+
+def measured_before(cfg: Config, data: str, **options) -> tuple[Cost, float] | None:
+    """What a probe of the same has found here within a day, and how many seconds ago.
+
+    So a dry run's probe serves the search that follows.
+
+    Args:
+        data: a digest of a folder's files.
+        **options: as of :func:`measure`.
+    """
+    kept = recall(*_key(cfg, data, options))
+    try:
+        age = time.time() - kept["when"]
+        return (Cost(**kept["cost"]), age) if 0 <= age < KEPT else None
+    except (KeyError, TypeError):
+        return None
+
+
+def keep(cost: Cost, cfg: Config, data: str, **options) -> None:
+    """Remember what a probe has found, for :func:`measured_before`."""
+    remember(dict(when=time.time(), cost=asdict(cost)), *_key(cfg, data, options))
+
+
+def _key(cfg: Config, data: str, options: dict) -> tuple:
+    here = platform.node(), os.environ.get("CUDA_VISIBLE_DEVICES"), sys.executable
+    versions = normfix_mm.__version__, torch.__version__
+    return ("probe", cfg.pretty_text, data, _stamps(cfg), options, here, versions)
+
+
+def _stamps(cfg: Config) -> dict[str, list]:
+    """Size and times of the files and folders that the data loaders name."""
+    stamps = {}
+    for loader in ("train_dataloader", "val_dataloader"):
+        leaves = flattened(cfg.get(loader) or {})
+        texts = {key: text for key, text in leaves.items() if text and isinstance(text, str)}
+        roots = {text for key, text in texts.items() if key.endswith("data_root")}
+        for path in {os.path.join(root, text) for root in {"", *roots} for text in texts.values()}:
+            if path not in roots and os.path.exists(path):
+                stamps[path] = stamp_of(path)
+    return dict(sorted(stamps.items()))
 
 
 def measure(cfg: Config, folder: Path, **options) -> Cost:

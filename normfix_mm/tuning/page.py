@@ -31,7 +31,7 @@ def build(results: dict[str, Result], title: str, command: str, trials: Path | N
         "<h2>Result</h2>",
         markup.table(
             "figures",
-            ["search", "best", result.metric, "cost in Tmax", "trials"],
+            ["search", "best", result.metric, "share of Tmax", "cost in Tmax", "trials"],
             [_row(name, each) for name, each in results.items()],
         ),
         *(f"<p>{markup.text(said)}</p>" for said in (*result.remarks, *result.failures)),
@@ -50,7 +50,7 @@ def build(results: dict[str, Result], title: str, command: str, trials: Path | N
 
 
 def _best(result: Result) -> dict[str, str]:
-    """The best trials of whole length, the best first, and what distinguishes them."""
+    """The best trials of the winner's length, it first, and what distinguishes them."""
     best = result.best
     if best is None:
         return {}
@@ -62,12 +62,15 @@ def _best(result: Result) -> dict[str, str]:
 
 def _row(name: str, result: Result) -> list[str]:
     best = result.best
-    found = [described(best.trial), f"{best.value:.4g}"] if best else ["–", "–"]
+    found = ["–"] * 3
+    if best:
+        found = [described(best.trial), f"{best.value:.4g}", f"{best.trial.share:g}"]
     return [name, *found, f"{result.cost:.3g}", str(len(result.board.entries))]
 
 
 def _trials(result: Result) -> str:
-    head = ["trial", "phase", "share of Tmax", "iterations", "cost in Tmax", result.metric, "state"]
+    head = ["trial", "phase", "share of Tmax", "iterations", "cost in Tmax", result.metric, "best"]
+    head += ["state"]
     rows = [
         [
             described(entry.trial) or entry.trial.name,
@@ -76,6 +79,7 @@ def _trials(result: Result) -> str:
             str(trained(entry, result.tmax)),
             f"{spent(entry, result.tmax):.3g}",
             "–" if entry.value is None else f"{entry.value:.4g}",
+            result.mark(entry),
             entry.state + (f", attempt {entry.attempts}" if entry.attempts > 1 else ""),
         ]
         for entry in result.board.entries

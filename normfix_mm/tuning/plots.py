@@ -17,7 +17,10 @@ Results = dict[str, Result]  # by name; the first is what the page is about
 
 
 def progress(axes, results: Results) -> bool:
-    """The best score so far over what had been trained, for each search (Figure 5, left)."""
+    """The best score so far over what had been trained, for each search (Figure 5, left).
+
+    Longer trainings begin anew: their scores are not compared with those of shorter ones.
+    """
     drawn = False
     for (name, result), colour in zip(results.items(), COLOURS):
         ended = [e for e in result.board.entries if e.ended]
@@ -27,10 +30,12 @@ def progress(axes, results: Results) -> bool:
             if not _has_value(entry):
                 continue
             points.append((cost, entry.value))
-            if best is None or _sign(result) * entry.value > _sign(result) * best:
-                best = entry.value
+            ahead = _sign(result) * (entry.value - (best.value if best else 0.0))
+            longer = entry.trial.share - (best.trial.share if best else 0.0)
+            if longer > 0 or (longer == 0 and ahead > 0):
+                best = entry
             xs.append(cost)
-            ys.append(best)
+            ys.append(best.value)
         if xs:
             axes.step([*xs, cost], [*ys, ys[-1]], where="post", color=colour, label=name)
             axes.plot(*zip(*points), "o", ms=3.5, color=colour, alpha=0.5)
@@ -134,7 +139,11 @@ def drawings(result: Result) -> list[tuple]:
     keys = dict.fromkeys(key for e in result.board.entries for key in e.trial.values)
     shown_above = "lr" if isinstance(result.search, Algorithm4) else None
     return [
-        (progress, "Points are trials, in the order of the search; the line is the best so far."),
+        (
+            progress,
+            "Points are trials, in the order of the search; the line is the best so far, anew for "
+            "each length of trials.",
+        ),
         (
             rounds,
             "Each round tries its range of rates; the best of one is the upper end of the next.",
@@ -155,6 +164,5 @@ def _has_value(entry: Entry) -> bool:
 def _sign(result: Result) -> int:
     """1 if more is better, else -1."""
     scores = result.board.scores
-    return next(
-        (-1 if scores[e.trial.name] != e.value else 1 for e in result.board.entries if e.value), 1
-    )
+    told = [(scores.get(e.trial.name, -math.inf), e.value) for e in result.board.entries]
+    return next((-1 if s != value else 1 for s, value in told if value and math.isfinite(s)), 1)

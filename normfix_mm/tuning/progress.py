@@ -77,9 +77,10 @@ class Progress:
                 parts.append(f"{len(found)} of them {state}")
         parts += [f"{len(running)} running", f"{total - len(done) - len(running)} to come"]
         line = ", ".join(parts)
-        if best := self.search.best(board.scores):
+        if best := self.search.best(board.scores) or self.search.leading(board.scores):
             entry = next(e for e in board.entries if e.trial.name == best.name)
-            line += f"; best {entry.value:.4g} ({described(entry.trial)})"
+            share = "" if best.share == 1 else f", {best.share:g} Tmax"
+            line += f"; best {entry.value:.4g} ({described(entry.trial)}{share})"
         if not board.is_over and (seconds := self._to_go(board)):
             line += f"; about {duration(seconds)} to go"
         return line

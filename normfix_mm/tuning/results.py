@@ -23,7 +23,7 @@ class Result:
     Attributes:
         search: what was searched.
         board: every trial.
-        best: the trial with the best score; None if none has one.
+        best: the winner, as the search has it; None if there is none.
         metric: what the trials were judged by.
         tmax: iterations of a whole training.
         config, table, page: the files that it left; no config without a best trial.
@@ -54,6 +54,10 @@ class Result:
     def remarks(self) -> list[str]:
         return self.search.remarks(self.board.scores)
 
+    def mark(self, entry: Entry) -> str:
+        """'best' of the winner, else nothing."""
+        return "best" if entry is self.best else ""
+
 
 def summed_up(search: Search, board: Board, metric: str, tmax: int) -> Result:
     """The result of a search that is over; nothing is written yet."""
@@ -68,11 +72,19 @@ def summed_up(search: Search, board: Board, metric: str, tmax: int) -> Result:
     return Result(search, board, entry, metric, tmax, failures=tuple(failures))
 
 
+def headline(result: Result) -> str:
+    """The winner in words: 'best bbox_mAP 0.41: lr 0.0145, α 0.5, after 0.2 of the length'."""
+    best = result.best
+    share = best.trial.share
+    after = "" if share == 1 else f", after {share:g} of the config's length"
+    return f"best {result.metric} {best.value:.4g}: {described(best.trial)}{after}"
+
+
 def write_table(path: Path, result: Result) -> None:
     """A row for each trial, in the order of the search."""
     entries = result.board.entries
     names = list(dict.fromkeys(key for e in entries for key in e.trial.values))
-    head = ["trial", "phase", "variant", *names, "share of Tmax", "state", result.metric]
+    head = ["trial", "phase", "variant", *names, "share of Tmax", "state", result.metric, "best"]
     head += ["iterations", "cost in Tmax", "seconds", "attempts", "host", "error"]
     with replacing(path) as part, open(part, "w", newline="") as file:
         writer = csv.writer(file)
@@ -80,8 +92,9 @@ def write_table(path: Path, result: Result) -> None:
         for e in entries:
             values = [e.trial.values.get(name, "") for name in names]
             row = [e.trial.name, e.trial.phase, e.trial.variant, *values, f"{e.trial.share:g}"]
-            row += [e.state, "" if e.value is None else e.value, trained(e, result.tmax)]
-            row += [round(spent(e, result.tmax), 4), e.facts.get("seconds", ""), e.attempts]
+            row += [e.state, "" if e.value is None else e.value, result.mark(e)]
+            row += [trained(e, result.tmax), round(spent(e, result.tmax), 4)]
+            row += [e.facts.get("seconds", ""), e.attempts]
             row += [e.facts.get("worker", {}).get("host", ""), e.facts.get("error", "")]
             writer.writerow(row)
 
@@ -91,8 +104,8 @@ def write_config(path: Path, cfg: Config, result: Result, source: str) -> None:
     said = "".join(f"{line}\n" for line in result.remarks)
     head = (
         f'"""{source} with the values that a search has found.\n\n'
-        f"{described(result.best.trial)}: {result.metric} {result.best.value:.4g}, the best of "
-        f"{len(result.board.entries)} trials,\n{result.cost:.3g} trainings in all. {said}"
+        f"{headline(result)}.\n{len(result.board.entries)} trials, {result.cost:.3g} trainings in "
+        f"all. {said}"
         f'"""\n\n'
     )
     with replacing(path) as part:

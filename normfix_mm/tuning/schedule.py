@@ -51,6 +51,20 @@ def iterations(cfg: Config, epoch_length: int | None) -> int:
     return cfg.train_cfg.max_epochs * epoch_length
 
 
+def warm_up(cfg: Config, epoch_length: int | None) -> int:
+    """Iterations until the config's rate has risen to its whole; 0 without a warm-up."""
+    ends = [0]
+    for scheduler in _schedulers(cfg):
+        first = scheduler.get("start_factor", scheduler.get("factor", 1 / 3))
+        kind = type_name(scheduler)
+        rises = kind.startswith(("LinearLR", "ConstantLR")) and first < 1
+        end = scheduler.get("end", scheduler.get("total_iters", FOREVER))
+        if scheduler.get("begin", 0) or not (rises or "Warmup" in kind) or end >= FOREVER:
+            continue
+        ends.append(end * (epoch_length or 0) if scheduler.get("by_epoch", True) else end)
+    return max(ends)
+
+
 def shortened(cfg: Config, share: float, epoch_length: int | None = None) -> Config:
     """A copy of the config that trains for `share` of its length.
 

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-Scores = Mapping[str, float]  # by name of the trial; more is better, -inf is a run that diverged
+# By name of the trial; more is better, -inf is a run that diverged, failed or found nothing.
+Scores = Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,25 @@ class Search(Protocol):
     #: Whether a sampler chooses the values when a trial starts; the ranges are then searched on a
     #: logarithmic scale. Otherwise the plan has them.
     sampled: bool
+    #: The option that makes trials longer, where they are shorter than the config.
+    length_option: str = ""
 
     def plan(self, scores: Scores) -> list[Trial]:
         """Every trial that is known to be needed, in the order in which to run them."""
 
     def best(self, scores: Scores) -> Trial | None:
-        """The trial with the best score; None if none has one yet."""
-        return best_of(self.plan(scores), scores)
+        """The winner: the best of the longest trainings; None if none of them has a score yet.
+
+        Scores of trainings of different length are never compared.
+        """
+        longest = max(share for _, _, share in self.outlook())
+        return best_of([t for t in self.plan(scores) if t.share == longest], scores)
+
+    def leading(self, scores: Scores) -> Trial | None:
+        """The best of the longest trainings that have a score so far."""
+        scored = [t for t in self.plan(scores) if scores.get(t.name, -math.inf) > -math.inf]
+        longest = max((trial.share for trial in scored), default=0.0)
+        return best_of([trial for trial in scored if trial.share == longest], scores)
 
     def remarks(self, scores: Scores) -> list[str]:
         """Sentences on what to know about the result."""
@@ -60,7 +73,15 @@ class Search(Protocol):
         """Why a search that is over has not come to its end, if it has not."""
         if self.best(scores) is not None:
             return None
-        return "No trial came to a score: all diverged or failed; see their logs."
+        longer = self.longer(max(share for _, _, share in self.outlook()))
+        return (
+            "No trial came to anything: each diverged, failed or found nothing; lower the rates or "
+            f"{longer}."
+        )
+
+    def longer(self, share: float) -> str:
+        """What to do where trials of this share are too short."""
+        return f"raise {self.length_option}" if share < 1 else "lengthen the config"
 
     def cost(self) -> float:
         """What the whole search trains, in units of Tmax, if no trial ends early."""

@@ -10,6 +10,7 @@ died is put up again under a new number; its entry counts the attempts.
 from __future__ import annotations
 
 import json
+import math
 import time
 import warnings
 import zlib
@@ -20,6 +21,7 @@ from dataclasses import dataclass, replace
 from normfix_mm.errors import BadInput, listing
 from normfix_mm.tuning import board
 from normfix_mm.tuning.board import Board, Entry
+from normfix_mm.tuning.knobs import floor_of
 from normfix_mm.tuning.lease import LEASE, Watch, is_dead, myself
 from normfix_mm.tuning.search import Search, Trial
 from normfix_mm.tuning.storage import Address, Taken, ask, open_storage
@@ -59,6 +61,7 @@ class Study:
         self.facts: dict = told.get("facts", {})
         self.config: dict = _unpacked(told["config"]) if "config" in told else {}
         self.lease: float = self.settings.get("lease", LEASE)
+        self._floor = floor_of(self.settings.get("metric", "")) if self.maximize else -math.inf
         self._watch = Watch(self.lease)
 
     def refuse_other(self, settings: Mapping, config: Mapping | None = None) -> None:
@@ -109,7 +112,7 @@ class Study:
                 for name, attempts in groups.items()
             }
             scores = {
-                name: board.score_of(entry, self.maximize)
+                name: board.score_of(entry, self.maximize, self._floor)
                 for name, entry in known.items()
                 if entry is not None and entry.ended
             }

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
 import re
 import shlex
@@ -21,11 +20,19 @@ from mmengine.config import Config
 
 from normfix_mm.checkpoints.whole_file import replacing
 from normfix_mm.errors import BadInput
-from normfix_mm.tuning import knobs, page
+from normfix_mm.preflight.notes import warn
+from normfix_mm.tuning import forecast, knobs, page
 from normfix_mm.tuning.job import Job, flattened, tidied
-from normfix_mm.tuning.measure import Cost, measure
-from normfix_mm.tuning.progress import Progress, described, duration
-from normfix_mm.tuning.results import TABLE, Result, summed_up, write_config, write_table
+from normfix_mm.tuning.measure import Cost, keep, measure, measured_before
+from normfix_mm.tuning.progress import Progress, duration
+from normfix_mm.tuning.results import (
+    TABLE,
+    Result,
+    headline,
+    summed_up,
+    write_config,
+    write_table,
+)
 from normfix_mm.tuning.schedule import iterations, shortened
 from normfix_mm.tuning.search import Search, Trial
 from normfix_mm.tuning.settings import (
@@ -52,6 +59,7 @@ def tune(
     rounds: int | None = None,
     classes: Sequence[str] | None = None,
     hold_out: int = 0,
+    lists: Sequence = (),
     storage: str | None = None,
     study: str | None = None,
     out: str | os.PathLike | None = None,
@@ -75,7 +83,7 @@ def tune(
         method: 'fixnorm' (Algorithm 4), 'bo-wd' (Bayesian optimization of rate and decay) or
             'grid'.
         rounds: N, in place of `budgets`: from a fifth of the length in equal steps to all of it.
-        classes, hold_out: see :class:`Job`.
+        classes, hold_out, lists: see :class:`Job`.
         storage: address of Optuna's storage; by default a journal file in `out`.
         study: its name there; by default the config's with the method.
         out: folder of trials and results; `work_dirs/tune/STUDY` by default.
@@ -133,9 +141,11 @@ def tune(
         long = [name for name in knobs.LENGTHS if name in trial.values]
         if long and trial.share != 1:
             raise BadInput(f"{long[0]} changes the length of a training; leave --share out.")
-    job = Job(cfg, name, out, folder, classes, hold_out, whole["seed"])
+    job = Job(cfg, name, out, folder, classes, hold_out, whole["seed"], lists)
     if dry_run:
-        print(outlook(search, job.cfg, _measured(job.cfg, None, options), jobs))
+        cost = _measured(job, None, options)
+        print(forecast.outlook(search, job.cfg, cost, jobs), flush=True)
+        _warn_of_short(search, job.cfg, cost)
         return None
     whole |= job.data() | dict(gpus_per_trial=gpus_per_trial or 1)
     leaves = flattened(job.given)
@@ -165,24 +175,6 @@ def tune(
     return _leave(result, job, known, made_by, results)
 
 
-def outlook(search: Search, cfg: Config, cost: Cost, jobs: int = 1) -> str:
-    """Every trial that a search runs, and what all of them cost."""
-    tmax = iterations(cfg, cost.epoch_length)
-    lines, seconds, units = [], 0.0, 0.0
-    for phase, text, share in search.outlook():
-        short = shortened(cfg, share, cost.epoch_length)
-        count = iterations(short, cost.epoch_length)
-        interval = short.train_cfg.get("val_interval", 1)
-        total = short.train_cfg.get("max_epochs") or short.train_cfg.get("max_iters")
-        seconds += cost.seconds(count, math.ceil(total / interval))
-        units += count / tmax
-        lines.append(f"{phase:8}  {count:>8} iterations  {count / tmax:.3g} Tmax  {text}")
-    total = f"{len(lines)} trials, {units:.4g} Tmax of {tmax} iterations"
-    time = f"about {seconds / 3600 / max(1, jobs):.2g} hours ({duration(seconds / max(1, jobs))})"
-    at = f" with {jobs} at a time" if jobs > 1 else ""
-    return "\n".join([*lines, f"{total}: {time}{at}, at {cost.iteration:.3g} s an iteration"])
-
-
 def _read(config) -> tuple[Config, str]:
     if isinstance(config, Config):
         row = config.get("row") or {}
@@ -196,26 +188,37 @@ def _read(config) -> tuple[Config, str]:
 
 def _begin(address, name: str, search: Search, job: Job, whole, leaves, options) -> Study:
     """A new study, once a few iterations have shown that the config trains and how fast."""
-    print("measuring a few iterations", flush=True)
     job.out.mkdir(parents=True, exist_ok=True)
-    cost = _measured(job.cfg, job.out, options)
+    cost = _measured(job, job.out, options)
     for share in {share for _, _, share in search.outlook()}:
         shortened(job.cfg, share, cost.epoch_length)  # refused now, if it leaves nothing to train
-    print(outlook(search, job.cfg, cost).splitlines()[-1], flush=True)
+    print(forecast.outlook(search, job.cfg, cost).splitlines()[-1], flush=True)
+    _warn_of_short(search, job.cfg, cost)
     facts = asdict(cost) | dict(tmax=iterations(job.cfg, cost.epoch_length))
     return create(address, name, whole["direction"] == "maximize", whole, leaves, facts)
 
 
-def _measured(cfg: Config, where: Path | None, options: dict) -> Cost:
+def _measured(job: Job, where: Path | None, options: dict) -> Cost:
     """What a probe says; the folder of one that fails stays, for its log is named."""
+    if before := measured_before(job.cfg, job.digest, **options):
+        cost, age = before
+        print(f"a few iterations of this were measured {duration(age)} ago", flush=True)
+        return cost
+    print("measuring a few iterations", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="probe_", dir=where))
     try:
-        cost = measure(cfg, folder, **options)
+        cost = measure(job.cfg, folder, **options)
     except KeyboardInterrupt:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder)
+    keep(cost, job.cfg, job.digest, **options)
     return cost
+
+
+def _warn_of_short(search: Search, cfg: Config, cost: Cost) -> None:
+    if said := forecast.too_short(search, cfg, cost):
+        warn(said)
 
 
 def _others(address: Address, names: Sequence[str]) -> list[Study]:
@@ -241,9 +244,12 @@ def _leave(result: Result, job: Job, study: Study, made_by, drawn: dict) -> Resu
     try:
         result.table, result.page = job.out / TABLE, job.out / "index.html"
         write_table(result.table, result)
-        if result.best is not None:
+        tuned = job.out / f"{study.name}_tuned.py"
+        if result.best is None:
+            tuned.unlink(missing_ok=True)  # of before, when this study was judged otherwise
+        else:
             cfg = knobs.set_values(copy.deepcopy(job.whole), result.values)
-            result.config = job.out / f"{study.name}_tuned.py"
+            result.config = tuned
             write_config(result.config, cfg, result, Path(job.given.filename or "A config").name)
         words = shlex.join(study.address.clean(word) for word in made_by)
         print("drawing the page", flush=True)
@@ -256,7 +262,7 @@ def _leave(result: Result, job: Job, study: Study, made_by, drawn: dict) -> Resu
             "same command again."
         ) from None
     if result.best is not None:
-        print(f"best {result.metric} {result.best.value:.4g}: {described(result.best.trial)}")
+        print(headline(result))
     for said in result.remarks:
         print(said)
     return result

@@ -11,6 +11,8 @@ is to do is in the config's `landscape`:
     tmax                iterations of a whole training
     seconds             that it takes
     diverges            rates above this one have a loss that explodes
+    nothing             [lr, share]: higher rates find nothing in a training of this share or more
+    nothing_but         the only α with which anything is found
     crash               {trial folder's beginning: how often it crashes}
     log                 a file that gets a line for each start and each end
 """
@@ -56,6 +58,11 @@ def main() -> None:
 def score(told: dict, optimizer: dict, alpha: float, total: int) -> float:
     """Convex in the logarithms of the rate and of α (or of λ), each by itself; longer is better."""
     share = total / told["tmax"]
+    highest, least = told.get("nothing", (math.inf, 0))
+    if share >= least and optimizer["lr"] > highest:
+        return 0.0
+    if alpha != told.get("nothing_but", alpha):
+        return 0.0
     best = told["lr"] * share ** -told.get("power", 0)
     lost = 0.05 * math.log(optimizer["lr"] / best) ** 2 + 0.1 * (1 - share)
     lost += 0.004 * math.log2(alpha / told.get("alpha", 1.0)) ** 2

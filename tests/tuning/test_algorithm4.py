@@ -1,6 +1,7 @@
 """Algorithm 4 as a function: the papers' rates, its order, its cost, what it says of edges."""
 
 import math
+import random
 
 import pytest
 
@@ -94,15 +95,69 @@ def test_a_round_waits_for_all_of_the_one_before():
     assert len(search.plan(scores)) == 15
 
 
-def test_rates_of_different_rounds_compete():
+def test_the_last_round_decides_the_rate_whatever_shorter_trainings_had():
     search = Algorithm4((0.2, 3.2))
     first = search.plan({})
     scores = {t.name: 0.9 if t.values["lr"] == 2.0 else 0.1 for t in first}
-    scores |= {t.name: 0.5 for t in search.plan(scores)[5:]}
+    assert search.best(scores) is None and search.leading(scores).values["lr"] == 2.0
+    scores |= {t.name: 0.5 - t.values["lr"] / 10 for t in search.plan(scores)[5:]}
     last = search.plan(scores)[10:]
-    assert {t.values["lr"] for t in last} == {2.0}  # the short training's, which no other reached
+    assert {t.values["lr"] for t in last} == {0.2}
     assert [t.values["alpha"] for t in last] == [1, 2, 4, 8, 16]
-    assert search.best(scores).share == 0.2
+    assert search.best(scores).share == 1 and search.best(scores).values["lr"] == 0.2
+
+
+def test_a_rate_that_finds_nothing_when_trained_longer_does_not_win():
+    """A user's search: .154 of a twentieth stood above .143 of a tenth."""
+    search = Algorithm4((0.005, 0.1), budgets=(0.05, 0.1), splits=2, alphas=(0.5, 2))
+    scores = {"lr0.0525_alpha0.5_t0.05": 0.154, "lr0.1_alpha0.5_t0.05": 0.009}
+    scores |= {"lr0.005_alpha0.5_t0.1": 0.143, "lr0.0525_alpha0.5_t0.1": -math.inf}
+    assert search.plan(scores)[-1].name == "lr0.005_alpha2_t0.1"
+    scores["lr0.005_alpha2_t0.1"] = 0.12
+    assert search.best(scores).name == "lr0.005_alpha0.5_t0.1"
+    assert search.failure(scores) is None and "lowest of the range" in search.remarks(scores)[0]
+    scores["lr0.005_alpha2_t0.1"] = -math.inf
+    assert search.best(scores).name == "lr0.005_alpha0.5_t0.1"
+    assert search.remarks(scores)[1:] == [
+        "α was not decided: with lr 0.005 every other α than 0.5, with which the rates were tried, "
+        "diverged, failed or found nothing; lower --lr-range or raise --budgets."
+    ]
+
+
+def naive(lr_range, budgets, splits, alphas, score):
+    """The paper's lines 1 to 16, but with the last round's rate for the second phase."""
+    low, high = lr_range
+    lr = None
+    for number, share in enumerate(budgets):
+        if number == 0:
+            rates = [low + (k + 1) * (high - low) / splits for k in range(splits)]
+        else:
+            rates = [low + k * (high - low) / (splits - 1) for k in range(splits)]
+        rates = [float(f"{rate:.6g}") for rate in rates]
+        found = [score(rate, alphas[0], share) for rate in rates]
+        if max(found) == -math.inf:
+            return None
+        lr = high = rates[found.index(max(found))]
+    found = [score(lr, alpha, budgets[-1]) for alpha in alphas]
+    return lr, alphas[found.index(max(found))]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_scores_lead_where_the_paper_s_lines_lead(seed):
+    """Random scores, a third of which are of trainings that came to nothing."""
+    budgets = ((0.2, 1), (1,), (1, 1), (0.1, 0.1, 0.5))[seed % 4]
+    splits, alphas = 2 + seed % 3, (0.5, 1, 2, 4)
+
+    def score(lr, alpha, share):
+        value = random.Random(f"{seed} {lr:g} {alpha:g} {share:g}").random()
+        return -math.inf if value < 1 / 3 else value
+
+    search = Algorithm4((0.2, 3.2), budgets, splits, alphas)
+    scores = searched(search, lambda t: score(t.values["lr"], t.values["alpha"], t.share))
+    best = search.best(scores)
+    expected = naive((0.2, 3.2), budgets, splits, alphas, score)
+    assert (best and (best.values["lr"], best.values["alpha"])) == expected
+    assert (search.failure(scores) is None) == (expected is not None)
 
 
 def test_a_diverged_run_is_never_the_best_and_a_round_of_nothing_else_ends_the_search():
@@ -110,10 +165,24 @@ def test_a_diverged_run_is_never_the_best_and_a_round_of_nothing_else_ends_the_s
     first = search.plan({})
     scores = {t.name: -math.inf for t in first}
     assert search.plan(scores) == first and search.best(scores) is None
-    assert "round 1" in search.failure(scores) and "--lr-range" in search.failure(scores)
+    assert search.failure(scores) == (
+        "No training of round 1 came to anything: at 0.2 of the config's length each of the rates "
+        "0.8 to 3.2 diverged, failed or found nothing, so that neither the rate nor α was decided; "
+        "lower --lr-range or raise --budgets."
+    )
     scores[first[0].name] = 0.1
     assert search.failure(scores) is None
     assert max(t.values["lr"] for t in search.plan(scores)[5:]) == 0.8
+
+
+def test_a_last_round_of_nothing_leaves_no_result():
+    search = Algorithm4((0.2, 3.2), alphas=(1,))
+    scores = searched(search, lambda trial: 0.9 if trial.share < 1 else -math.inf)
+    assert len(scores) == 10 and search.best(scores) is None and search.remarks(scores) == []
+    assert "round 2" in search.failure(scores) and "the rate was not decided" in search.failure(
+        scores
+    )
+    assert "lower --lr-range or lengthen the config" in search.failure(scores)
 
 
 def test_one_training_serves_two_rounds_of_one_length():

@@ -9,7 +9,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import PARAM_SCHEDULERS
 
 from normfix_mm.errors import BadInput
-from normfix_mm.tuning.schedule import iterations, shortened
+from normfix_mm.tuning.schedule import iterations, shortened, warm_up
 
 L = 50  # iterations of an epoch
 
@@ -21,6 +21,27 @@ def config(schedulers, epochs: int | None = None, iters: int | None = None, **ch
     hooks = dict(checkpoint=dict(type="CheckpointHook", interval=1 if epochs else iters // 10))
     hooks["logger"] = dict(type="LoggerHook", interval=50)
     return Config(dict(train_cfg=loop, param_scheduler=schedulers, default_hooks=hooks) | changes)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=100),
+        dict(type="LinearLR", by_epoch=False, end=70),
+        dict(type="LinearLR", start_factor=0.1, begin=0, end=2, convert_to_iter_based=True),
+        dict(type="ConstantLR", factor=0.1, by_epoch=False, begin=0, end=30),
+        dict(type="LinearLR", start_factor=1.0, end_factor=0.1, by_epoch=False, begin=0, end=90),
+        dict(type="StepLR", step_size=2, gamma=0.5),
+    ],
+)
+def test_the_warm_up_ends_where_the_rate_is_whole(first):
+    cfg = config([first], epochs=4)
+    if first.get("convert_to_iter_based"):
+        assert warm_up(cfg, L) == 2 * L
+        return
+    found = rates(cfg)
+    first_whole = next(i for i, rate in enumerate(found) if rate == pytest.approx(max(found)))
+    assert warm_up(cfg, L) == pytest.approx(first_whole, abs=1)
 
 
 def rates(cfg: Config) -> list[float]:

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from tuning.toy_search import TMAX, search, toy_config
 
 from normfix_mm.errors import BadInput
+from normfix_mm.tuning import measure
 from normfix_mm.tuning.job import flattened
 
 pytestmark = pytest.mark.slow
@@ -56,12 +57,13 @@ def test_progress_is_told_all_the_time(tmp_path, capfd):
     assert text.count(": started") == 5
 
 
-def test_a_dry_run_says_every_trial_and_the_cost_and_leaves_nothing(tmp_path, capfd):
+def test_a_dry_run_says_every_trial_and_the_cost_and_leaves_nothing(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("NORMFIX_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "out"
     assert search(toy_config(), out, dry_run=True, jobs=2) is None
     text = capfd.readouterr().out
     lines = text.splitlines()
-    assert len(lines) == 16 and not out.exists()
+    assert len(lines) == 17 and lines[0] == "measuring a few iterations" and not out.exists()
     assert sum("20 iterations  0.2 Tmax" in line for line in lines) == 5
     assert sum(" 100 iterations  1 Tmax" in line for line in lines) == 10
     for rate in (0.024, 0.043, 0.062, 0.081, 0.1):
@@ -84,8 +86,103 @@ def test_a_trial_that_crashes_for_good_is_reported_and_the_search_goes_on(tmp_pa
 def test_a_search_of_which_nothing_comes_says_so(tmp_path):
     result = search(toy_config(diverges=0.0), tmp_path, jobs=5, alphas=[0.5])
     assert result.best is None and result.config is None
-    assert "No training of round 1 came to a score" in result.failures[0]
+    assert "No training of round 1 came to anything" in result.failures[0]
     assert result.page.exists() and "diverged" in result.table.read_text()
+
+
+SHORT = dict(splits=2, alphas=[0.5, 2], budgets=[0.1, 0.5])
+
+
+def test_what_is_best_is_the_same_trial_everywhere(tmp_path, capfd):
+    """The rate that was best in the short round finds nothing in the long one."""
+    result = search(toy_config(power=0.3, nothing=[0.02, 0.5]), tmp_path, jobs=2, **SHORT)
+    with open(result.table) as file:
+        rows = list(csv.DictReader(file))
+    scores = {row["trial"]: float(row["bbox_mAP"]) for row in rows}
+    assert scores["lr0.0525_alpha0.5_t0.1"] > scores["lr0.005_alpha0.5_t0.5"] > 0
+    assert scores["lr0.0525_alpha0.5_t0.5"] == 0 and "lr0.005_alpha2_t0.5" in scores
+    longest = {name: value for name, value in scores.items() if name.endswith("_t0.5")}
+    name = max(longest, key=longest.get)
+    assert [row["trial"] for row in rows if row["best"] == "best"] == [name]
+    value = f"{longest[name]:.4g}"
+    said = f"best bbox_mAP {value}: lr 0.005, α 0.5, after 0.5 of the config's length"
+    text = capfd.readouterr().out
+    assert said in text and re.search(
+        rf"5 of 5 trials done.*; best {value} \(lr 0.005, α 0.5, ", text
+    )
+    assert said in result.config.read_text() and not result.failures
+    html = result.page.read_text()
+    assert f"<td>lr 0.005, α 0.5</td><td>{value}</td><td>0.5</td>" in html.replace("\n", "")
+    (marked,) = [row for row in html.split("<tr>") if "<td>best</td>" in row]
+    assert "lr 0.005, α 0.5" in marked and value in marked
+
+
+def test_a_winner_that_found_nothing_is_no_result(tmp_path):
+    options = dict(jobs=2, **SHORT)
+    (tmp_path / "config_fixnorm_tuned.py").write_text("lr = 0.0525  # of an earlier version")
+    result = search(toy_config(nothing=[0.0, 0.5]), tmp_path, study="config_fixnorm", **options)
+    assert result.best is None and result.config is None and not result.values
+    assert not list(tmp_path.glob("*_tuned.py"))
+    (failure,) = result.failures
+    assert "No training of round 2 came to anything" in failure and "raise --budgets" in failure
+    assert failure.replace("'", "&#x27;") in result.page.read_text().replace("&#39;", "&#x27;")
+    assert all(row["best"] == "" for row in csv.DictReader(result.table.open()))
+    grid = dict(method="grid", grid=dict(lr=[0.1, 0.2]), share=0.5)
+    nothing = search(toy_config(nothing=[0.0, 0.5]), tmp_path / "grid", jobs=2, **grid)
+    assert nothing.config is None and nothing.failures == (
+        "No trial came to anything: each diverged, failed or found nothing; lower the rates or "
+        "raise --share.",
+    )
+
+
+def test_an_alpha_that_was_not_decided_is_said_and_the_rate_stays(tmp_path, capfd):
+    result = search(toy_config(nothing_but=0.5), tmp_path, jobs=2, **SHORT)
+    assert result.values["alpha"] == 0.5 and result.config.is_file() and not result.failures
+    assert "α was not decided: with lr " in capfd.readouterr().out
+    assert "α was not decided: with lr " in result.page.read_text()
+
+
+def test_trials_of_few_iterations_are_warned_of_before_anything_is_trained(tmp_path, capfd):
+    config = toy_config()
+    config.param_scheduler = [dict(type="LinearLR", by_epoch=False, begin=0, end=30)]
+    search(config, tmp_path, jobs=2, **SHORT)
+    seen = capfd.readouterr()
+    assert seen.err.splitlines() == [
+        "warning: The shortest trials have 10 iterations (0.1 of the config's length), fewer than "
+        "the 30 of its warm-up: so few may tell nothing about a rate; raise --budgets."
+    ]
+    search(config, tmp_path, jobs=2, **SHORT)
+    assert "warning" not in capfd.readouterr().err  # it has been trained
+    search(toy_config(), tmp_path / "dry", dry_run=True, method="grid", grid=dict(lr=[1.0]))
+    assert "warning" not in capfd.readouterr().err
+    search(
+        toy_config(), tmp_path / "dry", dry_run=True, method="grid", grid=dict(lr=[1.0]), share=0.4
+    )
+    assert "have 40 iterations (0.4 of the config's length): so few" in capfd.readouterr().err
+
+
+def test_what_a_dry_run_has_measured_serves_the_search(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("NORMFIX_CACHE", str(tmp_path / "cache"))
+    log, data = tmp_path / "starts.log", tmp_path / "data.json"
+    data.write_text("one")
+    config = toy_config(log=str(log))
+    config.train_dataloader = dict(dataset=dict(data_root=f"{tmp_path}/", ann_file="data.json"))
+
+    def probes(**options) -> int:
+        search(config, tmp_path / "out", jobs=2, splits=2, alphas=[0.5], **options)
+        return log.read_text().count("start probe")
+
+    assert probes(dry_run=True) == 1
+    assert probes() == 1  # taken over
+    assert "a few iterations of this were measured 0 s ago" in capfd.readouterr().out
+    data.write_text("another")
+    assert probes(study="other data") == 2
+    config.optim_wrapper.optimizer.momentum = 0.9
+    assert probes(study="other config") == 3
+    assert probes(study="other process", threads=3) == 4
+    assert probes(study="again", threads=3) == 4
+    monkeypatch.setattr(measure, "KEPT", 0)
+    assert probes(study="much later", threads=3) == 5
 
 
 def test_bayesian_decay_and_a_grid_run_on_the_same_storage_and_page(tmp_path):

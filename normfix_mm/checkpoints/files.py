@@ -15,11 +15,14 @@ from torch import Tensor
 
 from normfix_mm.checkpoints.safe_load import load
 from normfix_mm.checkpoints.whole_file import replacing
-from normfix_mm.errors import BadInput, one_line, quoted
+from normfix_mm.errors import BadInput, listing, one_line, quoted
 
 SAFETENSORS = ".safetensors"
 # Where training scripts put the weights: OpenMMLab, PytorchInsight and timm; torchvision; others.
 _HOLDERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")
+# Averages that others keep beside them, by themselves or with a counter around them.
+_AVERAGES = ("ema_state_dict", "ema")
+_COUNTERS = ("n_averaged", "steps")  # of torch's averages and of mmengine's
 _WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
 
 
@@ -43,18 +46,25 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
         check_finite(weights, repr(str(path)))
         return weights, meta
     content = load(path)
-    holders = [k for k in _HOLDERS if isinstance(content.get(k), Mapping)]
-    held = content[holders[0]] if holders else content
+    holders = _holders(content)
+    held = next(iter(holders.values()), content)
     weights = {name: value for name, value in held.items() if isinstance(value, Tensor)}
+    strange = next((name for name in weights if not isinstance(name, str)), None)
+    if strange is not None:
+        raise BadInput(
+            f"{str(path)!r} holds tensors by {type(strange).__name__}, first {strange!r}, where "
+            "the names of weights are strings; save the state dict of the model there."
+        )
     if not weights:
         raise BadInput(
             f"{str(path)!r} holds no weights, neither by themselves nor under "
-            f"{', '.join(_HOLDERS)}, but {', '.join(map(str, list(content)[:8])) or 'nothing'}; "
-            "save the state dict there."
+            f"{', '.join((*_HOLDERS, *_AVERAGES))}, but {listing(content, 8)}; save the state "
+            "dict there."
         )
-    if holders[1:]:
+    if len(holders) > 1:
+        first = next(iter(holders))
         warnings.warn(
-            f"{str(path)!r} holds weights under {quoted(holders)}; those under {holders[0]!r} are "
+            f"{str(path)!r} holds weights under {quoted(holders)}; those under {first!r} are "
             "taken, though averaged ones (ema) are mostly what was evaluated: to have others, save "
             "them to a file of their own.",
             stacklevel=2,
@@ -63,6 +73,28 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     check_finite(weights, repr(str(path)))
     meta = content.get("meta")
     return _unwrapped(weights), dict(meta) if isinstance(meta, Mapping) else {}
+
+
+def _holders(content: Mapping) -> dict[str, Mapping]:
+    """What holds weights, by its key; the first is what is taken."""
+    found = {k: content[k] for k in _HOLDERS if isinstance(content.get(k), Mapping)}
+    if found or not any(isinstance(value, Tensor) for value in content.values()):
+        averages = ((k, _averages(content, k)) for k in _AVERAGES)
+        found |= {k: held for k, held in averages if held}
+    return found
+
+
+def _averages(content: Mapping, key: str) -> Mapping:
+    """Averaged weights under this key, empty if there are none.
+
+    What mmengine's EMAHook saves under ``ema_state_dict`` is no average: they are the weights of
+    which it saves the averages under ``state_dict``.
+    """
+    held = content.get(key)
+    if not isinstance(held, Mapping) or ("steps" in held and "state_dict" in content):
+        return {}
+    inner = next((held[k] for k in ("module", *_HOLDERS) if isinstance(held.get(k), Mapping)), held)
+    return inner if any(isinstance(value, Tensor) for value in inner.values()) else {}
 
 
 def _check_ordinary(weights: Mapping[str, Tensor], named: str) -> None:
@@ -159,13 +191,24 @@ def _write_safetensors(path: Path, state: Mapping[str, Tensor], meta: Mapping) -
     safetensors = _safetensors()
     from safetensors.torch import save_file
 
-    header = {key: json.dumps(value) for key, value in meta.items()}
+    header = {key: json.dumps(_json(value)) for key, value in meta.items()}
     # A tensor that shares memory with another, which safetensors refuses, becomes its own.
     state = {name: t.detach().clone().contiguous() for name, t in state.items()}
     try:
         save_file(state, path, header)
     except safetensors.SafetensorError as error:
         raise OSError(str(error)) from None
+
+
+def _json(node):
+    """Numpy's numbers and arrays as lists and numbers; whatever else JSON does not have as text."""
+    if isinstance(node, Mapping):
+        return {str(key): _json(value) for key, value in node.items()}
+    if isinstance(node, (list, tuple, set, frozenset)):
+        return [_json(value) for value in node]
+    if hasattr(node, "tolist"):
+        return node.tolist()
+    return node if node is None or isinstance(node, (bool, int, float, str)) else str(node)
 
 
 def _safetensors():
@@ -180,8 +223,8 @@ def _safetensors():
 
 
 def _unwrapped(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without a prefix that every key has, and without the counter that torch's averages add."""
-    averaged = {name: value for name, value in weights.items() if name != "n_averaged"}
+    """Without a prefix that every key has, and without the counter that an average adds."""
+    averaged = {name: value for name, value in weights.items() if name not in _COUNTERS}
     if all(name.startswith(_WRAPPERS) for name in averaged):
         weights = averaged
     for wrapper in _WRAPPERS * 2:  # in either order

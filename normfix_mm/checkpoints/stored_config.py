@@ -54,10 +54,18 @@ def settings_of(text: str, names: tuple[str, ...]) -> dict:
 
 
 def _literals(text: str, names: tuple[str, ...]) -> dict:
-    """What a config text assigns to these names, made of literals and `dict(key=literal)`."""
+    """What a config text assigns to these names, made of literals and `dict(key=literal)`.
 
-    class DictCalls(ast.NodeTransformer):
+    Infinity is `inf`, as mmengine writes it, or `float('inf')`, and nan likewise.
+    """
+
+    class Calls(ast.NodeTransformer):
+        def visit_Name(self, node):
+            return ast.Constant(float(node.id)) if node.id in ("inf", "nan") else node
+
         def visit_Call(self, node):
+            if ast.unparse(node) in ("float('inf')", "float('nan')"):
+                return ast.Constant(float(node.args[0].value))
             self.generic_visit(node)
             if getattr(node.func, "id", None) != "dict" or node.args:
                 return node  # which literal_eval refuses
@@ -65,7 +73,7 @@ def _literals(text: str, names: tuple[str, ...]) -> dict:
             return ast.Dict(keys, [kw.value for kw in node.keywords])
 
     return {
-        node.targets[0].id: ast.literal_eval(DictCalls().visit(node.value))
+        node.targets[0].id: ast.literal_eval(Calls().visit(node.value))
         for node in ast.parse(text).body
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) in names
     }

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from normfix_mm.checkpoints.forms import FORM_KEY, MEANT_KEY, PLAIN, eps_of, model_forms
 from normfix_mm.convert.absorb import absorb as absorb_into_norms
+from normfix_mm.convert.fit import check_backbone, other_strides
 from normfix_mm.convert.key_table import Report, Row
-from normfix_mm.convert.origin import check_target, fold_weights, origin_forms
-from normfix_mm.convert.sources import SOURCES, detect, rename
+from normfix_mm.convert.origin import check_target, fold_weights, left_raw, origin_forms
+from normfix_mm.convert.sources import SOURCES, Source, detect, keep_names, rename
 from normfix_mm.errors import BadInput, quoted
 from normfix_mm.layers.fixnorm import FixNormLayer
 from normfix_mm.layers.gain import GainedLayer
@@ -77,11 +78,14 @@ def convert(
     name = source or detect(state)
     kind = SOURCES[name]
     renamed = rename(state, kind, part)
+    if target is not None:
+        own = {n: tuple(v.shape) for n, v in target.state_dict().items()}
+        renamed = keep_names(renamed, state, own, part or kind.part)
     names = {row.old: row.new for row in renamed if row.new}
     values = kind.values(state)
     weights = {new: values[old] for old, new in names.items()}
     declared = form or kind.form
-    forms, text = origin_forms(state, meta, names, weights, file_name, declared)
+    forms, text, everything = origin_forms(state, meta, names, weights, file_name, declared, target)
     report = Report(f"{name}, {kind.title}", form=text)
     report.notes += [kind.values_note] if kind.values_note else []
     plain = _plain(weights, forms)
@@ -89,6 +93,7 @@ def convert(
     if fold:
         if not forms:
             raise BadInput(f"--fold needs to know the form, which is {text}; declare it by --form.")
+        report.notes += [] if everything else left_raw(weights, forms, target)
         weights, folded = fold_weights(weights, forms)
         forms = dict.fromkeys(forms, PLAIN)
         report.notes.append(f"folded into plain weights: {len(folded)}")
@@ -102,12 +107,15 @@ def convert(
         )
     weights = {n: w for n, w in weights.items() if n in taken}
     forms = {n: f for n, f in forms.items() if n in taken}
+    plain = {n: w for n, w in plain.items() if n in taken} if plain else plain
     if target is not None:
+        check_backbone(target, part or kind.part, taken, report.rows)
         report.compared = True
         misfits = {row.new for row in report.rows if row.status == "shape mismatch"}
         report.rows += [r for r in _missing(target, shapes, taken) if r.new not in misfits]
         report.notes += _gaps(report.rows)
         report.notes += _bitten_caps(target, weights)
+        report.notes += _strides(target, kind, state, allow_mismatch)
         wanted = {n: f for n, f in model_forms(target).items() if n in taken}
         if absorb:
             weights, forms = _absorb(weights, forms, wanted, target, report)
@@ -172,6 +180,16 @@ def _gaps(rows: list[Row]) -> list[str]:
     if initial:
         notes.append(f"NOTE: {initial} keys of the model keep their initialization")
     return notes
+
+
+def _strides(target: nn.Module, kind: Source, state: Mapping, allowed: bool) -> list[str]:
+    try:
+        warning = other_strides(target, kind, state)
+    except BadInput as mismatch:
+        if not allowed:
+            raise
+        warning = f"WARNING: allowed nevertheless: {mismatch}"
+    return [warning] if warning else []
 
 
 def _absorb(weights, forms, wanted, target, report: Report):

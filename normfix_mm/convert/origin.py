@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from normfix_mm.checkpoints.forms import (
     FORM_KEY,
@@ -18,10 +19,13 @@ from normfix_mm.checkpoints.forms import (
     takes_gain,
 )
 from normfix_mm.convert.evidence import Evidence, examine
-from normfix_mm.errors import BadInput, listing
+from normfix_mm.errors import BadInput, listing, quoted
 from normfix_mm.layers import functional
 from normfix_mm.typed import invocation
 
+# The first convolution of most networks, and how depthwise ones are called.
+_STEM = re.compile(r"(backbone\.|timm_model\.)*(conv1|conv_stem|stem\.(0|conv))(\.conv)?\.weight")
+_CALLED_DEPTHWISE = re.compile(r"depthwise|dw")
 DECLARABLE = (PLAIN, "WS", "WN", "CWN")
 
 
@@ -32,36 +36,96 @@ def origin_forms(
     weights: Mapping[str, Tensor],
     file_name: str,
     declared: str | None,
-) -> tuple[dict[str, str], str]:
-    """New weight name to form as far as it is known, and how it is known.
+    target: nn.Module | None = None,
+) -> tuple[dict[str, str], str, bool]:
+    """New weight name to form as far as it is known, how it is known, and whether that is all.
 
-    Told by the first of these that says anything: the user, metadata (ours, or a stored config),
-    gains among the keys, a file name like PytorchInsight's ws_resnet50.pth.tar, the running
+    Told by the first of these that says anything: metadata (ours, or a stored config), gains among
+    the keys, the user, a file name like PytorchInsight's ws_resnet50.pth.tar, the running
     statistics of BN. What the user, the file name and the statistics say is taken to hold for the
-    backbone's convolutions except depthwise ones.
+    backbone's convolutions except depthwise ones; what the user says, for those of which the file
+    says nothing.
 
     Args:
         state: the weights under their old names, as `meta` knows them.
         names: old name to new name.
         weights: the same weights under their new names.
+        target: the model with these names, which tells what is depthwise.
+
+    Raises:
+        BadInput: The user says something else than the file.
     """
     evidence = examine(weights)
-    if declared:
-        doubt = _doubt(evidence, declared)
-        return _all_of(weights, declared), f"{declared}, as declared{doubt}"
     found = checkpoint_forms(dict(state_dict=state, meta=meta))
+    forms = {names[old]: form for old, form in found.items() if old in names}
+    where = "the gains g among the keys"
+    if meta.get(FORM_KEY) or set(found.values()) != {"with gain"}:
+        where = "the metadata" if meta.get(FORM_KEY) else "the config stored in the file"
+    # A config tells of every layer; what stands in the metadata may be of a backbone's alone.
+    everything = "config" in where or not all(n.startswith("backbone.") for n in forms)
+    everything = bool(found) and where != "the gains g among the keys" and everything
+    if declared:
+        supposed = _all_of(weights, declared, target)
+        _refuse_contradiction(declared, {n: forms[n] for n in supposed if n in forms}, where)
+        gaps = {name: form for name, form in supposed.items() if name not in forms}
+        if not gaps and forms:
+            return forms, f"{_summary(forms)}, from {where}", everything
+        before = f"{_summary(forms)}, from {where}; the others " if forms else ""
+        text = f"{before}{declared}, as declared{_doubt(evidence, declared)}"
+        return forms | gaps, text, False
     if found:
-        where = "the gains g among the keys"
-        if meta.get(FORM_KEY) or set(found.values()) != {"with gain"}:
-            where = "the metadata" if meta.get(FORM_KEY) else "the config stored in the file"
-        forms = {names[old]: form for old, form in found.items() if old in names}
-        return forms, f"{_summary(forms)}, from {where}"
+        return forms, f"{_summary(forms)}, from {where}", everything
     if Path(file_name).name.lower().startswith("ws_"):
         text = f"WS, from the file's name (ws_…){_doubt(evidence, 'WS')}"
-        return _all_of(weights, "WS"), text
+        return _all_of(weights, "WS", target), text, False
     if evidence.form is None:
-        return {}, f"unknown; {evidence}"
-    return _all_of(weights, evidence.form), f"{evidence.form}, from the weights: {evidence}"
+        return {}, f"unknown; {evidence}", False
+    forms = _all_of(weights, evidence.form, target)
+    return forms, f"{evidence.form}, from the weights: {evidence}", False
+
+
+def left_raw(
+    weights: Mapping[str, Tensor], forms: Mapping[str, str], target: nn.Module | None
+) -> list[str]:
+    """What folding leaves as it is because nothing tells its form, as notes.
+
+    Raises:
+        BadInput: Not only depthwise convolutions are among it, while others have a form that a
+            whole model may have everywhere and that no key shows.
+    """
+    raw = [name for name in _convolutions(weights) if name not in forms]
+    depthwise = _depthwise(weights, target)
+    others = [name for name in raw if name not in depthwise]
+    hidden = {f for f in forms.values() if f not in (PLAIN, "with gain") and not takes_gain(f)}
+    if others and hidden:
+        raise BadInput(
+            f"Nothing tells the form of {len(others)} convolutions (first {others[0]!r}) while "
+            f"{listing(sorted(hidden))} is known of others: left as they are, the network may be "
+            "another one; take the backbone alone with --part backbone, or fold with the model's "
+            f"config, by `{invocation('fold')} CONFIG CHECKPOINT OUT`."
+        )
+    if not raw or set(forms.values()) <= {PLAIN}:
+        return []
+    kind = "convolutions of which nothing is known" if others else "depthwise convolutions"
+    return [f"NOTE: {len(raw)} {kind} stay as they are: {quoted(raw)}"]
+
+
+def _refuse_contradiction(declared: str, told: Mapping[str, str], where: str) -> None:
+    """Of several forms in one file each layer has its own, and what is declared may be one."""
+    kinds = set(told.values()) - {"with gain"}
+    if kinds - {PLAIN} and declared != PLAIN:
+        kinds -= {PLAIN}
+    wrong = [n for n, form in told.items() if form in kinds and not _is_kind(form, declared)]
+    if wrong:
+        raise BadInput(
+            f"--form {declared} contradicts {where}: {wrong[0]!r} is {told[wrong[0]]} there "
+            f"({len(wrong)} of {len(told)} are not {declared}); leave --form out."
+        )
+
+
+def _is_kind(form: str, declared: str) -> bool:
+    """Whether a form is what is declared, perhaps with more said: 'WS(eps=0.01)' is WS."""
+    return form in (declared, f"{declared} with gain") or form.startswith(f"{declared}(")
 
 
 def check_target(
@@ -164,17 +228,33 @@ def _effective(name: str, weight: Tensor, form: str, gain: Tensor | None) -> Ten
     )
 
 
-def _all_of(weights: Mapping[str, Tensor], form: str) -> dict[str, str]:
+def _all_of(weights: Mapping[str, Tensor], form: str, target: nn.Module | None) -> dict[str, str]:
     """This form for the backbone's convolutions, but for depthwise ones and those with a gain."""
     whole = any(name.startswith("backbone.") for name in weights)
+    depthwise = _depthwise(weights, target)
     return {
         name: "with gain" if name.removesuffix("weight") + "g" in weights else form
-        for name, value in weights.items()
-        if value.dim() == 4
-        and name.endswith(".weight")
-        and value.shape[1] > 1
-        and (name.startswith("backbone.") or not whole)
+        for name in _convolutions(weights)
+        if name not in depthwise and (name.startswith("backbone.") or not whole)
     }
+
+
+def _convolutions(weights: Mapping[str, Tensor]) -> list[str]:
+    return [n for n, value in weights.items() if value.dim() == 4 and n.endswith(".weight")]
+
+
+def _depthwise(weights: Mapping[str, Tensor], target: nn.Module | None) -> set[str]:
+    """Names of depthwise convolutions: by the target's groups, else by their one input channel.
+
+    The latter has the first convolution too where images are grey.
+    """
+    narrow = [name for name in _convolutions(weights) if weights[name].shape[1] == 1]
+    layers = dict(target.named_modules()) if target is not None else {}
+    groups = {n: getattr(layers.get(n.removesuffix(".weight")), "groups", None) for n in narrow}
+    named = [n for n in _convolutions(weights) if not _CALLED_DEPTHWISE.search(n)]
+    # Some files are sorted by name, and the stem is not the first then.
+    first = next((n for n in named if _STEM.fullmatch(n)), named[0] if named else None)
+    return {n for n in narrow if (n != first if groups[n] is None else groups[n] > 1)}
 
 
 def _summary(forms: Mapping[str, str]) -> str:

@@ -41,6 +41,8 @@ class Source:
         values: the state dict with values as OpenMMLab's layers need them.
         values_note: what `values` does, for the report.
         form: of its weights, if all there are of it have one.
+        stride: the convolution of a bottleneck that strides, where that is known; 'conv2' is what
+            MMDetection calls style='pytorch', 'conv1' is 'caffe'.
     """
 
     title: str
@@ -51,6 +53,7 @@ class Source:
     values: Callable[[State], State] = dict
     values_note: str = ""
     form: str | None = None
+    stride: str | None = None
 
 
 class Renamed(NamedTuple):
@@ -105,6 +108,26 @@ def rename(state: State, source: Source, part: str | None) -> list[Renamed]:
         else Renamed(row.old, None, row.why or f"not in the {part}")
         for row in rows
     ]
+
+
+def keep_names(
+    rows: list[Renamed], weights: State, target: Mapping[str, tuple[int, ...]], part: str | None
+) -> list[Renamed]:
+    """The rows with the names that the target has itself, if more weights fit it so than renamed.
+
+    MMPretrain's networks have its own names, MMDetection's of the same kind others.
+
+    Args:
+        weights: under their old names.
+        target: name to shape.
+        part: what the target is, to which its names are relative.
+    """
+    own = {row.old: row.old.removeprefix(f"{part}.") for row in rows if row.new}
+    shapes = {old: tuple(weights[old].shape) for old in own if old in weights}
+    fits = {old for old, shape in shapes.items() if target.get(own[old]) == shape}
+    if len(fits) <= sum(target.get(row.new) == shapes.get(row.old, ()) for row in rows if row.new):
+        return rows
+    return [row._replace(new=own[row.old]) if own.get(row.old) in target else row for row in rows]
 
 
 def _new_name(key: str, source: Source) -> Renamed:
@@ -247,24 +270,28 @@ SOURCES: dict[str, Source] = {
         part=None,
         values=ocnet.plain_norms,
         values_note=ocnet.NOTE,
+        stride="conv2",
     ),
     "named-stem": Source(
         "a ResNet with the deep stem conv1 ... conv3 (the ImageNet weights OCNet starts from)",
         _has("conv3.weight", "bn3.weight", "layer1.0.conv1.weight"),
         (*_NAMED_STEM, _STAGES),
         (_FC,),
+        stride="conv2",
     ),
     "timm-deep-stem": Source(
         "a timm ResNet with a deep stem",
         _has("conv1.0.weight", "bn1.weight", "layer1.0.conv1.weight"),
         ((r"conv1\.(\d\..*)", r"stem.\1"), (r"bn1\.(.*)", r"stem.7.\1"), _STAGES),
         (_FC,),
+        stride="conv2",
     ),
     "resnet": Source(
         "a ResNet of torchvision, timm or PytorchInsight",
         _has("conv1.weight", "layer1.0.conv1.weight"),
         ((r"((?:conv1|bn1|gn1)\..*)", r"\1"), _STAGES),
         (_FC,),
+        stride="conv2",
     ),
     "torchvision-mobilenetv2": Source(
         "torchvision's MobileNetV2",

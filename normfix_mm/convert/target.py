@@ -67,6 +67,10 @@ def compare(conversion: Conversion, model: nn.Module, part: str | None, path: st
             "end of the backbone, too few for BN's statistics; give a larger one with --image."
         ) from None
     return [
+        "compared on the image: the config's backbone with the source's weights made plain, and "
+        "with the written ones in its own layers; strides, pooling and preprocessing are the "
+        "config's in both, so that it measures the form of the weights, not where they come from",
+    ] + [
         f"relative change of the backbone's outputs on the image, {mode}: "
         + ", ".join(f"{distance:.2g}" for distance in each)
         for mode, each in zip(("evaluation mode", "BN in training mode"), distances, strict=True)

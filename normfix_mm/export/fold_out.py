@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 import tempfile
 import time
+import warnings
+from inspect import ismodule
 from pathlib import Path
 
 import mmengine
@@ -25,9 +28,10 @@ from torch import Tensor, nn
 import normfix_mm
 from normfix_mm.checkpoints import files
 from normfix_mm.checkpoints.forms import check_forms
-from normfix_mm.errors import BadInput, one_line
+from normfix_mm.checkpoints.trained_settings import other_settings_sentence, other_weights
+from normfix_mm.errors import BadInput, listing, one_line
 from normfix_mm.export.same_network import compare
-from normfix_mm.export.stock_config import stock_config
+from normfix_mm.export.stock_config import as_python, stock_config
 from normfix_mm.export.to_onnx.write import check_available, write_onnx
 from normfix_mm.layers.fold import fold
 from normfix_mm.models.build import build_model
@@ -52,12 +56,14 @@ def fold_out(
 
     Raises:
         BadInput: If ``out`` exists, the checkpoint does not fit, there is no image, or the folded
-            model or its ONNX differs. ``out`` is not made then.
+            model or its ONNX differs, or the config has options with which other weights would be
+            folded than were trained. ``out`` is not made then.
     """
     if onnx:
         check_available()
-    if out.exists():
+    if out.exists() or out.is_symlink():  # a link to nothing does not exist
         raise BadInput(f"{str(out)!r} exists already; name a folder that fold can make.")
+    cfg = with_preprocessor(cfg)
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmdet")):
         image = first_image(cfg) if image is None else image
         if not image.is_file():
@@ -65,6 +71,7 @@ def fold_out(
         stock = stock_config(cfg)
         state, meta = files.read(checkpoint)
         model = trained_model(cfg, state, meta, checkpoint)
+        check_settings(cfg, model, meta, checkpoint)
         name = Path(cfg.filename or "model.py").stem
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +97,25 @@ def fold_out(
     imports = ", ".join(_imports(stock))
     needs = [f"needs, where it runs: {imports}"] if imports else []
     ends = ("py", "pth", "onnx") if onnx else ("py", "pth")
-    return [", ".join(f"{out / name}.{end}" for end in ends), *needs, f"{image}:", *differences]
+    written = ", ".join(f"{out / name}.{end}" for end in ends)
+    return [written, *needs, f"{image}:", *differences, _conclusion(onnx)]
+
+
+def _conclusion(onnx: bool) -> str:
+    """Of differences within the tolerances; with others nothing is written."""
+    both = ", and so does the ONNX file" if onnx else ""
+    return f"the folded model computes the same as the trained one, but for rounding{both}"
+
+
+def with_preprocessor(cfg: Config) -> Config:
+    """A copy whose model has the preprocessor that MMPretrain's configs put beside it.
+
+    mmengine's runner does the same; a model built without it takes images as they are.
+    """
+    cfg = copy.deepcopy(cfg)
+    if cfg.get("data_preprocessor") is not None:
+        cfg.model.setdefault("data_preprocessor", copy.deepcopy(cfg.data_preprocessor))
+    return cfg
 
 
 def _imports(cfg: Config) -> list[str]:
@@ -141,12 +166,30 @@ def trained_model(cfg: Config, state: dict[str, Tensor], meta: dict, path: Path)
     return model
 
 
+def check_settings(cfg: Config, model: nn.Module, meta: dict, path: Path) -> None:
+    """Refuse a config with which other weights would be folded than were trained; warn of others.
+
+    Both networks that are compared later are of this config, so that they cannot tell.
+
+    Raises:
+        BadInput: With the options, as the config and as the training had them.
+    """
+    ours, others = other_weights(meta, cfg, model)
+    if ours:
+        raise BadInput(
+            f"The config is not the one that {str(path)!r} was trained with: {listing(ours, 5)}, "
+            "so the folded weights would be those of another network; give the config, and the "
+            "--cfg-options, that it was trained with (its text is in the checkpoint's "
+            "meta['cfg'])."
+        )
+    if others:
+        warnings.warn(other_settings_sentence(others, str(path)), stacklevel=2)
+
+
 def write(stem: Path, stock: Config, plain: nn.Module, meta: dict) -> None:
     """Write the two files."""
-    ours = any("normfix_mm" in name for name in _imports(stock))
-    needs = "plain layers in parts of this package" if ours else "needs nothing of it"
-    text = f'"""Folded by normfix_mm {normfix_mm.__version__}; {needs}."""\n\n'
-    text += stock.pretty_text
+    text = f'"""Folded by normfix_mm {normfix_mm.__version__}; {_needs(stock)}."""\n\n'
+    text += as_python(stock.pretty_text)
     stem.with_name(f"{stem.name}.py").write_text(text, encoding="utf-8")
     kept = {key: meta[key] for key in _KEPT_META if key in meta}
     kept |= dict(
@@ -156,6 +199,25 @@ def write(stem: Path, stock: Config, plain: nn.Module, meta: dict) -> None:
         time=time.strftime("%Y%m%d_%H%M%S"),
     )
     files.write(stem.with_name(f"{stem.name}.pth"), plain.state_dict(), kept)
+
+
+def _needs(stock: Config) -> str:
+    """What the folded model needs of this package, for the head of its config."""
+    imports = _imports(stock)
+    if any(name.partition(".")[0] == "normfix_mm" for name in imports):
+        return "plain layers in parts of this package"
+    theirs = [name for name in imports if _uses_this_package(name)]
+    if theirs:
+        return f"plain layers, but it imports {', '.join(theirs)}, which needs this package"
+    return "needs nothing of it" + (f", but imports {', '.join(imports)}" if imports else "")
+
+
+def _uses_this_package(name: str) -> bool:
+    """Whether a module that the config imports, or one below it, has something of ours in it."""
+    below = [m for key, m in [*sys.modules.items()] if f"{key}.".startswith(f"{name}.")]
+    parts = [part for module in below if module for part in [*vars(module).values()]]
+    homes = (p.__name__ if ismodule(p) else getattr(p, "__module__", "") for p in parts)
+    return any(str(home).partition(".")[0] == "normfix_mm" for home in homes)
 
 
 def read_back(stem: Path) -> nn.Module:

@@ -97,11 +97,9 @@ def load(cfg: Config, image: Path) -> dict:
     """The image as a batch of one.
 
     Raises:
-        BadInput: It cannot be read.
+        BadInput: It cannot be read, or the config has no pipeline to read it with.
     """
-    from mmdet.utils import get_test_pipeline_cfg
-
-    steps = [s for s in get_test_pipeline_cfg(cfg) if "Annotations" not in str(s["type"])]
+    steps = [step for step in _test_pipeline(cfg) if "Annotations" not in str(step["type"])]
     pipeline = Compose(steps)
     try:
         return pseudo_collate([pipeline(dict(img_path=str(image), img_id=0))])
@@ -110,6 +108,22 @@ def load(cfg: Config, image: Path) -> dict:
             f"The image {str(image)!r} cannot be read ({one_line(error, 120)}); give another with "
             "--image."
         ) from None
+
+
+def _test_pipeline(cfg: Config) -> list:
+    """Of the test dataset, of the validation dataset, or by itself."""
+    for loader in ("test_dataloader", "val_dataloader"):
+        dataset = (cfg.get(loader) or {}).get("dataset")
+        while isinstance(dataset, Mapping):  # of a wrapper the one within, or the first
+            if dataset.get("pipeline"):
+                return dataset["pipeline"]
+            dataset = dataset.get("dataset") or (dataset.get("datasets") or [None])[0]
+    if cfg.get("test_pipeline"):
+        return cfg.test_pipeline
+    raise BadInput(
+        "The config does not say how an image is read for testing: it needs a `test_dataloader`, a "
+        "`val_dataloader` or a `test_pipeline`."
+    )
 
 
 @torch.no_grad()

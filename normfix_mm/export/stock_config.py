@@ -14,13 +14,18 @@
     custom_imports of this package                those of others, and for what has no stock form,
                                                   as OCNet has none, its own module
     init_cfg=dict(type='Pretrained', ...)         None: the folded checkpoint holds the weights;
-                                                  pretrained='...' likewise
+                                                  pretrained='...' likewise; within the model
+                                                  pretrained=True becomes False, checkpoint_path ''
 
 Everything else, the training schedule too, stays as it was. The weights' half of this is
 :func:`normfix_mm.fold`.
 """
 
 from __future__ import annotations
+
+import io
+import itertools
+import tokenize
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -40,6 +45,7 @@ def stock_config(cfg: Config) -> Config:
     module that registers it, and its layers are plain.
     """
     stock = _stock(cfg.to_dict(), cfg.get("default_scope", "mmdet"))
+    stock["model"] = _unfetched(stock.get("model"))
     needed = sorted(_own_modules(stock.get("model"), cfg.get("default_scope", "mmdet")))
     if needed:
         imports = stock.get("custom_imports", {}).get("imports", [])
@@ -47,6 +53,33 @@ def stock_config(cfg: Config) -> Config:
     stock["load_from"], stock["resume"] = None, False
     stock.pop("work_dir", None)
     return Config(stock)
+
+
+def as_python(text: str) -> str:
+    """The text of a config with `inf` and `nan`, which mmengine writes bare, as calls of float."""
+    lines = text.splitlines(keepends=True)
+    tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    for token, behind in reversed([*itertools.pairwise(tokens)]):
+        bare = token.type == tokenize.NAME and token.string in ("inf", "nan")
+        if bare and behind.string != "=":  # dict(inf=...) is a key
+            (row, start), (_, end) = token.start, token.end
+            line = lines[row - 1]
+            lines[row - 1] = f"{line[:start]}float({token.string!r}){line[end:]}"
+    return "".join(lines)
+
+
+def _unfetched(node):
+    """A model's config without what makes its parts load weights of their own (timm's)."""
+    if isinstance(node, (list, tuple)):
+        return type(node)(map(_unfetched, node))
+    if not isinstance(node, dict):
+        return node
+    node = {name: _unfetched(part) for name, part in node.items()}
+    if node.get("pretrained") is True:
+        node["pretrained"] = False
+    if isinstance(node.get("checkpoint_path"), str):
+        node["checkpoint_path"] = ""
+    return node
 
 
 def _stock(node, scope: str, key: str | None = None, in_list: bool = False):

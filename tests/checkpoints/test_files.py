@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.model import ExponentialMovingAverage
 from safetensors.torch import save_file
 
 from normfix_mm.checkpoints import files
@@ -198,3 +199,62 @@ def test_a_file_with_other_weights_besides_says_which_are_taken(tmp_path, averag
     torch.save({"model": WEIGHTS, average: {n: w / 2 for n, w in WEIGHTS.items()}}, path)
     with pytest.warns(UserWarning, match=f"'model', '{average}'; those under 'model' are taken"):
         assert_weights(files.read(path)[0])
+
+
+@pytest.mark.parametrize("holder", ["ema", "ema_state_dict"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_averages_of_others_are_named_too(tmp_path, holder, nested):
+    path = tmp_path / "weights.pth"
+    average = {n: w / 2 for n, w in WEIGHTS.items()}
+    held = dict(module=average, updates=3) if nested else average
+    torch.save({"model": WEIGHTS, holder: held}, path)
+    with pytest.warns(UserWarning, match=f"'model', '{holder}'; those under 'model' are taken"):
+        assert_weights(files.read(path)[0])
+    torch.save({"epoch": 3, holder: held}, path)
+    assert torch.equal(files.read(path)[0]["bn1.weight"], average["bn1.weight"])
+
+
+class TestAveragesOfMMEngine:
+    @pytest.fixture
+    def average(self):
+        net = torch.nn.Module()
+        net.conv1, net.bn1 = torch.nn.Conv2d(3, 2, 3, bias=False), torch.nn.BatchNorm2d(2)
+        averaged = ExponentialMovingAverage(net, momentum=0.5)
+        averaged.update_parameters(net)
+        return averaged.state_dict()
+
+    def test_by_themselves_are_read_without_their_counter(self, average, tmp_path):
+        assert "steps" in average
+        torch.save(average, tmp_path / "average.pth")
+        names = files.read(tmp_path / "average.pth")[0].keys()
+        assert {f"module.{name}" for name in names} == average.keys() - {"steps"}
+
+    @pytest.mark.filterwarnings("error")
+    def test_of_a_run_stand_under_state_dict(self, average, tmp_path):
+        """Its hook saves what the averages took the place of as `ema_state_dict`."""
+        torch.save(dict(state_dict=WEIGHTS, ema_state_dict=average), tmp_path / "epoch_1.pth")
+        assert_weights(files.read(tmp_path / "epoch_1.pth")[0])
+
+
+@pytest.mark.parametrize("holder", [None, "model"])
+def test_tensors_without_names_are_refused(tmp_path, holder):
+    tensors = {0: torch.ones(2), 1: torch.ones(3)}
+    torch.save({holder: tensors} if holder else tensors, tmp_path / "list.pth")
+    assert "holds tensors by int, first 0, where the names" in sentence(tmp_path / "list.pth")
+
+
+def test_numpy_s_values_in_metadata_reach_safetensors(tmp_path):
+    meta = dict(
+        dataset_meta=dict(
+            classes=("a", "b"), palette=np.array([[1, 2, 3]]), share=np.float32(0.5), ids={3}
+        ),
+        by={np.int64(2): tmp_path},
+        nothing=None,
+    )
+    files.write(tmp_path / "out.safetensors", WEIGHTS, meta)
+    found = files.read(tmp_path / "out.safetensors")[1]
+    assert found == dict(
+        dataset_meta=dict(classes=["a", "b"], palette=[[1, 2, 3]], share=0.5, ids=[3]),
+        by={"2": str(tmp_path)},
+        nothing=None,
+    )

@@ -31,9 +31,28 @@ COMMANDS = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """What every command reads its arguments with: no option is cut short, none unknown."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def parse_known_args(self, args=None, namespace=None):
+        known = self._option_string_actions
+        for word in sys.argv[1:] if args is None else args:
+            name = word.partition("=")[0]
+            if word == "--":
+                break
+            if word.startswith("--") and " " not in word and name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                meant = f"did you mean {near[0]}?" if near else "--help lists those there are."
+                self.exit(2, f"error: there is no {name}; {meant}\n")
+        return super().parse_known_args(args, namespace)
+
+
 def main() -> None:
     """The console command, with the arguments of the process."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="normfix",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Train without weight decay's side effects: normfix_mm's commands.",

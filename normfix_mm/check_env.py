@@ -23,6 +23,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 
+from normfix import Parser
+
 STACKS = ("OneDL", "OpenMMLab")
 # From the first version on, below the second, as in pyproject.toml; another may work, untested.
 SUPPORTED = {
@@ -247,7 +249,7 @@ def _ours(stack: str) -> list[Finding]:
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     prog = prog or "python -m normfix_mm.check_env"
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    parser = Parser(prog=prog, description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--json", action="store_true", help="for programs instead of people")
     as_json = parser.parse_args(arguments).json

@@ -149,13 +149,15 @@ def project(tmp_path):
     [([True], []), ([False, True], ["torch===0"])],
     ids=["of one build", "torch alone is for the CPU"],
 )
-def test_torch_and_torchvision_are_of_one_build(project, monkeypatch, loads, installed):
+def test_torch_and_torchvision_are_of_one_build(project, monkeypatch, loads, installed, capsys):
     """`2.13.0+cpu` satisfies `torch==2.13.0` and is preferred; PyPI's torchvision is not for it."""
     called = []
     monkeypatch.setattr(project, "loads", lambda module: loads.pop(0))
     monkeypatch.setattr(project, "pip", lambda step, *arguments: called.append(arguments[1]))
     project.match_torchvision()
     assert called == installed
+    said = capsys.readouterr().out
+    assert ("downloading the build of PyTorch that torchvision goes with" in said) == bool(called)
 
 
 def test_torchvision_that_loads_beside_no_build_is_refused(project, monkeypatch):

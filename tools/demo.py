@@ -115,10 +115,13 @@ def left(out: Path) -> str:
     open_runs = [folder for folder in runs if not (folder / "demo_done").exists()]
     saved = [latest for folder in open_runs if (latest := latest_complete(str(folder)))]
     if saved:
-        return f"the same command goes on from {saved[-1]}."
+        return f"start the same command again: it goes on from {saved[-1]}."
     if open_runs:
-        return "no checkpoint was written yet: the same command starts this training anew."
-    return "the same command goes on; what is trained stays trained."
+        return (
+            "no checkpoint was written yet: start the same command again, it begins this training "
+            "anew."
+        )
+    return "start the same command again: what is trained stays trained."
 
 
 def demo(task: Task, args: argparse.Namespace) -> None:

@@ -151,7 +151,7 @@ class Environment:
         if self.loads("torchvision"):
             return
         torch, vision = (checks.pinned(self.lines, name) for name in ("torch", "torchvision"))
-        self.say("torchvision is not for this build of torch: the index's own, up to 3 GB")
+        self.say("downloading the build of PyTorch that torchvision goes with, up to 3 GB")
         exactly = torch.replace("==", "===")  # to the letter: without +cpu
         self.pip("torch", "install", exactly, "-c", self.quoted("torch"))
         if not self.loads("torchvision"):

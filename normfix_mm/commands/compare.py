@@ -17,7 +17,6 @@ and a page that shows a run of each method beside the others'.
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ from normfix_mm.tuning.comparison import METHODS, Comparison
 
 @cli.command
 def main(arguments: Sequence[str] | None, prog: str | None) -> None:
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
+    parser = cli.Parser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument(
         "folder",
         type=Path,
@@ -56,7 +55,7 @@ def main(arguments: Sequence[str] | None, prog: str | None) -> None:
     search = Comparison(args.pop("rate"), args.pop("rates"), args.pop("seeds"))
     args["lists"] = tuple(args.pop(name) for name in ("train_list", "val_list", "val_split"))
     args["out"] = args["out"] or Path("work_dirs/compare") / args["model"]
-    with going_on("the same command goes on where it was"):
+    with going_on("start the same command again: it goes on where it was"):
         table = compare(search=search, made_by=typed(), **args)
     if table:
         print(table)

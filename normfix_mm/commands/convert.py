@@ -10,7 +10,6 @@ comes out under its own names, for ``init_cfg=dict(type='Pretrained', checkpoint
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ from normfix_mm.run import command_line as cli
 
 @cli.command
 def main(arguments: Sequence[str] | None, prog: str | None) -> None:
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
+    parser = cli.Parser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument("src", help=".pth, .pt, .tar or .safetensors, or efficientnet-lite0")
     parser.add_argument("dst", help="written whole or not at all")
     parser.add_argument("--config", help="whose model shall be initialized; compared key by key")
@@ -44,7 +43,9 @@ def main(arguments: Sequence[str] | None, prog: str | None) -> None:
         "--allow-mismatch", action="store_true", help="take weights of another form as they are"
     )
     parser.add_argument("--as-model", action="store_true", help="names of a whole model")
-    parser.add_argument("--image", help="measure on it whether the backbone is the same function")
+    parser.add_argument(
+        "--image", help="measure on it that the form of the weights keeps the function"
+    )
     cli.add_trust(parser)
     parser.add_argument("--report", help="write the report to this file too")
     args = parser.parse_args(arguments)

@@ -7,7 +7,6 @@ image first and the differences are printed; if they are too large, nothing is w
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,9 +15,7 @@ from normfix_mm.run import command_line as cli
 
 @cli.command
 def main(arguments: Sequence[str] | None, prog: str | None) -> None:
-    parser = argparse.ArgumentParser(
-        prog=prog, description="Fold a model into a stock config and checkpoint"
-    )
+    parser = cli.Parser(prog=prog, description="Fold a model into a stock config and checkpoint")
     cli.add_config(parser)
     parser.add_argument("checkpoint", type=Path, help="checkpoint file")
     parser.add_argument("out", type=Path, help="folder to make")

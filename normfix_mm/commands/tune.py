@@ -30,7 +30,7 @@ from normfix_mm.tuning.settings import METHODS
 
 @cli.command
 def main(arguments: Sequence[str] | None, prog: str | None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog=prog, description=__doc__.splitlines()[0], epilog="See docs/tuning.md."
     )
     cli.add_config(parser)
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None, prog: str | None) -> None:
     cfg = cli.read_config(args.pop("config"), args.pop("cfg_options"), args.pop("row"))
     args["lists"] = tuple(args.pop(name) for name in ("train_list", "val_list", "val_split"))
     args["grid"] = _grid(args["grid"]) if args["grid"] else None
-    with going_on("the same command goes on where it was"):
+    with going_on("start the same command again: it goes on where it was"):
         result = tune(cfg, made_by=typed(), **args)
     if result is not None:
         print(f"{result.page}\n{result.table}\n{result.config or 'no config'}")

@@ -34,7 +34,7 @@ from normfix_mm.export.same_network import compare
 from normfix_mm.export.stock_config import as_python, stock_config
 from normfix_mm.export.to_onnx.write import check_available, write_onnx
 from normfix_mm.layers.fold import fold
-from normfix_mm.models.build import build_model
+from normfix_mm.models.build import build_model, with_preprocessor
 
 _KEPT_META = ("dataset_meta", "CLASSES", "PALETTE", "epoch", "iter", "seed", "experiment_name")
 
@@ -105,17 +105,6 @@ def _conclusion(onnx: bool) -> str:
     """Of differences within the tolerances; with others nothing is written."""
     both = ", and so does the ONNX file" if onnx else ""
     return f"the folded model computes the same as the trained one, but for rounding{both}"
-
-
-def with_preprocessor(cfg: Config) -> Config:
-    """A copy whose model has the preprocessor that MMPretrain's configs put beside it.
-
-    mmengine's runner does the same; a model built without it takes images as they are.
-    """
-    cfg = copy.deepcopy(cfg)
-    if cfg.get("data_preprocessor") is not None:
-        cfg.model.setdefault("data_preprocessor", copy.deepcopy(cfg.data_preprocessor))
-    return cfg
 
 
 def _imports(cfg: Config) -> list[str]:

@@ -2,6 +2,7 @@
 
 WORK_DIR/recipe/choices.json    what was given and chosen
 WORK_DIR/recipe/NAME.py         the whole config
+WORK_DIR/recipe/measured/       while iterations are measured, and of a measurement that failed
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +104,13 @@ def refuse_overwriting(work_dir: str) -> None:
             f"{work_dir!r} holds a run of {told['folder']}; go on with it by --resume, or name "
             "another --work-dir."
         )
+
+
+def clear_measured(work_dir: Path) -> Path:
+    """Remove what a measurement has left, and return where the next one goes."""
+    folder = work_dir / _FOLDER / "measured"
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
 
 
 def _told(work_dirs: Iterable[Path]) -> dict[Path, dict]:

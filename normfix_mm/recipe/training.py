@@ -7,9 +7,9 @@ goes on takes both from there, and measures nothing.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import math
-import shutil
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from normfix_mm.recipe.rules import METHODS, TASKS, spoken
 from normfix_mm.recipe.store import (
     METHOD,
     RecipeRun,
+    clear_measured,
     default_work_dir,
     refuse_overwriting,
     store,
@@ -155,7 +156,7 @@ def begin(args: argparse.Namespace, folder: Path, given: dict, began: float) -> 
     provide_weights(cfg)
     drop_workers_options(cfg)
     lists = args.train_list, args.val_list, args.val_split or "val"
-    folder_for(task, folder).use(cfg, args.classes, *lists)
+    folder_for(task, folder).use(cfg, args.classes, *lists, say=note)
     classes = cfg.train_dataloader.dataset.metainfo["classes"]
     numbered = task == rules.SEGMENT and not args.classes
     unsafe = rules.unsafe_to_flip(classes, numbered)
@@ -172,6 +173,7 @@ def begin(args: argparse.Namespace, folder: Path, given: dict, began: float) -> 
     choices = replace(choices, epoch_length=epoch_length)
     hours = args.hours or 1.0
     cost = None
+    clear_measured(Path(cfg.work_dir))
     if not args.epochs:
         choices, cost = _timed(cfg, choices, contents, hours, began, args)
     _write(cfg, choices, args)
@@ -215,61 +217,65 @@ def _timed(
     began: float,
     args: argparse.Namespace,
 ) -> tuple[Choices, Cost]:
-    """Size and epochs for the time that is left, measured.
+    """Size and epochs for the time that is left, measured from the smallest size on.
 
     Raises:
         BadInput: There is none for a single epoch.
     """
+    # Only here: what trials are made of takes a second to import.
+    from normfix_mm.recipe.measuring import TooSlow, measured
+
     allowed = hours * 3600
+    enough, wanted = rules.enough_epochs(choices.epoch_length), choices.size
 
-    def possible() -> int:
-        rest = allowed - (time.monotonic() - began)
-        return rules.possible_epochs(rest, cost.epoch_length, *_costs(cost))
+    def spent() -> float:
+        return time.monotonic() - began
 
-    before = time.monotonic()
-    if allowed - (before - began) < _MEASURING:
+    def possible(cost: Cost) -> int:
+        return rules.possible_epochs(allowed - spent(), cost.epoch_length, *_costs(cost))
+
+    def at(size: tuple[int, int]) -> Cost:
+        _write(cfg, replace(choices, size=size), args)
+        return measured(cfg, Path(cfg.work_dir), size, allowed)
+
+    def affordable() -> tuple[int, int]:
+        epochs = possible(_scaled(cost, size, wanted))
+        return rules.affordable_size(wanted, contents, choices.task, epochs, enough)
+
+    if allowed - spent() < _MEASURING:
         raise BadInput(
             f"--hours {hours:g}, {spoken(allowed)}, is too short for measuring a few iterations; "
             "give --hours 0.05 or more, or the length by --epochs."
         )
-    cost = _measure(cfg)
-    took = time.monotonic() - before
-    enough, epochs = rules.enough_epochs(cost.epoch_length), possible()
-    size = choices.size
-    if not args.size and epochs < enough:
-        size = rules.affordable_size(size, contents, choices.task, epochs or 0.25, enough)
-    if size != choices.size:
-        pixels = math.prod(size) / math.prod(choices.size)
-        cost = replace(cost, iteration=cost.iteration * pixels, validation=cost.validation * pixels)
-        choices = replace(choices, size=size)
-        if took < _AGAIN * allowed:
-            _write(cfg, choices, args)
-            cost = _measure(cfg)
-        epochs = possible()
-    spent = time.monotonic() - began
+    size = wanted
+    if not args.size:
+        size = rules.affordable_size(wanted, contents, choices.task, 0, enough)
+    before = spent()
+    cost = at(size)
+    if size != wanted and (better := affordable()) != size:
+        if spent() - before < _AGAIN * allowed:
+            with contextlib.suppress(TooSlow):
+                size, cost = better, at(better)
+            if size == better and possible(cost) < enough:
+                better = affordable()
+        size, cost = better, _scaled(cost, size, better)
+    epochs = possible(cost)
     one = rules.seconds_for(1, cost.epoch_length, *_costs(cost))
-    rules.check_time(epochs, hours, size, spent + one)
+    rules.check_time(epochs, hours, size, spent() + one)
     epochs = min(epochs, rules.most_epochs(cost.epoch_length))
     if epochs < enough / 4:
-        more = (spent + rules.seconds_for(enough, cost.epoch_length, *_costs(cost))) / 3600
+        more = (spent() + rules.seconds_for(enough, cost.epoch_length, *_costs(cost))) / 3600
         warn(
             f"{epochs} epochs are few for {contents.pictures} pictures; --hours {more:.2g} would "
             f"allow {enough}."
         )
-    return replace(choices, epochs=epochs, epoch_length=cost.epoch_length), cost
+    return replace(choices, size=size, epochs=epochs, epoch_length=cost.epoch_length), cost
 
 
-def _measure(cfg: Config) -> Cost:
-    import torch
-
-    from normfix_mm.tuning.measure import measure
-
-    note("Measuring a few iterations …")
-    folder = Path(cfg.work_dir) / "recipe/measured"
-    shutil.rmtree(folder, ignore_errors=True)
-    cost = measure(cfg, folder, threads=torch.get_num_threads())
-    shutil.rmtree(folder, ignore_errors=True)  # not of one that failed, whose log says why
-    return cost
+def _scaled(cost: Cost, size: tuple[int, int], other: tuple[int, int]) -> Cost:
+    """The cost at another size: time goes with the number of pixels."""
+    pixels = math.prod(other) / math.prod(size)
+    return replace(cost, iteration=cost.iteration * pixels, validation=cost.validation * pixels)
 
 
 def _costs(cost: Cost) -> tuple[float, float, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from normfix_mm.preflight.notes import note, warn
 from normfix_mm.recipe.rules import METHODS, TASKS, spoken
 from normfix_mm.recipe.store import RecipeRun
+from normfix_mm.report import facts
 from normfix_mm.report.run import Run
 from normfix_mm.typed import invocation, line
 
@@ -44,24 +44,21 @@ def conclude(run: RecipeRun, args: argparse.Namespace) -> None:
     task, work_dir = TASKS[run.choices.task], run.work_dir
     done = Run.load(work_dir)
     steps, values = done.val_curve(task.metric.rpartition("/")[2])
-    best = max(work_dir.glob("best_*.pth"), key=os.path.getmtime, default=None)
-    config = next(iter(sorted(work_dir.glob("*.py"), key=os.path.getmtime, reverse=True)))
     if values:
         where = max(zip(values, steps))
-        note(f"{task.word} {where[0]:.3f}, the best of {len(values)}, at iteration {where[1]}")
-    page = _page(done, work_dir, run)
+        note(f"{task.word} {where[0]:.3f}, the best of {len(values)}, after {where[1]} iterations")
+    words = longer(run, args)
+    page = _page(done, work_dir, run, words)
     lines = [f"page      {page}"] if page else []
-    if best is not None:
-        names = shlex.quote(str(config)), shlex.quote(str(best))
-        lines += [
-            f"test      {invocation('test')} {names[0]} {names[1]}",
-            f"deploy    {invocation('fold')} {names[0]} {names[1]} deployed",
-        ]
-    lines.append(f"longer    {longer(run, args)}")
+    if done.checkpoint is not None:
+        lines.append(f"test      {line(facts.tested(done))}")
+        if (fold := facts.deployed(done)) is not None:
+            lines.append(f"deploy    {line(fold)}")
+    lines.append(f"longer    {line(words)}")
     note("\n".join(lines))
 
 
-def longer(run: RecipeRun, args: argparse.Namespace) -> str:
+def longer(run: RecipeRun, args: argparse.Namespace) -> list[str]:
     """The command for the same training, twice as long, in another work dir."""
     given = dict(run.told["given"])
     hours, epochs = 2 * run.told["hours"], given.pop("epochs", None)
@@ -81,7 +78,7 @@ def longer(run: RecipeRun, args: argparse.Namespace) -> str:
     if chosen:
         last = {setting.partition("=")[0]: setting for setting in chosen}
         words += ["--cfg-options", *map(_doubled, last.values())]
-    return f"{invocation('train-folder')} {line(words)}"
+    return [*invocation("train-folder").split(), *words]
 
 
 def settings(options: Mapping | None) -> list[str]:
@@ -102,7 +99,7 @@ def _doubled(setting: str) -> str:
     return f"{key}={2 * int(value)}" if key in _LENGTHS and value.isdecimal() else setting
 
 
-def _page(done: Run, work_dir: Path, run: RecipeRun) -> Path | None:
+def _page(done: Run, work_dir: Path, run: RecipeRun, words: list[str]) -> Path | None:
     try:
         from normfix_mm.report import page
     except ImportError as error:
@@ -111,5 +108,5 @@ def _page(done: Run, work_dir: Path, run: RecipeRun) -> Path | None:
     path = work_dir / "index.html"
     command = f"{invocation('report')} {shlex.quote(str(work_dir))}"
     title = f"{Path(run.told['folder']).name}: {run.choices.task}, {run.choices.method}"
-    page.write(path, page.build([done], title, command))
+    page.write(path, page.build([done], title, command, [("train it longer", words)]))
     return path

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from normfix import Parser
 from normfix_mm.checkpoints.safe_load import weights_only
 from normfix_mm.report import page, picture
 from normfix_mm.report.run import NoRun, Run
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> Non
 def report(arguments: Sequence[str] | None, prog: str | None) -> None:
     """What the command does."""
     prog = prog or "python -m normfix_mm.report"
-    parser = argparse.ArgumentParser(prog=prog, description="One HTML page on one or several runs.")
+    parser = Parser(prog=prog, description="One HTML page on one or several runs.")
     parser.add_argument(
         "work_dirs",
         nargs="+",

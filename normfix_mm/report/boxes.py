@@ -14,12 +14,14 @@ from mmengine.dataset import BaseDataset
 from mmengine.structures import InstanceData
 
 from normfix_mm.report.images import SIDE, Drawn, enlarged, predict
+from normfix_mm.report.plots import class_colours
 from normfix_mm.report.run import Run
 
 SCORE = 0.35
+LUMINANCE = (0.299, 0.587, 0.114)
 NOTE = f"Predictions with a score under {SCORE:.0%} are left out; "
 BOXES = "the number after a class is the score in per cent."
-MASKS = "each mask has a colour of its own."
+MASKS = "each mask has a colour of its own, whatever its class."
 
 
 def draw(runs: list[Run], dataset: BaseDataset, chosen: Sequence[int]) -> Drawn:
@@ -91,9 +93,7 @@ def _paint(image: np.ndarray, names: tuple[str, ...], objects: InstanceData) -> 
         painter.draw_binary_masks(np.stack(masks).astype(bool), colors=colours, alphas=0.6)
         return painter.get_image()
     labels, boxes = objects.labels, objects.bboxes * scale
-    few = len(names) <= 10
-    map_ = colormaps["tab10" if few else "hsv"]
-    colours = [tuple(int(255 * c) for c in map_(i if few else i / len(names))[:3]) for i in labels]
+    colours = [class_colours(len(names))[i] for i in labels]
     texts = [names[i] for i in labels]
     if "scores" in objects:
         texts = [f"{text} {100 * score:.0f}" for text, score in zip(texts, objects.scores)]
@@ -106,7 +106,7 @@ def _paint(image: np.ndarray, names: tuple[str, ...], objects: InstanceData) -> 
         texts,
         places,
         font_sizes=10,
-        colors="w",
+        colors=["k" if np.dot(colour, LUMINANCE) > 150 else "w" for colour in colours],
         vertical_alignments="bottom",
         bboxes=[
             dict(facecolor=tuple(c / 255 for c in colour), pad=0.8, edgecolor="none")

@@ -17,6 +17,11 @@ from normfix_mm.report.run import Run
 from normfix_mm.typed import invocation
 
 KINDS = {"bbox": "boxes", "segm": "masks"}
+LOW = 0.05  # AP under which a class gets a sentence
+LARGER = (
+    "larger pictures help: a larger --size for train_folder.py and more --hours, in a CONFIG a "
+    "larger scale of its Resize"
+)
 MOST_ROWS = 30  # of a table that is not folded
 WORST = 12  # confusions that are listed, where there are too many classes for a matrix
 
@@ -58,7 +63,9 @@ def _detectors(runs: list[Run]) -> str:
     for kind, objects in KINDS.items():
         having = [run for run in known if kind in run.classes["kinds"]]
         if having:
-            parts += [_average_precisions(having, kind, objects), _curves(having, kind, objects)]
+            parts.append(_average_precisions(having, kind, objects))
+            parts += [f"<p>{text(said)}</p>" for run in having for said in remarks(run, kind)]
+            parts.append(_curves(having, kind, objects))
     if known:
         parts.append("<h3>Which class is taken for which</h3>\n" + _matrices(known))
     parts += [
@@ -90,6 +97,50 @@ def _average_precisions(runs: list[Run], kind: str, objects: str) -> str:
             there = [value for value in values if value is not None]
             rows[-1].append(number(float(np.mean(there)) if there else None))
     return _listing(f"AP of each class, {objects}", head, rows)
+
+
+def remarks(run: Run, kind: str) -> list[str]:
+    """What to do about classes that are hardly found, and about small objects that are not.
+
+    Larger pictures are the remedy only where COCO's AP of objects under 32 pixels lies far behind
+    that of the others.
+    """
+    mask = "mask " if kind == "segm" else ""
+    overall, names = run.results().get(f"{mask}AP", 1.0), run.classes["classes"]
+    if overall < LOW:
+        return [f"{run.name}: {mask}AP is {overall:.3f}: hardly anything is found; train longer."]
+    small, others = _sizes(run, kind)
+    behind = small is not None and small < others / 4
+    found = run.classes["kinds"][kind]["ap"]
+    low = sorted((ap, i) for i, ap in enumerate(found) if ap is not None and ap < LOW)
+    said = [
+        f"{run.name}: {mask}AP of {names[i]!r} is {ap:.3f}; {_reason(run, i, behind)}."
+        for ap, i in low[: plots.FEW]
+    ]
+    if len(low) > plots.FEW:
+        said.append(f"{run.name}: {len(low) - plots.FEW} more classes have less than {LOW}.")
+    if behind and small < 0.005 and not low:
+        said.append(f"{run.name}: {mask}AP small is {small:.3f}; {LARGER}.")
+    return said
+
+
+def _reason(run: Run, index: int, behind: bool) -> str:
+    """Why a class has a low AP, by its row of the confusion, and what to do."""
+    *answers, missed = run.classes["confusion"][index]
+    answers[index] = 0
+    most = max(answers, default=0)
+    if most > missed:
+        other = run.classes["classes"][answers.index(most)]
+        return f"it is taken for {other!r}: they look alike, or are labelled so"
+    remedy = f"where they are small, {LARGER}" if behind else "give more pictures of them, or time"
+    return f"its objects are not found; {remedy}"
+
+
+def _sizes(run: Run, kind: str) -> tuple[float | None, float]:
+    """AP of small objects, None if there are none, and the better one of medium and large."""
+    last = run.val[max(run.val)] if run.val else {}
+    small, *others = (last.get(f"{kind}_mAP_{size}", -1) for size in "sml")
+    return (small if small >= 0 else None), max(others)
 
 
 def _at(found: dict) -> str:

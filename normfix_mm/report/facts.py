@@ -81,6 +81,23 @@ def commands(steps: list[tuple[str, list[str]]]) -> str:
     return "<ul>\n" + "\n".join(items) + "\n</ul>"
 
 
+def tested(run: Run) -> list[str]:
+    """The command that evaluates what the run is judged by, and draws its predictions."""
+    return [*invocation("test").split(), *_trained(run), "--show-dir", "shown"]
+
+
+def deployed(run: Run) -> list[str] | None:
+    """The command that makes it a stock model; None where nothing of ours is in it."""
+    ours = r"normfix_mm|'(FixNorm|WN|WS|CWN|Normalized)\w+'|'normalize'|normalize="
+    if not re.search(ours, run.config.pretty_text):
+        return None
+    return [*invocation("fold").split(), *_trained(run), str(run.folder / "deployed")]
+
+
+def _trained(run: Run) -> list[str]:
+    return [str(run.config_path), str(run.checkpoint)]
+
+
 def following(runs: list[Run]) -> list[tuple[str, list[str]]]:
     """What makes sense after the first of these runs, for :func:`commands`."""
     run = runs[0]
@@ -90,11 +107,8 @@ def following(runs: list[Run]) -> list[tuple[str, list[str]]]:
     if run.records and not run.records[-1]["ended"]:
         steps.append(("go on with it", resumed(shlex.split(run.records[-1]["command"]))))
     if run.checkpoint:
-        checkpoint = str(run.checkpoint)
-        test = [*invocation("test").split(), config, checkpoint]
-        steps.append(("evaluate it, and draw its predictions", [*test, "--show-dir", "shown"]))
-        if re.search(r"'(FixNorm|WN|WS|CWN|Normalized)\w+'|'normalize'|normalize=", content):
-            fold = [*invocation("fold").split(), config, checkpoint, f"{folder}/folded"]
+        steps.append(("evaluate it, and draw its predictions", tested(run)))
+        if (fold := deployed(run)) is not None:
             steps.append(("fold it into a stock model, to deploy it", fold))
     if "type='NormFixHook'" in content and "type='FixNorm" in content:
         tune = [*invocation("tune").split(), config]

@@ -11,9 +11,10 @@ from normfix_mm.report import plots
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #24292f; --soft: #59636e; --line: #d8dee4;
-        --ground: #ffffff; --card: #f6f8fa; }
+        --ground: #ffffff; --card: #f6f8fa; --shade: #0005; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #d6dbe1; --soft: #9198a1; --line: #3d444d; --ground: #14181d; --card: #1c2128; } }
+  :root { --ink: #d6dbe1; --soft: #9198a1; --line: #3d444d; --ground: #14181d; --card: #1c2128;
+          --shade: #fff5; } }
 body { margin: 2rem auto; max-width: 1120px; padding: 0 1.2rem; color: var(--ink);
        background: var(--ground); font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
@@ -27,7 +28,12 @@ th, td { border-bottom: 1px solid var(--line); padding: .35rem .7rem; text-align
 .figures td:first-child, .figures th:first-child { text-align: left; }
 .settings td { font-size: .85rem; overflow-wrap: anywhere; }
 .settings td:first-child { white-space: nowrap; }
-.wide { overflow-x: auto; }
+/* A shadow at the side where there is more to scroll to; at the end the ground hides it. */
+.wide { overflow-x: auto; background:
+    linear-gradient(to right, var(--ground) 40%, transparent) left / 40px 100% no-repeat local,
+    linear-gradient(to left, var(--ground) 40%, transparent) right / 40px 100% no-repeat local,
+    linear-gradient(to right, var(--shade), transparent) left / 14px 100% no-repeat scroll,
+    linear-gradient(to left, var(--shade), transparent) right / 14px 100% no-repeat scroll; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 430px), 1fr));
          gap: 1rem; }
 figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 8px;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from normfix_mm.analysis.gains import gain_remark
 from normfix_mm.checkpoints.whole_file import replacing
@@ -13,17 +14,23 @@ from normfix_mm.report.markup import ZOOMED, document, figures, image, number, t
 from normfix_mm.report.run import NoRun, Run
 
 
-def build(runs: list[Run], title: str, command: str | None = None) -> str:
+def build(
+    runs: list[Run],
+    title: str,
+    command: str | None = None,
+    more: Sequence[tuple[str, list[str]]] = (),
+) -> str:
     """The page.
 
     Args:
         runs: the one it is about first, those it is compared with after it.
         command: what the reader types to make the page anew.
+        more: what to do next besides, as :func:`normfix_mm.report.facts.following` says it.
     """
     parts = [f"<h1>{text(title)}</h1>"]
     if command:
         parts.append(f"<p>Made by <code>{text(command)}</code></p>")
-    parts += [*sections(runs), "<h2>What to do next</h2>", commands(following(runs))]
+    parts += [*sections(runs), "<h2>What to do next</h2>", commands([*following(runs), *more])]
     return document(title, parts)
 
 
@@ -68,7 +75,7 @@ def _results(runs: list[Run]) -> str:
                 run.name,
                 *(number(results.get(x)) for x in labels),
                 *(number(run.best().get(x)) for x in kept),
-                str(max(run.train)),
+                str(run.iterations),
                 f"{seconds:.2f} s" if seconds else "–",
             ]
         )

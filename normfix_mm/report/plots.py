@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import io
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,15 @@ PETROFF = (
 )  # fmt: skip
 INK = dict(light="#24292f", dark="#d6dbe1")
 GRID = dict(light="#00000018", dark="#ffffff20")
+
+
+def class_colours(count: int) -> list[tuple[int, int, int]]:
+    """An RGB colour for each of so many classes, the same in pictures and curves."""
+    if count <= len(PETROFF):
+        return list(PETROFF[:count])
+    golden = (math.sqrt(5) - 1) / 2  # steps of which keep neighbours apart
+    hues = ((i * golden % 1, 0.85 - 0.3 * (i % 2), 0.85) for i in range(count))
+    return [tuple(round(255 * c) for c in colorsys.hsv_to_rgb(*hue)) for hue in hues]
 
 
 AVERAGE_PRECISIONS = (
@@ -110,10 +120,11 @@ def class_precision(axes, runs, run: Run, kind: str) -> bool:
             if name not in {n for _, n, _ in chosen}:
                 recall = np.linspace(0, 1, len(curve))
                 axes.plot(recall, curve, color="#888888", lw=0.6, alpha=0.5)
-    for (ap, name, curve), colour in zip(chosen, np.divide(PETROFF, 255)):
-        axes.plot(
-            np.linspace(0, 1, len(curve)), curve, color=colour, lw=1.2, label=f"{name}  {ap:.2f}"
-        )
+    names = run.classes["classes"]
+    colours = dict(zip(names, np.divide(class_colours(len(names)), 255)))
+    for ap, name, curve in chosen:
+        recall, label = np.linspace(0, 1, len(curve)), f"{name}  {ap:.2f}"
+        axes.plot(recall, curve, color=colours[name], lw=1.2, label=label)
     axes.set(title=f"{run.name}: each class", xlabel="recall", xlim=(0, 1.35), ylim=(0, 1.02))
     axes.set_xticks(np.linspace(0, 1, 6))
     return bool(there)

@@ -46,6 +46,8 @@ RESULTS = (
 PERCENT = ("mIoU", "mDice", "mFscore", "aAcc", "mAcc", "top1", "top5")
 CLASS = ("IoU/", "recall/")  # begin the names of ClassIoUMetric's and ClassAccuracy's values
 RISK = "mcbr/"  # those of CrossBoundaryRiskHook's, before a layer's name
+# Lines of mmengine's log: of a loop by iterations, or by epochs, with their length.
+LOOP = re.compile(r"Iter\(train\)|Epoch\(train\) +\[\d+\]\[ *\d+/(\d+)\]")
 # Of default_hooks, those that every config has; what else stands there is worth a word.
 USUAL_HOOKS = ("timer", "logger", "param_scheduler", "checkpoint", "sampler_seed", "visualization")
 USUAL_HOOKS += ("run_record", "class_record", "fresh_scores")
@@ -182,6 +184,11 @@ class Run:
         """Names of what was logged with evaluations and starts with ``prefix``."""
         return _names(self.val, prefix)
 
+    @property
+    def iterations(self) -> int:
+        """How many were done, as far as was logged; an evaluation is after the last of them."""
+        return max([*self.train, *self.val])
+
     def results(self) -> dict[str, float]:
         """Last evaluation; -1, COCO's mark for "no such object", is left out."""
         if not self.val:
@@ -197,13 +204,14 @@ class Run:
 def scalars(folder: str | Path) -> tuple[dict[int, dict], dict[int, dict]]:
     """What a run has logged so far, as mmengine wrote it: training steps, evaluations.
 
-    Both by iteration, ascending. A work dir without a log gives two empty dictionaries.
+    Both by iterations done, ascending: an evaluation at the end of an epoch is after all of its
+    iterations, of which not all are logged. A work dir without a log gives two empty dictionaries.
     """
     train: dict[int, dict] = {}
     val: dict[int, dict] = {}
     for log in sorted(Path(folder).glob("*/vis_data/scalars.json")):
         at = max(train, default=0)  # a log that starts with an evaluation is of the last step
-        first = True
+        first, epoch = True, _epoch_length(log.parents[1])
         for line in log.read_text().splitlines():
             try:
                 entry = json.loads(line)
@@ -220,8 +228,19 @@ def scalars(folder: str | Path) -> tuple[dict[int, dict], dict[int, dict]]:
                 train[at] = entry
             # NormMonitorHook's entries, of single weights, are no evaluation.
             elif not any(key.startswith("leaning/") for key in entry):
-                val[at] = entry
+                done = entry.get("step", 0) * (epoch or 1)
+                val[max(at, done)] = entry
     return train, val
+
+
+def _epoch_length(folder: Path) -> int | None:
+    """Iterations of an epoch, as the log of this start has it; None if it counts no epochs."""
+    for log in sorted(folder.glob("*.log")):
+        with open(log, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if found := LOOP.search(line):
+                    return found[1] and int(found[1])
+    return None
 
 
 def _noted(folder: Path, name: str) -> Iterator[dict]:

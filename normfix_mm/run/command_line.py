@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from normfix import Parser
 from normfix_mm.checkpoints.safe_load import trust, weights_only
 from normfix_mm.datasets.config import drop_workers_options
 from normfix_mm.errors import BadInput, one_line
@@ -21,11 +22,9 @@ from normfix_mm.run.weights import provide_weights
 CARRIED = Path(__file__).resolve().parents[1] / ".mim"
 
 
-def parser(
-    description: str, prog: str | None = None, optional_config: bool = False
-) -> argparse.ArgumentParser:
+def parser(description: str, prog: str | None = None, optional_config: bool = False) -> Parser:
     """Arguments that training and testing share."""
-    arguments = argparse.ArgumentParser(prog=prog, description=description)
+    arguments = Parser(prog=prog, description=description)
     add_config(arguments, optional_config)
     arguments.add_argument("--work-dir", help="folder for logs, checkpoints and results")
     arguments.add_argument(

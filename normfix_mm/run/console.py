@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -37,6 +38,20 @@ NOISE = (
     "Loading and preparing results...",
     "DONE (t=",
 )
+# The same of Python's warnings: about MMDetection's own code, and boxes over a picture's edge.
+WARNINGS = (
+    "faster_coco_eval is not installed",
+    "DeprecationWarning: `num_anchors` is deprecated",
+    "Warning: The (bbox|polygon) is out of bounds",
+)
+# What ImageNet's weights have for their classifier, and a detector or segmenter does not take.
+_UNTAKEN = re.compile(
+    r"The model and loaded state dict do not match exactly\s+"
+    r"unexpected key in source state_dict: (?P<keys>[^\n]+)\s*"
+)
+_CLASSIFIER = re.compile(r"(\w+\.)*(conv_head|bn2|fc|classifier)\.\w+")
+_COLOURS = re.compile(r"\x1b\[\d*m")
+_LOGGED = re.compile(r"^[\d/]+ [\d:]+ - mmengine - \S+ - ")  # before a message of its logger
 
 
 class QuietRunner(Runner):
@@ -60,7 +75,11 @@ class QuietRunner(Runner):
 
 
 def _is_of_use(record: logging.LogRecord) -> bool:
-    return not record.getMessage().lstrip("\n-").startswith((*DUMPS, *NOISE))
+    said = record.getMessage()
+    untaken = _UNTAKEN.fullmatch(said)
+    if untaken and all(map(_CLASSIFIER.fullmatch, untaken["keys"].split(", "))):
+        return False
+    return not said.lstrip("\n-").startswith((*DUMPS, *NOISE))
 
 
 class _Beginning(Hook):
@@ -104,7 +123,8 @@ def beginning(runner: Runner) -> dict[str, str]:
 @contextlib.contextmanager
 def without_noise() -> Iterator[None]:
     """Inside the block lines of noise that go to the standard output are dropped."""
-    warnings.filterwarnings("ignore", "faster_coco_eval is not installed")
+    for message in WARNINGS:
+        warnings.filterwarnings("ignore", message)
     sieve = _Sieve(sys.stdout)
     with contextlib.redirect_stdout(sieve):  # type: ignore[type-var]
         try:
@@ -122,7 +142,8 @@ class _Sieve:
     def write(self, text: str) -> int:
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
-            if not line.startswith(NOISE):
+            # mmengine's logger writes here, and filters nothing before there is a Runner.
+            if not _LOGGED.sub("", _COLOURS.sub("", line), count=1).startswith(NOISE):
                 self._stream.write(line + "\n")
         return len(text)
 

@@ -66,7 +66,7 @@ def run(main: Callable[[], object], name: str = "error") -> None:
         except BaseException as error:
             stopped = interrupted_by(error)
             text = str(error) if isinstance(error, Interrupted) else ""
-            said = f"interrupted; {text or 'the same command starts again'}" if stopped else None
+            said = f"interrupted; {text or 'start the same command again'}" if stopped else None
             sentence = said or sentence_of(error)
             if sentence is None:
                 raise

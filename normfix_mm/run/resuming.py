@@ -126,7 +126,10 @@ def how_to_go_on(work_dir: str) -> str:
     """What a run that was interrupted has left in its work dir, and the command for it."""
     saved = latest_complete(work_dir)
     if saved is None:
-        return f"no checkpoint was written yet in {work_dir!r}: the same command starts anew."
+        return (
+            f"no checkpoint was written yet in {work_dir!r}: start the same command again, it "
+            "begins anew."
+        )
     return f"saved is {saved!r}; go on with: {line(resumed(typed()))}"
 
 

@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,7 +21,6 @@ from mmengine.config import Config
 
 from normfix_mm.checkpoints.whole_file import replacing
 from normfix_mm.errors import BadInput
-from normfix_mm.preflight.notes import warn
 from normfix_mm.tuning import forecast, knobs, page
 from normfix_mm.tuning.job import Job, flattened, tidied
 from normfix_mm.tuning.measure import Cost, keep, measure, measured_before
@@ -218,7 +218,7 @@ def _measured(job: Job, where: Path | None, options: dict) -> Cost:
 
 def _warn_of_short(search: Search, cfg: Config, cost: Cost) -> None:
     if said := forecast.too_short(search, cfg, cost):
-        warn(said)
+        print(f"warning: {said}", file=sys.stderr, flush=True)
 
 
 def _others(address: Address, names: Sequence[str]) -> list[Study]:

@@ -20,6 +20,7 @@ from normfix_mm.errors import BadInput
 from normfix_mm.recipe.store import RecipeRun, stored
 from normfix_mm.recipe.training import begin, given_of, train_by_recipe
 from normfix_mm.recipe.words import longer
+from normfix_mm.typed import line
 
 pytestmark = [
     pytest.mark.slow,
@@ -58,17 +59,18 @@ def run_of(method: str, epoch: int = 0) -> str:
 
 @pytest.fixture(scope="module")
 def place(real_data, tmp_path_factory) -> Path:
-    """Twelve pictures of three classes in `folder`, and four of them in `few.txt`."""
+    """Twelve pictures of three classes in `folder`, four in `few.txt`, others in `others.txt`."""
     root = tmp_path_factory.mktemp("runs")
     folder = some_classes(real_data / "cifar10", root / "folder")
     pictures = [path for kind in sorted((folder / "train").iterdir()) for path in kind.iterdir()]
     kinds = sorted({path.parent.name for path in pictures})
     lines = [f"{p.relative_to(folder / 'train')} {kinds.index(p.parent.name)}" for p in pictures]
     (root / "few.txt").write_text("\n".join(lines[::3]) + "\n")
+    (root / "others.txt").write_text("\n".join(lines[1::3]) + "\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         begun("folder", *QUICK, "--work-dir", "plain")
-        few = ("--train-list", "few.txt", "--val-list", "few.txt", "--val-split", "train")
+        few = ("--train-list", "few.txt", "--val-list", "others.txt", "--val-split", "train")
         batch = ("--cfg-options", "train_dataloader.batch_size=3", "randomness.seed=1")
         begun("folder", *QUICK, *few, "--work-dir", "few", *batch)
     return root
@@ -90,7 +92,7 @@ def test_a_list_s_epoch_is_as_long_as_the_list(here):
 def test_the_longer_command_is_the_same_training_and_longer(here):
     first = gone_on("folder", "--work-dir", "few")
     args = read("folder", "--work-dir", "few", "--resume", "--cfg-options", "randomness.seed=2")
-    words = shlex.split(longer(first, args))
+    words = longer(first, args)
     again = read(*words[words.index("folder") :])
     assert (again.epochs, again.hours, again.work_dir) == (6, None, "few_longer")
     assert again.cfg_options == {"train_dataloader.batch_size": 3, "randomness.seed": 2}
@@ -104,7 +106,7 @@ def test_hours_double_where_they_were_the_length_and_a_length_in_a_setting(here)
     given = dict(hours=0.5, no_flip=True, classes=["a b", "c"], task="classify", lr=0.01)
     run.told.update(given=given, hours=0.5)
     args = read("~/my folder", "--cfg-options", "train_cfg.max_epochs=4", "model.x=[1,(a,b)]")
-    words = longer(run, args)
+    words = line(longer(run, args))
     assert "--hours 1 --no-flip --classes 'a b' c --task classify --lr 0.01 --work" in words
     again = read(*shlex.split(words)[2:])
     assert again.cfg_options == {"train_cfg.max_epochs": 8, "model.x": [1, ("a", "b")]}

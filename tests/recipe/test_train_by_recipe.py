@@ -1,5 +1,6 @@
 """`tools/train_folder.py FOLDER`: what it chooses is trained, kept, and gone on with."""
 
+import html
 import importlib.util
 import json
 import shutil
@@ -52,11 +53,16 @@ def test_a_run_measures_trains_concludes_and_goes_on_with_the_same_choices(shape
     cut += ["default_hooks.checkpoint.interval=1"]
     tool.call("train_folder.py", *command, *cut, "train_cfg.max_epochs=1")
     said = capfd.readouterr().out
-    assert "Measuring a few iterations" in said and "detect, atss_lite0_fpn" in said
+    assert "Measuring iterations at 64×64 …" in said and "detect, atss_lite0_fpn" in said
     assert "AP 0." in said and "tools/test.py run/atss_lite0_fpn_baseline.py" in said
     (best,) = Path("run").glob("best_*.pth")
     page = Path("run/index.html").read_text()
     assert ">best AP<" in page and f"{best} --show-dir" in page  # what the page is about
+    for line in said.splitlines():  # the console's commands are the page's
+        what, _, words = line.partition(" ")
+        if what in ("test", "deploy", "longer"):
+            assert html.escape(words.strip()) in page, line
+    assert "run/deployed" in said and "the best of 1, after 1 iterations" in said
     told = json.loads(Path("run/recipe/choices.json").read_text())
     assert told["choices"]["epochs"] == 600 and told["choices"]["size"] == [64, 64]  # all that pay
     assert not Path("run/recipe/measured").exists()

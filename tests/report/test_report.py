@@ -157,7 +157,7 @@ def test_page_names_results_settings_and_command(page, work_dirs):
         "make demo",
         "FixNormRetinaHead",
         "WNRetinaHead",
-        "weight_decay 0.0001",
+        "weight_decay 0.01",
         "NormFixHook",
         "ReproducibleHook",  # of default_hooks, beside those that every config has
         "a level line. Where nothing fixes it, it drifts.",
@@ -198,7 +198,7 @@ def test_the_page_says_how_each_run_was_made_and_what_comes_next(page, work_dirs
         "CPU core",
         "Whole config of decay <b>",
         f"python tools/test.py {next(run.glob('*.py'))} {run}/epoch_1.pth --show-dir shown",
-        "python tools/fold.py",
+        f"python tools/fold.py {next(run.glob('*.py'))} {run}/epoch_1.pth {run}/deployed",
         "python tools/tune.py",
     ):
         assert text in page.text, text

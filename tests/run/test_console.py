@@ -1,14 +1,19 @@
 """What a training shows on the terminal, in a real process, and what stays in its log file."""
 
 import io
+import logging
 import re
+import warnings
 from contextlib import redirect_stdout
 
+import numpy as np
 import pytest
+import torch
 from helpers.processes import ended, start
 from helpers.small_command import CLASSES, ROOT
+from mmengine.visualization import Visualizer
 
-from normfix_mm.run.console import NOISE, without_noise
+from normfix_mm.run.console import NOISE, _is_of_use, without_noise
 
 
 @pytest.mark.slow
@@ -38,6 +43,40 @@ def test_only_lines_of_noise_are_dropped():
             print(" and its end\nDone (t=0.00s)")
             print("the last, without an end", end="")
         assert seen.getvalue() == "boxes: 7\nhalf a line and its end\nthe last, without an end"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("timm_model.conv_head.weight, timm_model.bn2.bias", False),
+        ("fc.weight, fc.bias", False),
+        ("timm_model.conv_head.weight, timm_model.blocks.0.weight", True),
+        ("fc.weight\n\nmissing keys in source state_dict: layer1.0.conv1.weight", True),
+    ],
+)
+def test_only_a_classifier_s_unused_weights_are_no_mismatch(said, shown):
+    said = f"unexpected key in source state_dict: {said}\n"
+    message = f"The model and loaded state dict do not match exactly\n\n{said}"
+    record = logging.LogRecord("mmengine", logging.WARNING, "", 0, message, (), None)
+    assert _is_of_use(record) == shown
+
+
+def test_what_mmengine_logs_before_there_is_a_runner_is_sieved():
+    with redirect_stdout(io.StringIO()) as seen, without_noise():
+        for colour, end in (("", ""), ("\x1b[4m\x1b[97m", "\x1b[0m")):
+            begin = f"11/28 05:03:32 - mmengine - {colour}INFO{end} - "
+            print(f"{begin}backbone out_indices: (1, 2)\n{begin}kept")
+    assert seen.getvalue().count("kept") == 2 and "backbone" not in seen.getvalue()
+
+
+def test_warnings_that_nobody_can_act_on_are_silent():
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with without_noise():
+            warnings.warn("DeprecationWarning: `num_anchors` is deprecated, for …", stacklevel=1)
+            Visualizer(image=np.zeros((40, 40, 3), np.uint8)).draw_bboxes(torch.ones(1, 4) * 60)
+            warnings.warn("kept", stacklevel=1)
+    assert [str(each.message) for each in told] == ["kept"]
 
 
 def test_what_was_shown_before_an_error_is_not_lost():

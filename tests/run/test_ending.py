@@ -84,7 +84,7 @@ ending.run(main)
 def test_a_process_that_loads_images_is_silent_when_its_reader_has_gone():
     """An image is handed over in two steps, and Ctrl-C may come between them."""
     said = one_sentence(start("-c", LENDER), 130)
-    assert said == "interrupted; the same command starts again"
+    assert said == "interrupted; start the same command again"
 
 
 @pytest.mark.slow
@@ -96,7 +96,10 @@ def test_interrupted_before_the_first_checkpoint(small, tmp_path):
     time.sleep(1)
     process.terminate()
     said = one_sentence(process, 130)
-    assert "no checkpoint was written yet" in said and "starts anew" in said
+    assert (
+        "no checkpoint was written yet" in said
+        and "start the same command again, it begins anew" in said
+    )
 
 
 @pytest.mark.slow
@@ -289,7 +292,7 @@ def test_the_interrupted_demo_says_where_it_goes_on(tmp_path, saved):
     os.killpg(process.pid, signal.SIGINT)
     said = one_sentence(process, 130)
     if saved:
-        assert f"the same command goes on from {folder}/fixnorm/epoch_" in said
+        assert f"start the same command again: it goes on from {folder}/fixnorm/epoch_" in said
     else:
         assert "no checkpoint was written yet" in said
 

@@ -343,5 +343,6 @@ def test_a_scheduler_s_signal_to_the_command_alone_leaves_nothing_running(tmp_pa
     until(lambda: len(list(out.glob("*/*/*.log"))) == 2 or process.poll() is not None, 240)
     assert len(processes_of(out)) >= 3
     process.terminate()
-    assert one_sentence(process, 130).endswith("the same command goes on where it was")
+    how = "start the same command again: it goes on where it was"
+    assert one_sentence(process, 130).endswith(how)
     until(lambda: not processes_of(out), 5)

@@ -170,7 +170,7 @@ def test_ctrl_c_is_a_sentence_and_no_traceback(config, tmp_path):
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=60)
     assert process.returncode == 130, lines
-    assert "interrupted; the same command goes on" in rest and "Traceback" not in rest
+    assert "interrupted; start the same command again" in rest and "Traceback" not in rest
     pids = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit()]
     here = [pid for pid in pids if alive(pid) and _has(pid, str(tmp_path))]
     assert not here

@@ -54,6 +54,8 @@ def conclude(run: RecipeRun, args: argparse.Namespace) -> None:
         lines.append(f"test      {line(facts.tested(done))}")
         if (fold := facts.deployed(done)) is not None:
             lines.append(f"deploy    {line(fold)}")
+    if (tune := facts.tuned(done)) is not None:
+        lines.append(f"tune      {line(tune)}")
     lines.append(f"longer    {line(words)}")
     note("\n".join(lines))
 

@@ -94,6 +94,14 @@ def deployed(run: Run) -> list[str] | None:
     return [*invocation("fold").split(), *_trained(run), str(run.folder / "deployed")]
 
 
+def tuned(run: Run) -> list[str] | None:
+    """The command that searches learning rate and α; None where FixNorm did not train it."""
+    content = run.config.pretty_text
+    if "type='NormFixHook'" not in content or "type='FixNorm" not in content:
+        return None
+    return [*invocation("tune").split(), str(run.config_path)]
+
+
 def _trained(run: Run) -> list[str]:
     return [str(run.config_path), str(run.checkpoint)]
 
@@ -101,7 +109,6 @@ def _trained(run: Run) -> list[str]:
 def following(runs: list[Run]) -> list[tuple[str, list[str]]]:
     """What makes sense after the first of these runs, for :func:`commands`."""
     run = runs[0]
-    config, content = str(run.config_path), run.config.pretty_text
     folder = str(run.folder)
     steps = []
     if run.records and not run.records[-1]["ended"]:
@@ -110,8 +117,7 @@ def following(runs: list[Run]) -> list[tuple[str, list[str]]]:
         steps.append(("evaluate it, and draw its predictions", tested(run)))
         if (fold := deployed(run)) is not None:
             steps.append(("fold it into a stock model, to deploy it", fold))
-    if "type='NormFixHook'" in content and "type='FixNorm" in content:
-        tune = [*invocation("tune").split(), config]
+    if (tune := tuned(run)) is not None:
         steps.append(("search for a better learning rate and α", tune))
     if len(runs) == 1:
         beside = [*invocation("report").split(), folder, "OTHER_WORK_DIR"]

@@ -23,8 +23,8 @@ import argparse
 from pathlib import Path
 
 from mmengine.config import Config
-from tuning_found import Found, picture, table, write_rows
 
+from benchmarks.tuning_found import Found, picture, table, write_rows
 from normfix_mm.run import command_line as cli
 from normfix_mm.tuning.compare_folder import configs_of
 from normfix_mm.tuning.tuner import tune

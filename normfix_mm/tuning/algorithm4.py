@@ -4,10 +4,9 @@ Phase 1 tries K rates in each of N rounds, with the first α. The best rate of a
 end of the next one's range: the best rate of a short training is at least that of a longer one.
 Phase 2 trains the remaining α with lr_best, at the last round's length.
 
-lr_best is the best rate of the last round. The paper's lines 6 to 8 take that of the best score in
-any round, as if a fifth of the training could win against all of it. Ours never compares scores of
-unequal length, and loses no rate by it: every round tries the best of the one before again. A round
-in which nothing was found has no best rate, and the search ends there.
+Rates of different rounds compete (lines 6 to 8), as a rate that is no longer tried keeps its score.
+Two departures: one that came to nothing when it was trained longer is out, whatever it had before;
+and a round in which nothing was found has no best rate, so the search ends there.
 
 The paper's UniformSplit is not written out. These are the splits that give the rates it reports:
 
@@ -85,21 +84,29 @@ class Algorithm4(Search):
     def plan(self, scores: Scores) -> list[Trial]:
         rounds = self.rounds(scores)
         trials = {trial.name: trial for each in rounds for trial in each.trials}
-        return [*trials.values(), *self._phase2(rounds[-1])]
+        return [*trials.values(), *self._phase2(rounds, scores)]
 
     def best(self, scores: Scores) -> Trial | None:
-        """The best of the last round, or its rate with a better α; None before that round."""
-        last = self.rounds(scores)[-1]
-        if last.number < len(self.budgets):
-            return None
-        rates = [last.best] if last.best else last.trials
-        return best_of([*rates, *self._phase2(last)], scores)
+        """The best rate, or it with a better α; None before the last round is over."""
+        rounds = self.rounds(scores)
+        found = self._best_rate(rounds, scores)
+        return best_of([found, *self._phase2(rounds, scores)], scores) if found else None
 
-    def _phase2(self, last: Round) -> list[Trial]:
-        """The other α with the best rate of the last round; none as long as that is not known."""
-        if last.number < len(self.budgets) or last.best is None:
+    def _best_rate(self, rounds: list[Round], scores: Scores) -> Trial | None:
+        """The trial of the best rate of all rounds, the first of equal ones."""
+        if len(rounds) < len(self.budgets) or rounds[-1].best is None:
+            return None
+        tried = [trial for each in rounds for trial in each.trials]
+        longest = {trial.values["lr"]: trial for trial in tried}
+        out = {lr for lr, trial in longest.items() if scores[trial.name] == -math.inf}
+        return best_of([trial for trial in tried if trial.values["lr"] not in out], scores)
+
+    def _phase2(self, rounds: list[Round], scores: Scores) -> list[Trial]:
+        """The other α with the best rate; none as long as that is not known."""
+        found = self._best_rate(rounds, scores)
+        if found is None:
             return []
-        lr, share = last.best.values["lr"], self.budgets[-1]
+        lr, share = found.values["lr"], self.budgets[-1]
         return [self._trial("alpha", lr, alpha, share) for alpha in self.alphas[1:]]
 
     def rounds(self, scores: Scores) -> list[Round]:
@@ -141,6 +148,13 @@ class Algorithm4(Search):
                 f"{last.lr_range[0]:g} to {lr:g}, which the shorter trainings set: a longer first "
                 "round would tell more."
             )
+        if best.share < self.budgets[-1]:
+            whole = self._trial("", lr, alpha, self.budgets[-1])
+            then = f"; trained for {whole.share:g} it had less" if whole.name in scores else ""
+            said.append(
+                f"The best score is of {best.share:g} of the config's length{then}: the rates of "
+                "short trainings may be too high for longer ones."
+            )
         if undecided := self._undecided(scores):
             return [*said, undecided]
         same = self._without_effect(lr, scores)
@@ -156,7 +170,7 @@ class Algorithm4(Search):
 
     def _undecided(self, scores: Scores) -> str | None:
         """That phase 2 is over and has told nothing, if so."""
-        others = self._phase2(self.rounds(scores)[-1])
+        others = self._phase2(self.rounds(scores), scores)
         if not others or any(scores.get(trial.name) != -math.inf for trial in others):
             return None
         return (

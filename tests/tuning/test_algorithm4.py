@@ -95,16 +95,18 @@ def test_a_round_waits_for_all_of_the_one_before():
     assert len(search.plan(scores)) == 15
 
 
-def test_the_last_round_decides_the_rate_whatever_shorter_trainings_had():
+def test_rates_of_different_rounds_compete():
     search = Algorithm4((0.2, 3.2))
     first = search.plan({})
     scores = {t.name: 0.9 if t.values["lr"] == 2.0 else 0.1 for t in first}
     assert search.best(scores) is None and search.leading(scores).values["lr"] == 2.0
-    scores |= {t.name: 0.5 - t.values["lr"] / 10 for t in search.plan(scores)[5:]}
+    scores |= {t.name: 0.5 for t in search.plan(scores)[5:]}
     last = search.plan(scores)[10:]
-    assert {t.values["lr"] for t in last} == {0.2}
+    assert {t.values["lr"] for t in last} == {2.0}  # the short training's, which no other reached
     assert [t.values["alpha"] for t in last] == [1, 2, 4, 8, 16]
-    assert search.best(scores).share == 1 and search.best(scores).values["lr"] == 0.2
+    assert search.best(scores).share == 0.2
+    (said,) = (line for line in search.remarks(scores) if "The best score is of 0.2" in line)
+    assert "; trained for 1 it had less: " in said
 
 
 def test_a_rate_that_finds_nothing_when_trained_longer_does_not_win():
@@ -125,9 +127,9 @@ def test_a_rate_that_finds_nothing_when_trained_longer_does_not_win():
 
 
 def naive(lr_range, budgets, splits, alphas, score):
-    """The paper's lines 1 to 16, but with the last round's rate for the second phase."""
+    """The paper's lines 1 to 16; but a rate is out that came to nothing when trained longer."""
     low, high = lr_range
-    lr = None
+    history = []
     for number, share in enumerate(budgets):
         if number == 0:
             rates = [low + (k + 1) * (high - low) / splits for k in range(splits)]
@@ -137,9 +139,18 @@ def naive(lr_range, budgets, splits, alphas, score):
         found = [score(rate, alphas[0], share) for rate in rates]
         if max(found) == -math.inf:
             return None
-        lr = high = rates[found.index(max(found))]
-    found = [score(lr, alpha, budgets[-1]) for alpha in alphas]
-    return lr, alphas[found.index(max(found))]
+        high = rates[found.index(max(found))]
+        history += zip(rates, found)
+    last = dict(history)
+    best, lr_best = 0, None
+    for rate, accuracy in history:
+        if last[rate] > -math.inf and accuracy > best:
+            best, lr_best = accuracy, rate
+    alpha_best = alphas[0]
+    for alpha in alphas[1:]:
+        if score(lr_best, alpha, budgets[-1]) > best:
+            best, alpha_best = score(lr_best, alpha, budgets[-1]), alpha
+    return lr_best, alpha_best
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -188,6 +188,8 @@ class Rows:
         for axes, method in zip(panels, methods):
             for start in dict.fromkeys(start for start, _ in self.kinds):
                 curves = list(self.runs(start, method, "validation").values())
+                if not curves:  # not run yet
+                    continue
                 at = [iteration for iteration, _ in curves[0]]
                 scores = list(zip(*([score for _, score in curve] for curve in curves)))
                 (line,) = axes.plot(at, [statistics.mean(each) for each in scores], label=start)

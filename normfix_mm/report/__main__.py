@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from normfix import Parser
@@ -45,7 +46,8 @@ def report(arguments: Sequence[str] | None, prog: str | None) -> None:
         "--names",
         nargs="+",
         metavar="NAME",
-        help="what to call the runs; their configs' names if not given",
+        help="what to call the runs; their configs' names if not given, or where their folders "
+        "differ if these are alike",
     )
     parser.add_argument("--title", default="What training did")
     parser.add_argument("--command", help="the command the page says it was made by")
@@ -60,6 +62,9 @@ def report(arguments: Sequence[str] | None, prog: str | None) -> None:
             Run.load(folder, name)
             for folder, name in zip(args.work_dirs, args.names or [None] * len(args.work_dirs))
         ]
+        if not args.names and len({run.name for run in runs}) < len(runs):
+            for run, name in zip(runs, _apart(args.work_dirs)):
+                run.name = name
         if args.picture:
             page.write(args.picture, picture.compose(runs))
             return print(args.picture)
@@ -71,6 +76,14 @@ def report(arguments: Sequence[str] | None, prog: str | None) -> None:
         print(out)
     except (NoRun, OSError) as error:
         sys.exit(f"report: {error}")
+
+
+def _apart(work_dirs: Sequence[str]) -> list[str]:
+    """The folders of each path that the others do not have at its place; all, if they are alike."""
+    paths = [Path(work_dir).resolve().parts for work_dir in work_dirs]
+    columns = list(zip_longest(*paths))
+    kept = [i for i, column in enumerate(columns) if len(set(column)) > 1]
+    return ["/".join(path[i] for i in kept if i < len(path)) or str(Path(*path)) for path in paths]
 
 
 if __name__ == "__main__":

@@ -64,3 +64,12 @@ def test_a_run_that_diverged_has_its_curves_as_far_as_they_are_numbers(tmp_path)
     assert found.curve("joint_norm")[0] == [1, 2, 4]
     assert build([found], "").count("<figure>") >= 2
     assert dict(settings(found))["batch size"] == "2"
+
+
+def test_runs_of_one_config_s_name_are_told_apart_by_their_folders():
+    from normfix_mm.report.__main__ import _apart
+
+    dirs = ["/a/decay/trials/lr0.1", "/a/fixnorm/trials/lr0.2", "/a/fixnorm/trials/lr0.1"]
+    assert _apart(dirs) == ["decay/lr0.1", "fixnorm/lr0.2", "fixnorm/lr0.1"]
+    assert _apart(["/a/b", "/a/b/c"]) == ["/a/b", "c"]
+    assert _apart(["/a/b", "/a/b"]) == ["/a/b", "/a/b"]

@@ -44,7 +44,7 @@ def test_the_table_counts_each_seed_s_last_score_at_the_rate_that_is_best_held_o
         held = {lr: score for (images, lr, _), (_, score) in last.items() if images == "held out"}
         judged = {k: score for k, (_, score) in last.items() if k[0] == "validation"}
         assert {lr for _, lr, _ in judged} == {max(held, key=held.get)}
-        assert sorted(seed for _, _, seed in judged) == ["1.0", "2.0", "3.0"]
+        assert sorted(float(seed) for _, _, seed in judged) == [1, 2, 3]
         assert found.ends(start, method) == pytest.approx(list(judged.values()))
         mean = sum(judged.values()) / 3
         assert f"{mean:.3f} ± {statistics.stdev(judged.values()):.3f}" in found.table()

@@ -8,7 +8,7 @@ from torch import Tensor
 import normfix_mm.classification  # noqa: F401  registers the backbone
 from normfix_mm.errors import BadInput
 
-timm = pytest.importorskip("timm")
+pytest.importorskip("timm")
 FIRST = ("conv_stem", "bn1", "blocks.0", "blocks.1")  # stem and two stages
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.tool import call
 from mmengine.config import Config
 from PIL import Image
 
@@ -48,6 +49,13 @@ def folder(tmp_path_factory) -> Path:
     meta = dict(cfg=cfg.pretty_text)
     torch.save(dict(meta=meta, state_dict=model.state_dict()), folder / "m.pth")
     return folder
+
+
+def test_the_command_concludes_in_words(folder, tmp_path, capsys):
+    files = folder / "m.py", folder / "m.pth", tmp_path / "deployed"
+    call("fold.py", *files, "--image", folder / "a.png")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "the folded model computes the same as the trained one, but for rounding"
 
 
 def folded(folder: Path, out: Path, text: str = TEXT) -> list[str]:
